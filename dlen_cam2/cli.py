@@ -1,0 +1,43 @@
+"""The one way a command of this project starts, reports an error, and exits."""
+
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+
+class UserError(ValueError):
+    """What the user gave cannot be used; the message says what, where, the rule and what was received."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse absl flags and call `main()`.
+
+    Exit status: 0 done; 1 the input cannot be used (one message on standard error, no traceback);
+    2 a command-line flag is wrong. Anything else is a defect of ours and keeps its traceback.
+    """
+
+    def body(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"Unknown arguments. Received: {' '.join(argv[1:])}")
+        logging.set_verbosity(logging.WARNING)
+        try:
+            main()
+        except UserError as error:
+            sys.stdout.flush()
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    app.run(body, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, UserError, AttributeError, KeyError, TypeError, ValueError) as error:
+        # Besides absl's own errors: ml_collections reports a config key that does not exist, or a value of
+        # the wrong type, by plain Python errors raised while the flags are parsed.
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"error: {message}", file=sys.stderr)
+        print(f"Pass --helpshort to {argv[0]} to see its flags.", file=sys.stderr)
+        sys.exit(2)

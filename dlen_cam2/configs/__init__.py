@@ -1,0 +1,1 @@
+"""One small file per experiment; `get_config()` returns a `Config`."""

@@ -1,0 +1,93 @@
+"""Score the rows of a day and measure every task, exactly."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dlen_cam2 import data
+from dlen_cam2.losses import targets
+from dlen_cam2.metrics import task_metrics
+from dlen_cam2.models import probabilities, serving_scores
+from dlen_cam2.schema import Schema
+
+USER_FAVOR = "user_favor"
+USER_FAVOR_NOTE = (
+    "AUC of P(UP) against any positive behaviour (DLEN, section 3.3). A necessary sign of convergence and not a "
+    "sufficient one: never a measure of the model's quality."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """The rows of one day, scored.
+
+    Attributes:
+        labels, mask, probabilities: (N, T) in the schema's task order; `probabilities` is P(k) (DLEN: eq 1).
+        p_up: (N,), DLEN's P(UP), else None.
+        serving: {score: (N,)}, what the exported model returns.
+        keys: {role: (N,)} raw key columns.
+    """
+
+    labels: np.ndarray
+    mask: np.ndarray
+    probabilities: np.ndarray
+    p_up: np.ndarray | None
+    serving: dict[str, np.ndarray]
+    keys: dict[str, np.ndarray]
+
+
+def predict(
+    network: tf.keras.Model, schema: Schema, directory: str | os.PathLike, day: str, batch_size: int = 4096
+) -> Predictions:
+    """Score every row of `day`, in file order."""
+
+    @tf.function(reduce_retracing=True)
+    def score(features, labels):
+        outputs = network(features, training=False)
+        return (*targets(labels, schema), probabilities(outputs), serving_scores(outputs, schema.tasks))
+
+    parts: list[tuple[Any, ...]] = []
+    keys: list[dict[str, np.ndarray]] = []
+    with data.explained(directory, schema, [day]):
+        for features, labels in data.read(directory, schema, [day], batch_size):
+            parts.append(tf.nest.map_structure(lambda t: t.numpy(), score(features, labels)))
+            keys.append({role: labels[column].numpy() for role, column in schema.keys.items()})
+    if not parts:
+        empty = np.zeros((0, len(schema.tasks)), np.float32)
+        return Predictions(empty, empty, empty, None, {}, {role: np.zeros(0, np.int64) for role in schema.keys})
+    labels, mask, scores = (np.concatenate([p[i] for p in parts]) for i in range(3))
+    serving = {name: np.concatenate([p[3][name] for p in parts]) for name in parts[0][3]}
+    return Predictions(
+        labels, mask, scores, serving.get("p_up"), serving,
+        {role: np.concatenate([k[role] for k in keys]) for role in keys[0]},
+    )
+
+
+def evaluate(predictions: Predictions, schema: Schema, bootstrap: int = 200, seed: int = 0) -> dict[str, Any]:
+    """`{task: metrics}` of one day, see `dlen_cam2.metrics.task_metrics`; undefined values are None.
+
+    A task is measured on its own sample space. With a latent state there is one entry more, "user_favor":
+    P(UP) against "any positive behaviour", the convergence check of DLEN's section 3.3.
+    """
+    users = predictions.keys.get("user", np.arange(len(predictions.labels)))
+    result: dict[str, Any] = {}
+    for column, task in enumerate(schema.tasks):
+        rows = predictions.mask[:, column] == 1
+        result[task.name] = task_metrics(
+            predictions.labels[rows, column], predictions.probabilities[rows, column], users[rows], bootstrap, seed
+        )
+    if predictions.p_up is not None:
+        any_positive = (behaviours(predictions, schema) > 0).astype(np.float32)
+        result[USER_FAVOR] = task_metrics(any_positive, predictions.p_up, users, bootstrap, seed)
+        result[USER_FAVOR]["note"] = USER_FAVOR_NOTE
+    return result
+
+
+def behaviours(predictions: Predictions, schema: Schema) -> np.ndarray:
+    """(N,): how many positive behaviours each row shows; negative tasks do not count."""
+    positive = [i for i, t in enumerate(schema.tasks) if not t.negative]
+    return (predictions.labels[:, positive] * predictions.mask[:, positive]).sum(axis=1).astype(int)

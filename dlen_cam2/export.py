@@ -1,0 +1,17 @@
+"""python -m dlen_cam2.export --model_dir=DIR --output=DIR: write DIR/<version>/ for TensorFlow Serving."""
+
+from absl import flags
+
+from dlen_cam2 import cli, model_dir, serving
+
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.train wrote.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Directory of versions; the next number is added.", required=True)
+
+
+def main() -> None:
+    target = serving.export(model_dir.load(_MODEL_DIR.value), _OUTPUT.value)
+    print(f"SavedModel with signatures serving_default and raw: {target}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,67 @@
+"""Raw column values to model inputs: the one function that training and serving share."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from dlen_cam2.schema import Feature, Schema
+
+
+class Indexer(tf.Module):
+    """Turns raw columns into `{group: {feature: tensor}}`, the inputs of every model.
+
+    The reader calls it inside tf.data while training, the SavedModel holds it for serving, so there is no
+    training/serving skew by construction.
+
+    - categorical, single-valued: (B,) -> int64 (B,) row of the embedding table; 0 is missing or unknown;
+    - categorical list: (B, L), padded with -1 or "" -> int64 (B, L); -1 marks padding, 0 an unknown value;
+    - numeric: (B,) -> float32 (B,), (t(v) - mean) / std with the moments of the training days.
+
+    Args:
+        schema: the features to index.
+    """
+
+    def __init__(self, schema: Schema):
+        super().__init__(name="indexer")
+        self.schema = schema
+        self._tables = {
+            f.table: tf.lookup.StaticHashTable(
+                tf.lookup.KeyValueTensorInitializer(
+                    tf.constant(f.vocabulary), tf.range(1, f.rows, dtype=tf.int64)
+                ),
+                default_value=0,
+            )
+            for f in schema.features
+            if f.vocabulary
+        }
+
+    def __call__(self, raw: Mapping[str, tf.Tensor]) -> dict[str, dict[str, tf.Tensor]]:
+        return {
+            group: {f.name: self._index(f, raw[f.name]) for f in features}
+            for group, features in self.schema.groups.items()
+        }
+
+    def _index(self, feature: Feature, value: tf.Tensor) -> tf.Tensor:
+        if feature.is_numeric:
+            value = tf.math.log1p(value) if feature.log1p else value
+            return (value - feature.mean) / feature.std
+        absent = value < 0 if feature.dtype == "int" else tf.equal(value, "")
+        if feature.vocabulary:
+            row = self._tables[feature.table].lookup(value)
+        elif feature.hashed:
+            row = 1 + _hash(value, feature.size)
+        else:
+            row = tf.where(value < feature.size, value + 1, 0)
+        return tf.where(absent, tf.constant(-1 if feature.is_list else 0, tf.int64), row)
+
+
+def _hash(value: tf.Tensor, buckets: int) -> tf.Tensor:
+    """A fixed hash into [0, buckets): FarmHash for strings, the splitmix64 finaliser for integers."""
+    if value.dtype == tf.string:
+        return tf.strings.to_hash_bucket_fast(value, buckets)
+    bits = tf.bitcast(value, tf.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint64)))
+        bits *= tf.constant(factor, tf.uint64)
+    bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, tf.constant(31, tf.uint64)))
+    return tf.bitcast(tf.bitwise.right_shift(bits, tf.constant(1, tf.uint64)), tf.int64) % buckets

@@ -1,0 +1,80 @@
+"""CappedHead: DLEN's conditional heads, joined with the latent state."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dlen_cam2.layers.task_logits import TaskLogits
+
+
+class CappedHead(tf.keras.layers.Layer):
+    """Each tower gives two outputs, for a user who prefers the item and for one who does not:
+
+        a_k = P(k|UP)  = σ(w_a · X^k)                    (eq 9)
+        b_k = P(k|¬UP) = α_k · σ(w_b · X^k) <= α_k       (eq 10)
+        p_k = a_k P(UP) + b_k P(¬UP)                     (eq 1, the probability that is trained)
+
+    CERTAIN: the equations; cross-entropy of p_k for every task, nothing on P(UP). DESIGN: the sigmoid in
+    eqs 9-10 (implied by calling them probabilities), one constant α_k for each task, and the log space:
+
+        log p     = logaddexp(log σ(a) + log σ(u),  log α + log σ(b) + log σ(-u))
+        log (1-p) = logaddexp(log σ(-a) + log σ(u), log(1 - α σ(b)) + log σ(-u))
+
+    with a, b, u the logits, so that rare tasks keep their precision. The output is the logit log p - log(1-p).
+
+    Args:
+        alphas: the caps α_k in (0, 1], one for each task. 1 means uncapped.
+
+    Input: towers (B, T, h) and the logit of P(UP) (B, 1). Output: a dictionary of float32 tensors (B, T):
+    "logits" of p_k, "preferred" the logits of a_k, "not_preferred" log b_k.
+
+    Raises:
+        ValueError: a cap is outside (0, 1], or there is not one for each task.
+
+    References:
+        DLEN (Zhang et al., Tencent), eqs 1, 7, 9, 10; `Schema.fit` and config.model.alpha give α.
+    """
+
+    def __init__(self, alphas: Sequence[float], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.alphas = tuple(float(a) for a in alphas)
+        if not all(0 < a <= 1 for a in self.alphas):
+            raise ValueError(f"alphas must be in (0, 1]. Received: alphas={self.alphas}.")
+        self.preferred = TaskLogits(name="preferred")
+        self.not_preferred = TaskLogits(name="not_preferred")
+
+    def build(self, input_shape: Any) -> None:
+        towers, _ = input_shape
+        if towers[1] != len(self.alphas):
+            raise ValueError(f"alphas must hold one cap for each of {towers[1]} tasks. Received: {self.alphas}.")
+        super().build(input_shape)
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        towers, latent = inputs
+        return capped_probability(self.preferred(towers), self.not_preferred(towers), latent, self.alphas)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"alphas": self.alphas}
+
+
+def capped_probability(
+    a: tf.Tensor, b: tf.Tensor, u: tf.Tensor, alphas: Sequence[float]
+) -> dict[str, tf.Tensor]:
+    """The equations of `CappedHead` on logits a, b (B, T) and u (B, 1)."""
+    alpha = np.asarray(alphas, np.float32)
+    log_u, log_not_u = tf.math.log_sigmoid(u), tf.math.log_sigmoid(-u)
+    log_b = np.log(alpha) + tf.math.log_sigmoid(b)
+    # log(1 - α σ(b)) = softplus(b + log(1 - α)) - softplus(b); the first term is 0 where α = 1.
+    with np.errstate(divide="ignore"):
+        log_rest = np.log1p(-alpha)
+    log_not_b = tf.math.softplus(b + np.maximum(log_rest, -1e4)) - tf.math.softplus(b)
+    log_p = _logaddexp(tf.math.log_sigmoid(a) + log_u, log_b + log_not_u)
+    log_not_p = _logaddexp(tf.math.log_sigmoid(-a) + log_u, log_not_b + log_not_u)
+    return {"logits": log_p - log_not_p, "preferred": a, "not_preferred": log_b}
+
+
+def _logaddexp(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    # Not max + softplus(-|x - y|): its gradient is wrong where x = y.
+    return y + tf.math.softplus(x - y)

@@ -1,0 +1,74 @@
+"""CGC: one extraction layer of PLE."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from dlen_cam2.layers.experts import Experts
+from dlen_cam2.layers.gates import Gates
+
+
+class CGC(tf.keras.layers.Layer):
+    """Customized gate control: tasks own experts and share others; a task's gate sees its own and the shared.
+
+        g^k = softmax(W_k s^k) · [E_k,1 … E_k,m ; E_s,1 … E_s,n]        k = 1..T
+        g^s = softmax(W_s s^s) · [all T·m + n experts]                  not in the last layer
+
+    The selector s and the experts' input are the previous layer's fused output of the same module, or the
+    network's input x in the first layer. (Public code often lets the shared gate see only shared experts;
+    the paper says all of them.)
+
+    Args:
+        tasks: number of tasks T.
+        task_experts: experts of each task, m.
+        shared_experts: shared experts, n.
+        units: layer sizes of an expert.
+        last: no shared output.
+
+    Input: (B, d) in the first layer, later (B, T + 1, d) with the shared module last.
+    Output: (B, T, units[-1]) if `last`, else (B, T + 1, units[-1]).
+
+    Example:
+        >>> CGC(2, 1, 3, (8,), last=True)(tf.ones((4, 10))).shape
+        TensorShape([4, 2, 8])
+
+    References:
+        PLE (Tang et al., RecSys 2020), eqs 1-5.
+    """
+
+    def __init__(
+        self, tasks: int, task_experts: int, shared_experts: int, units: Sequence[int], last: bool, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.tasks = tasks
+        self.task_experts = task_experts
+        self.shared_experts = shared_experts
+        self.units = tuple(units)
+        self.last = last
+        own = tasks * task_experts
+        self._module_of_expert = [k for k in range(tasks) for _ in range(task_experts)] + [tasks] * shared_experts
+        self.experts = Experts(own + shared_experts, units, name="experts")
+        self.task_gates = Gates(tasks, task_experts + shared_experts, name="task_gates")
+        self.shared_gate = None if last else Gates(1, own + shared_experts, name="shared_gate")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        first = inputs.shape.rank == 2
+        experts = self.experts(inputs if first else tf.gather(inputs, self._module_of_expert, axis=1))
+        gates = self.task_gates(inputs if first else inputs[:, : self.tasks])
+        own = tf.reshape(
+            experts[:, : self.tasks * self.task_experts], (-1, self.tasks, self.task_experts, experts.shape[-1])
+        )
+        shared = experts[:, self.tasks * self.task_experts :]
+        mixed = tf.reduce_sum(gates[:, :, : self.task_experts, None] * own, axis=2)
+        mixed += tf.matmul(gates[:, :, self.task_experts :], shared)
+        if self.shared_gate is None:
+            return mixed
+        weights = self.shared_gate(inputs if first else inputs[:, self.tasks :])
+        return tf.concat([mixed, tf.matmul(weights, experts)], axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "tasks": self.tasks, "task_experts": self.task_experts, "shared_experts": self.shared_experts,
+            "units": self.units, "last": self.last,
+        }

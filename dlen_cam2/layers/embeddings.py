@@ -1,0 +1,107 @@
+"""Embeddings: indexed feature groups to one dense vector per row."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from dlen_cam2.schema import Schema
+
+
+class Embeddings(tf.keras.layers.Layer):
+    """Looks up and concatenates all features of a row.
+
+    All tables of one width are stacked into one variable; a feature's index plus its table's offset is a row
+    of it. So each width costs one gather forward and one row-sparse update backward, however many features
+    there are, and the cost of a step depends on the rows touched and not on the vocabulary.
+
+    A list feature is the mean of its known and unknown values; padding (-1) does not count, an empty list
+    is 0.
+
+    Args:
+        schema: the features; order of the output: numeric features, then width by width (ascending) the
+            single-valued features and the lists, each in schema order.
+        l2: weight of the regulariser `l2 * mean over rows of sum of squares of the looked-up vectors`.
+        stddev: standard deviation of the tables' initial values.
+
+    Input: `{group: {feature: tensor}}` as `Indexer` makes it. Output: (B, `output_dim`).
+
+    Example:
+        >>> schema = Schema("log", (Feature("video", "int", "item", "content", size=9, width=4),), ())
+        >>> Embeddings(schema)({"item_content": {"video": tf.constant([3, 0])}}).shape
+        TensorShape([2, 4])
+    """
+
+    def __init__(self, schema: Schema, l2: float = 0.0, stddev: float = 0.01, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.schema = schema
+        self.l2 = l2
+        self.stddev = stddev
+        self._numeric = tuple(f for f in schema.features if f.is_numeric)
+        categorical = [f for f in schema.features if not f.is_numeric]
+        self._widths = tuple(sorted({f.width for f in categorical}))
+        self._by_width = tuple(
+            tuple(sorted((f for f in categorical if f.width == width), key=lambda f: f.is_list))
+            for width in self._widths
+        )
+        # The first row of each table within the stack of its width, and each stack's rows in all.
+        self._offsets: dict[str, int] = {}
+        self._rows = []
+        for features in self._by_width:
+            rows = 0
+            for feature in features:
+                if feature.table not in self._offsets:
+                    self._offsets[feature.table] = rows
+                    rows += feature.rows
+            self._rows.append(rows)
+        self.output_dim = len(self._numeric) + sum(f.width for f in schema.features)
+
+    def build(self, input_shape: Any) -> None:
+        self.tables = [
+            self.add_weight(
+                name=f"tables_{width}", shape=(rows, width),
+                initializer=tf.keras.initializers.RandomNormal(stddev=self.stddev),
+            )
+            for width, rows in zip(self._widths, self._rows, strict=True)
+        ]
+        super().build(input_shape)
+
+    def call(self, inputs: Mapping[str, Mapping[str, tf.Tensor]]) -> tf.Tensor:
+        parts = []
+        if self._numeric:
+            numeric = tf.stack([inputs[f.group][f.name] for f in self._numeric], axis=1)
+            parts.append(tf.cast(numeric, self.compute_dtype))
+        for width, features, table in zip(self._widths, self._by_width, self.tables, strict=True):
+            singles = [f for f in features if not f.is_list]
+            lists = [f for f in features if f.is_list]
+            ids = [inputs[f.group][f.name][:, None] for f in singles] + [inputs[f.group][f.name] for f in lists]
+            spans = [1] * len(singles) + [f.max_length for f in lists]
+            offsets = [self._offsets[f.table] for f, n in zip(singles + lists, spans, strict=True) for _ in range(n)]
+            index = tf.concat(ids, axis=1)
+            present = index >= 0
+            vectors = tf.gather(table, tf.maximum(index, 0) + tf.constant(offsets, index.dtype))
+            if self.l2:
+                squares = tf.reduce_sum(tf.square(vectors), axis=-1)
+                kept = tf.where(present, squares, tf.zeros_like(squares))
+                replicas = tf.distribute.get_strategy().num_replicas_in_sync
+                self.add_loss(self.l2 * tf.reduce_mean(tf.reduce_sum(kept, axis=1)) / replicas)
+            if singles:
+                flat = vectors[:, : len(singles)]
+                parts.append(tf.reshape(flat, [-1, len(singles) * width]))
+            start = len(singles)
+            for feature in lists:
+                stop = start + feature.max_length
+                weight = tf.cast(present[:, start:stop], vectors.dtype)
+                total = tf.einsum("bl,blw->bw", weight, vectors[:, start:stop])
+                parts.append(tf.math.divide_no_nan(total, tf.reduce_sum(weight, axis=1, keepdims=True)))
+                start = stop
+        return tf.concat(parts, axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"schema": dataclasses.asdict(self.schema), "l2": self.l2, "stddev": self.stddev}
+        return super().get_config() | config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Embeddings":
+        return cls(**(config | {"schema": Schema.from_dict(config["schema"])}))

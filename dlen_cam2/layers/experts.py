@@ -1,0 +1,77 @@
+"""Experts: many small networks of one shape, computed as one."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+
+class Experts(tf.keras.layers.Layer):
+    """`count` independent ReLU networks of equal shape: `f_i(x) = relu(… relu(x W_i + b_i) …)`.
+
+    They serve as the experts of MMOE and PLE (one input for all) and as the towers of all tasks (one input
+    each). The first projection of a shared input is one matrix product for all experts; every other one is
+    one batched product.
+
+    Each expert starts from its own draw, with the Glorot limit of a single expert's fan-in and fan-out, not
+    of the stack's.
+
+    Args:
+        count: number of networks E.
+        units: sizes of the layers; ReLU after each. An empty sequence passes the input on.
+
+    Input: (B, d) that all share, or (B, E, d), one each. Output: (B, E, units[-1]).
+
+    Example:
+        >>> Experts(5, (256, 128, 64))(tf.ones((2, 10))).shape
+        TensorShape([2, 5, 64])
+
+    References:
+        MMOE (Ma et al., 2018), eq 6: f^k(x) = sum_i g^k(x)_i f_i(x).
+    """
+
+    def __init__(self, count: int, units: Sequence[int], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.count = count
+        self.units = tuple(units)
+
+    def build(self, input_shape: Any) -> None:
+        self._shared_input = len(input_shape) == 2
+        if not self._shared_input and input_shape[1] != self.count:
+            raise ValueError(f"inputs must be (B, d) or (B, count={self.count}, d). Received: shape={input_shape}.")
+        self.kernels, self.biases = [], []
+        fan_in = input_shape[-1]
+        for level, fan_out in enumerate(self.units):
+            limit = math.sqrt(6 / (fan_in + fan_out))
+            # A shared input meets all experts in one product, so there the experts lie side by side.
+            side_by_side = self._shared_input and level == 0
+            self.kernels.append(self.add_weight(
+                name=f"kernel_{level}",
+                shape=(fan_in, self.count, fan_out) if side_by_side else (self.count, fan_in, fan_out),
+                initializer=tf.keras.initializers.RandomUniform(-limit, limit),
+            ))
+            self.biases.append(self.add_weight(
+                name=f"bias_{level}", shape=(self.count, fan_out), initializer="zeros"
+            ))
+            fan_in = fan_out
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        if not self.units:
+            return tf.repeat(inputs[:, None], self.count, axis=1) if self._shared_input else inputs
+        x = inputs
+        if self._shared_input:
+            kernel = self.kernels[0]
+            x = tf.matmul(x, tf.reshape(kernel, (kernel.shape[0], -1)))
+            x = tf.nn.relu(x + tf.reshape(self.biases[0], (-1,)))
+            x = tf.reshape(x, (-1, self.count, self.units[0]))
+        # Expert-major from here on: batched products want (E, B, d).
+        x = tf.transpose(x, (1, 0, 2))
+        first = 1 if self._shared_input else 0
+        for kernel, bias in zip(self.kernels[first:], self.biases[first:], strict=True):
+            x = tf.nn.relu(tf.matmul(x, kernel) + bias[:, None])
+        return tf.transpose(x, (1, 0, 2))
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"count": self.count, "units": self.units}

@@ -1,0 +1,37 @@
+"""LatentState: DLEN's hidden state network."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from dlen_cam2.layers.experts import Experts
+from dlen_cam2.layers.task_logits import TaskLogits
+
+
+class LatentState(tf.keras.layers.Layer):
+    """The latent "user prefers this" state: `P(UP) = σ(w · mlp(x) + b)`, shared by all tasks.
+
+    It has its own ReLU network on the shared input and no label of its own: it learns only through the
+    tasks' losses. CERTAIN (DLEN, section 3.2 and 4.1.1): three layers [256, 128, 64], ReLU, one output.
+
+    Args:
+        units: layer sizes.
+
+    Input: (B, d). Output: (B, 1), the logit of P(UP).
+
+    References:
+        DLEN (Zhang et al., Tencent), figure 2, eqs 1-2.
+    """
+
+    def __init__(self, units: Sequence[int] = (256, 128, 64), **kwargs: Any):
+        super().__init__(**kwargs)
+        self.units = tuple(units)
+        self.network = Experts(1, units, name="network")
+        self.logit = TaskLogits(name="logit")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return self.logit(self.network(inputs))
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"units": self.units}

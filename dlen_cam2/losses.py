@@ -1,0 +1,46 @@
+"""The loss: every task's cross-entropy, averaged over the task's own sample space."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from dlen_cam2.schema import Schema
+
+
+class TaskCrossentropy(tf.keras.losses.Loss):
+    """Element-wise cross-entropy of logits, (B, T); reduced by SUM with the weights of `sample_weights`.
+
+        L = Σ_k ω_k · Σ_i δ_ik ℓ_ik / Σ_i δ_ik
+
+    References:
+        PLE (Tang et al., 2020), eq 7: a task's loss is averaged over the rows in its sample space.
+    """
+
+    def __init__(self, name: str = "task_crossentropy"):
+        # Keras' own default divides by the batch of a replica, which is wrong under tf.distribute.
+        super().__init__(reduction=tf.keras.losses.Reduction.SUM, name=name)
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        return tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(y_true, y_pred.dtype), y_pred)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+
+def targets(labels: Mapping[str, tf.Tensor], schema: Schema) -> tuple[tf.Tensor, tf.Tensor]:
+    """Stack the tasks' labels and sample-space masks δ in schema order: two tensors (B, T)."""
+    y = tf.stack([labels[t.label] for t in schema.tasks], axis=1)
+    return y, tf.stack([labels[t.mask] if t.mask else tf.ones_like(labels[t.label]) for t in schema.tasks], axis=1)
+
+
+def sample_weights(mask: tf.Tensor, schema: Schema) -> tf.Tensor:
+    """`ω_k δ_ik / max(1, Σ_i δ_ik)`, (B, T), the sum over the global batch of all replicas.
+
+    A task without rows in the batch has weight 0, hence no loss and no gradient.
+    """
+    rows = tf.reduce_sum(mask, axis=0)
+    context = tf.distribute.get_replica_context()
+    if context is not None and context.num_replicas_in_sync > 1:
+        rows = context.all_reduce(tf.distribute.ReduceOp.SUM, rows)
+    return mask * tf.constant([t.weight for t in schema.tasks]) / tf.maximum(rows, 1.0)

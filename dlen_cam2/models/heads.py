@@ -1,0 +1,51 @@
+"""Heads: from the towers' outputs to logits, and from logits to what is evaluated and served."""
+
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from dlen_cam2.layers import CappedHead, LatentState, TaskLogits
+from dlen_cam2.schema import Task
+
+
+def plain(towers: tf.Tensor) -> dict[str, tf.Tensor]:
+    """One logit for each task. (B, T, h) -> {"logits": (B, T)}."""
+    return {"logits": TaskLogits(name="logits")(towers)}
+
+
+def dlen(
+    towers: tf.Tensor, x: tf.Tensor, alphas: Sequence[float], latent_units: Sequence[int]
+) -> dict[str, tf.Tensor]:
+    """The deep latent emotion network's head, over any trunk (DLEN, section 3).
+
+    Args:
+        towers: (B, T, h).
+        x: (B, d), the shared input, which the hidden state network reads.
+        alphas: the caps of P(k|¬UP), see `CappedHead`.
+        latent_units: layer sizes of the hidden state network.
+
+    Returns:
+        What `CappedHead` returns, and "latent": (B, 1), the logit of P(UP).
+    """
+    latent = LatentState(latent_units, name="latent_state")(x)
+    return {**CappedHead(alphas, name="capped_head")([towers, latent]), "latent": latent}
+
+
+def probabilities(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """(B, T): P(k), the probability that is trained (DLEN: eq 1). Calibrated; used by every metric."""
+    return tf.sigmoid(outputs["logits"])
+
+
+def serving_scores(outputs: Mapping[str, tf.Tensor], tasks: Sequence[Task]) -> dict[str, tf.Tensor]:
+    """What a feed ranks by: {task: (B,)}, and for DLEN also {"p_up": (B,)}.
+
+    Plain heads serve P(k). DLEN serves `P(k, UP) = P(k|UP) P(UP)` (eq 4): the ¬UP term is dropped, so it is
+    below the training probability and is a score, not a calibrated probability of the behaviour. DESIGN: a
+    negative task keeps P(k), since preferring the item is no part of it.
+    """
+    scores = dict(zip((t.name for t in tasks), tf.unstack(probabilities(outputs), axis=1), strict=True))
+    if "latent" not in outputs:
+        return scores
+    joint = tf.exp(tf.math.log_sigmoid(outputs["preferred"]) + tf.math.log_sigmoid(outputs["latent"]))
+    scores |= {t.name: s for t, s in zip(tasks, tf.unstack(joint, axis=1), strict=True) if not t.negative}
+    return {**scores, "p_up": tf.sigmoid(outputs["latent"][:, 0])}

@@ -1,0 +1,22 @@
+"""The optimizer: row-sparse Adagrad for the embedding tables, Adam for everything else."""
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from dlen_cam2.config import TrainConfig
+from dlen_cam2.layers import Embeddings
+
+
+def composite(network: tf.keras.Model, config: TrainConfig) -> tf.keras.optimizers.Optimizer:
+    """TFRS's `CompositeOptimizer` of two new-style Keras 2 optimizers.
+
+    Adagrad is the one Keras optimizer that touches only the rows in the batch, so a step's cost does not
+    grow with the vocabulary (BUILD.md has the measurements).
+    """
+    tables = {id(v) for layer in network.layers if isinstance(layer, Embeddings) for v in layer.trainable_variables}
+    embedding = [v for v in network.trainable_variables if id(v) in tables]
+    dense = [v for v in network.trainable_variables if id(v) not in tables]
+    pairs = [(tf.keras.optimizers.Adam(config.learning_rate), lambda: dense)]
+    if embedding:
+        pairs.append((tf.keras.optimizers.Adagrad(config.embedding_learning_rate), lambda: embedding))
+    return tfrs.experimental.optimizers.CompositeOptimizer(pairs)

@@ -1,0 +1,166 @@
+"""`Schema` <-> `schema.pbtxt`, the tensorflow-metadata text format.
+
+Types, vocabularies and integer ranges use the format's own fields; what it has no field for is a tag
+`key:value` of the feature's annotation, so other readers of the format still understand the file.
+"""
+
+import os
+import pathlib
+from typing import Any
+
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from dlen_cam2.cli import UserError
+from dlen_cam2.files import write_text
+from dlen_cam2.schema import KEYS, Feature, Schema, Task
+
+FILE = "schema.pbtxt"
+_TYPES = {"int": schema_pb2.INT, "float": schema_pb2.FLOAT, "string": schema_pb2.BYTES}
+
+
+def save(schema: Schema, directory: str | os.PathLike) -> None:
+    """Write `directory/schema.pbtxt`."""
+    write_text(pathlib.Path(directory) / FILE, dumps(schema))
+
+
+def load(directory: str | os.PathLike) -> Schema:
+    """Read `directory/schema.pbtxt`. Raises `UserError` naming the file if it is absent or breaks a rule."""
+    path = pathlib.Path(directory) / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read, so {directory} is not a data set. Received: {error}.") from error
+    try:
+        return loads(text)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def dumps(schema: Schema) -> str:
+    """The schema as tensorflow-metadata text. `loads(dumps(s)) == s`, and the text round-trips too."""
+    proto = schema_pb2.Schema()
+    proto.annotation.tag.append(f"dataset:{schema.name}")
+    roles = {column: [f"key:{r}" for r in KEYS if schema.keys.get(r) == column] for column in schema.keys.values()}
+    for index, target in enumerate(schema.targets):
+        roles[target] = [f"target:{index}", *roles.get(target, [])]
+    for feature in schema.features:
+        _write_feature(proto.feature.add(), feature, roles.pop(feature.name, []))
+    masks: dict[str, None] = {}
+    for task in schema.tasks:
+        tags = [f"task:{task.name}", f"weight:{task.weight!r}", f"positive_rate:{task.positive_rate!r}"]
+        if task.mask:
+            masks[task.mask] = None
+            tags.append(f"mask:{task.mask}")
+        if task.negative:
+            tags.append("negative")
+        _write_column(proto, task.label, "int", tags, binary=True)
+    for mask in masks:
+        _write_column(proto, mask, "int", ["sample_space"], binary=True)
+    for column, tags in roles.items():
+        _write_column(proto, column, "float" if tags[0].startswith("target:") else "int", tags)
+    return text_format.MessageToString(proto, as_utf8=True)
+
+
+def loads(text: str) -> Schema:
+    """Parse what `dumps` writes. Raises `UserError` on text that is no schema or breaks a rule of `Schema`."""
+    try:
+        proto = text_format.Parse(text, schema_pb2.Schema())
+    except text_format.ParseError as error:
+        raise UserError(f"not a tensorflow-metadata schema. Received: {error}.") from error
+    features, tasks, targets, keys = [], [], {}, {}
+    for column in proto.feature:
+        tags = _tags(column)
+        for role in tags.get("key", []):
+            keys[role] = column.name
+        if "side" in tags or "cause" in tags:
+            features.append(_read_feature(column, tags))
+        if "target" in tags:
+            targets[column.name] = _number(column, tags, "target", 0)
+        if "task" in tags:
+            tasks.append(Task(
+                name=tags["task"][0], label=column.name, mask=_one(tags, "mask", ""),
+                negative="negative" in tags,
+                weight=_number(column, tags, "weight", 1.0),
+                positive_rate=_number(column, tags, "positive_rate", 0.0),
+            ))
+        if not tags.keys() & {"side", "cause", "task", "target", "sample_space", "key"}:
+            raise UserError(
+                f"column {column.name!r} must be tagged as a feature (side:, cause:), a label (task:), a mask "
+                f"(sample_space), a target or a key. Received tags: {list(column.annotation.tag)}."
+            )
+    names = _tags(proto).get("dataset", [""])
+    return Schema(names[0], tuple(features), tuple(tasks), tuple(sorted(targets, key=targets.__getitem__)), keys)
+
+
+def _write_column(proto: Any, name: str, dtype: str, tags: list[str], binary: bool = False) -> None:
+    column = proto.feature.add(name=name, type=_TYPES[dtype])
+    column.presence.min_fraction = 1
+    column.shape.dim.add(size=1)
+    if binary:
+        column.int_domain.min, column.int_domain.max = 0, 1
+    column.annotation.tag.extend(tags)
+
+
+def _write_feature(column: Any, feature: Feature, roles: list[str]) -> None:
+    column.name, column.type = feature.name, _TYPES[feature.dtype]
+    if feature.is_list:
+        column.value_count.min, column.value_count.max = 0, feature.max_length
+    else:
+        column.shape.dim.add(size=1)
+        column.presence.min_fraction = 1
+    tags = [f"side:{feature.side}", f"cause:{feature.cause}", *roles]
+    if feature.is_numeric:
+        if feature.log1p:
+            tags.append("transform:log1p")
+        tags += [f"mean:{feature.mean!r}", f"std:{feature.std!r}"]
+    else:
+        tags += [f"embedding_width:{feature.width}", f"table:{feature.table}"]
+        if feature.hashed:
+            tags.append(f"hash_buckets:{feature.size}")
+        elif feature.vocabulary:
+            column.string_domain.name = feature.table
+            column.string_domain.value.extend(feature.vocabulary)
+        else:
+            column.int_domain.min, column.int_domain.max = 0, feature.size - 1
+            column.int_domain.is_categorical = True
+    column.annotation.tag.extend(tags)
+
+
+def _read_feature(column: Any, tags: dict[str, list[str]]) -> Feature:
+    dtypes = {v: k for k, v in _TYPES.items()}
+    if column.type not in dtypes:
+        raise UserError(f"feature {column.name!r}: type must be INT, FLOAT or BYTES. Received: {column.type}.")
+    hashed = "hash_buckets" in tags
+    numeric = column.type == schema_pb2.FLOAT
+    size = int(_number(column, tags, "hash_buckets", 0))
+    if column.HasField("int_domain") and not numeric and not hashed:
+        size = column.int_domain.max + 1
+    return Feature(
+        name=column.name, dtype=dtypes[column.type], side=_one(tags, "side", ""), cause=_one(tags, "cause", ""),
+        size=size, hashed=hashed, vocabulary=tuple(column.string_domain.value),
+        width=int(_number(column, tags, "embedding_width", 0)), table=_one(tags, "table", ""),
+        max_length=column.value_count.max if column.HasField("value_count") else 1,
+        log1p=_one(tags, "transform", "") == "log1p",
+        mean=_number(column, tags, "mean", 0.0), std=_number(column, tags, "std", 1.0),
+    )
+
+
+def _tags(annotated: Any) -> dict[str, list[str]]:
+    tags: dict[str, list[str]] = {}
+    for tag in annotated.annotation.tag:
+        key, _, value = tag.partition(":")
+        tags.setdefault(key, []).append(value)
+    return tags
+
+
+def _one(tags: dict[str, list[str]], key: str, default: str) -> str:
+    return tags.get(key, [default])[0]
+
+
+def _number(column: Any, tags: dict[str, list[str]], key: str, default: float) -> float:
+    text = _one(tags, key, repr(default))
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UserError(f"column {column.name!r}: tag {key} must be a number. Received: {text!r}.") from error

@@ -1,0 +1,72 @@
+"""A trained model as a SavedModel that TensorFlow Serving loads."""
+
+import os
+import pathlib
+
+import tensorflow as tf
+
+from dlen_cam2.cli import UserError
+from dlen_cam2.data import parse_examples
+from dlen_cam2.files import staged
+from dlen_cam2.indexing import Indexer
+from dlen_cam2.model_dir import TrainedModel
+from dlen_cam2.models import serving_scores
+
+_DTYPES = {"int": tf.int64, "float": tf.float32, "string": tf.string}
+
+
+class Server(tf.Module):
+    """Raw rows in, scores out: {task: (B,)} and, for DLEN, {"p_up": (B,)}, see `serving_scores`.
+
+    Signatures:
+        serving_default: "examples", (B,) serialised `tf.train.Example`s. A missing categorical value counts
+            as unknown; a missing number is an error that names the column.
+        raw: one tensor for each feature, (B,), or (B, L) for lists, padded with -1 or "".
+    """
+
+    def __init__(self, model: TrainedModel):
+        super().__init__(name="server")
+        self.schema = model.schema
+        self.network = model.network
+        self.indexer = Indexer(model.schema)
+        self.signatures = {
+            "serving_default": self.score_examples.get_concrete_function(),
+            "raw": tf.function(self._score_raw, autograph=False).get_concrete_function(**{
+                f.name: tf.TensorSpec([None, None] if f.is_list else [None], _DTYPES[f.dtype], name=f.name)
+                for f in self.schema.features
+            }),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")], autograph=False)
+    def score_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._score(parse_examples(examples, self.schema, labels=False))
+
+    def _score_raw(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
+        for feature in self.schema.features:
+            if feature.is_list:
+                values = columns[feature.name][:, : feature.max_length]
+                missing = feature.max_length - tf.shape(values)[1]
+                padding = -1 if feature.dtype == "int" else ""
+                values = tf.pad(values, [[0, 0], [0, missing]], constant_values=padding)
+                columns[feature.name] = tf.ensure_shape(values, (None, feature.max_length))
+        return self._score(columns)
+
+    def _score(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return serving_scores(self.network(self.indexer(columns), training=False), self.schema.tasks)
+
+
+def export(model: TrainedModel, output: str | os.PathLike) -> pathlib.Path:
+    """Write `output/<version>/`, version one above the newest there, aside and renamed. Returns the directory.
+
+    Raises:
+        UserError: `output` cannot be written.
+    """
+    output = pathlib.Path(output)
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} must be a directory. Received: a file.")
+    versions = [int(p.name) for p in output.iterdir() if p.name.isdigit()] if output.is_dir() else []
+    target = output / str(max(versions, default=0) + 1)
+    server = Server(model)
+    with staged(target, "saved_model.pb") as stage:
+        tf.saved_model.save(server, str(stage), signatures=server.signatures)
+    return target

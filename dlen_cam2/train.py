@@ -1,0 +1,24 @@
+"""python -m dlen_cam2.train --config=FILE --data_dir=DIR --model_dir=DIR --train_days=A..B --eval_days=C."""
+
+from absl import flags
+from ml_collections import config_flags
+
+from dlen_cam2 import cli, report, trainer
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file, such as dlen_cam2/configs/kuairand_ple.py.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where the model goes; an earlier model is replaced.", required=True)
+_TRAIN_DAYS = flags.DEFINE_string("train_days", None, "Days to train on: 20220425..20220504 or a,b,c.", required=True)
+_EVAL_DAYS = flags.DEFINE_string("eval_days", None, "Days to measure on.", required=True)
+
+
+def main() -> None:
+    if _CONFIG.value is None:
+        raise cli.UserError("--config must name an experiment file. Received: none.")
+    metrics = trainer.train(_CONFIG.value, _DATA_DIR.value, _MODEL_DIR.value, _TRAIN_DAYS.value, _EVAL_DAYS.value)
+    print(report.table(metrics))
+    print(f"model, metrics.json and report.md are in {_MODEL_DIR.value}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,59 @@
+"""Point-in-time features: the SQL beside this file, and what its columns are."""
+
+import pathlib
+from collections.abc import Iterator
+
+import duckdb
+import pyarrow as pa
+
+from dlen_cam2.cli import UserError
+from dlen_cam2.schema import Feature
+
+SQL = pathlib.Path(__file__).with_suffix(".sql")
+HISTORY_LENGTH = 20
+
+
+def _count(name: str, side: str) -> Feature:
+    return Feature(name, "float", side, "statistical", log1p=True)
+
+
+def _rate(name: str, side: str) -> Feature:
+    return Feature(name, "float", side, "statistical")
+
+
+# The columns that point_in_time.sql adds, in its order.
+COUNTERS = (
+    *(_count(f"user_{c}", "user") for c in ("impressions", "clicks", "long_views", "likes", "profile_enters")),
+    *(_rate(f"user_{r}_rate", "user") for r in ("click", "long_view", "like", "profile_enter")),
+    *(_count(f"video_{c}", "item") for c in ("impressions", "clicks", "long_views", "likes", "profile_enters")),
+    *(_rate(f"video_{r}_rate", "item") for r in ("click", "long_view", "like", "profile_enter")),
+)
+
+
+def histories(videos: int) -> tuple[Feature, ...]:
+    """The user's earlier videos, newest first, sharing the table of `video_id`."""
+    return tuple(
+        Feature(name, "int", "user", "content", size=videos, width=16, table="video_id", max_length=HISTORY_LENGTH)
+        for name in ("watched", "long_viewed", "liked")
+    )
+
+
+def splits(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, pa.Table]]:
+    """Run point_in_time.sql on the tables `exposures` and `prior_history`; yield each split's rows in time order.
+
+    Raises:
+        UserError: a time, user or video id, or a split is missing (null).
+    """
+    for column in ("time_ms", "user_id", "video_id", "split"):
+        nulls = connection.sql(f'SELECT count(*) FROM exposures WHERE "{column}" IS NULL').fetchall()[0][0]
+        if nulls:
+            raise UserError(f"column {column!r} must have a value in every exposure. Received: {nulls} without.")
+    connection.execute(SQL.read_text(encoding="utf-8"))
+    names = [name for (name,) in connection.sql("SELECT DISTINCT split FROM rows ORDER BY split").fetchall()]
+    for name in names:
+        # Ties of (time, user, video) are split by what was shown and seen, so every run writes the same order.
+        query = (
+            "SELECT * EXCLUDE (split) FROM rows WHERE split = $1 "
+            "ORDER BY time_ms, user_id, video_id, tab, duration_s, play_s, click, long_view"
+        )
+        yield name, connection.sql(query, params=[name]).to_arrow_table()

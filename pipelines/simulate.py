@@ -1,0 +1,220 @@
+"""A feed with known truth: `python -m pipelines.simulate --output=DIR --rows=N --seed=S`.
+
+Writes the same contract as the real sources, and beside it `truth.parquet`, which no reader of features
+opens: one row per exposure (key: time_ms) with the latent preference and every true probability.
+"""
+
+import dataclasses
+import datetime
+import math
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from absl import flags
+
+from dlen_cam2 import cli
+from dlen_cam2.cli import UserError
+from dlen_cam2.files import staged
+from dlen_cam2.schema import Feature, Schema, Task
+from pipelines.dataset import write_dataset
+from pipelines.point_in_time import COUNTERS, histories, point_in_time
+
+_OUTPUT = flags.DEFINE_string("output", None, "Directory of the data set to write.", required=True)
+_ROWS = flags.DEFINE_integer("rows", 200_000, "Exposures to simulate, random ones included.", lower_bound=100)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0)
+
+TRUTH = "truth.parquet"
+TASKS = ("click", "long_view", "like", "comment", "follow", "forward")
+DAY_MS = 86_400_000
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """The parameters of a simulated feed.
+
+    A user u meets an item i. With tastes r_u in (0,1)^k, topics q_i in the simplex, conformity c_u in (0,1)
+    and log-popularity z_i:
+
+        relevance   R = Σ_x r_ux q_ix
+        P(UP)       = σ(preference_bias + relevance_weight (R - 1/2) + conformity_weight c_u z_i + tab)
+        P(k|UP)     = σ(logit(rate_k) + habit_k h_uk)                 for each behaviour k but long_view
+        P(k|¬UP)    = cap · P(k) · σ(h_uk), P(k) the mean of P(k|UP) P(UP) over the log
+        long_view   = watched at least min(duration, 18 s); log watch time is normal, its mean grows with the
+                      log duration if the user prefers the item, and is a glance if not
+
+    so DLEN's story holds by construction, P(k|¬UP) < cap · P(k). The logging policy shows popular items more
+    and prefers relevant ones; the random log shows items uniformly.
+
+    Attributes:
+        rows, seed: as the flags say.
+        days: length of the log; the first is `first_day`.
+        rows_per_user, rows_per_item: mean exposures, which set how many users and items there are.
+        interests: k.
+        random_share: share of the rows that are uniformly random exposures.
+        candidates: items among which the logging policy picks one.
+        popularity_exponent: how strongly the policy's candidates favour popular items.
+        policy_relevance: how strongly it picks relevant ones among them.
+        new_share: share of the items that are uploaded while the log runs.
+        rates: P(k|UP) of a user with average habits.
+        habits: how much users differ in showing a preference by behaviour k.
+    """
+
+    rows: int
+    seed: int
+    first_day: str = "20240101"
+    days: int = 8
+    rows_per_user: int = 60
+    rows_per_item: int = 100
+    interests: int = 8
+    random_share: float = 0.1
+    candidates: int = 6
+    popularity_exponent: float = 0.8
+    policy_relevance: float = 1.5
+    new_share: float = 0.3
+    preference_bias: float = -0.6
+    relevance_weight: float = 5.0
+    conformity_weight: float = 1.6
+    cap: float = 0.2
+    rates: tuple[float, ...] = (0.75, math.nan, 0.2, 0.06, 0.05, 0.08)
+    habits: tuple[float, ...] = (0.4, math.nan, 1.2, 1.2, 1.2, 1.2)
+
+
+def simulate(world: World) -> tuple[pa.Table, pa.Table]:
+    """Draw the log: `exposures` (what a platform would record) and `truth`, row by row the same, in time order."""
+    rng = np.random.default_rng(world.seed)
+    n, k = world.rows, world.interests
+    users = max(20, n // world.rows_per_user)
+    items = max(20, n // world.rows_per_item)
+    authors = max(5, items // 4)
+
+    # Users.
+    likes = rng.random((users, k)) < 0.3
+    tastes = np.where(likes, rng.beta(8, 2, (users, k)), rng.beta(2, 8, (users, k)))
+    declared = likes ^ (rng.random((users, k)) < 0.05)
+    conformity = rng.beta(1.2, 1.2, users)
+    habit = rng.normal(size=(users, len(TASKS)))
+    activity = rng.lognormal(0, 0.7, users)
+    age_band = rng.integers(0, 6, users)
+
+    # Items.
+    author = rng.integers(0, authors, items)
+    popularity = 0.5 * rng.normal(size=authors)[author] + math.sqrt(0.75) * rng.normal(size=items)
+    main, other = rng.integers(0, k, (2, items))
+    topics = 0.75 * np.eye(k)[main] + 0.25 * np.eye(k)[other]
+    duration = np.clip(rng.lognormal(math.log(30), 0.7, items), 5, 300)
+    uploaded = np.where(
+        rng.random(items) < world.new_share, rng.uniform(0, world.days - 1, items), -rng.exponential(20, items)
+    )
+
+    # Exposures, in time order, one millisecond apart at least.
+    span = world.days * DAY_MS
+    time = np.sort(rng.integers(0, span - n, n)) + np.arange(n)
+    user = rng.choice(users, n, p=activity / activity.sum())
+    is_random = rng.random(n) < world.random_share
+    by_upload = np.argsort(uploaded)
+    available = np.searchsorted(uploaded[by_upload], time / DAY_MS, side="right")
+    available = np.maximum(available, 1)
+    item = np.empty(n, np.int64)
+    # Candidates by popularity among what is uploaded: inverse of the cumulative weight of the upload order.
+    weight = np.cumsum(np.exp(world.popularity_exponent * popularity[by_upload]))
+    for rows in np.array_split(np.arange(n), max(1, n // 100_000)):
+        drawn = rng.random((len(rows), world.candidates)) * weight[available[rows] - 1, None]
+        shown = by_upload[np.searchsorted(weight, drawn)]
+        relevant = np.einsum("nk,nck->nc", tastes[user[rows]], topics[shown])
+        pick = np.argmax(world.policy_relevance * relevant + rng.gumbel(size=relevant.shape), axis=1)
+        uniform = by_upload[(rng.random(len(rows)) * available[rows]).astype(int)]
+        item[rows] = np.where(is_random[rows], uniform, shown[np.arange(len(rows)), pick])
+    tab = rng.choice(3, n, p=[0.6, 0.3, 0.1])
+
+    # The latent preference and the behaviours.
+    relevance = np.einsum("nk,nk->n", tastes[user], topics[item])
+    conforming = conformity[user] * popularity[item]
+    p_up = _sigmoid(
+        world.preference_bias + world.relevance_weight * (relevance - 0.5)
+        + world.conformity_weight * conforming - 0.5 * (tab == 2)
+    )
+    preferred = rng.random(n) < p_up
+    seconds = duration[item]
+    median = np.where(preferred, 1.3 * seconds**0.85, 1.5)
+    spread = np.where(preferred, 0.6, 0.7)
+    watch = np.minimum(median * np.exp(spread * rng.normal(size=n)), seconds)
+    enough = np.log(np.minimum(seconds, 18.0))
+    columns: dict[str, np.ndarray] = {}
+    truth: dict[str, np.ndarray] = {}
+    for index, task in enumerate(TASKS):
+        if task == "long_view":
+            given_up = _normal_cdf((np.log(1.3 * seconds**0.85) - enough) / 0.6)
+            given_not = _normal_cdf((math.log(1.5) - enough) / 0.7)
+            label = watch >= np.minimum(seconds, 18.0)
+        else:
+            h = habit[user, index]
+            given_up = _sigmoid(_logit(world.rates[index]) + world.habits[index] * h)
+            given_not = world.cap * np.mean(given_up * p_up) * _sigmoid(h)
+            label = rng.random(n) < np.where(preferred, given_up, given_not)
+        columns[task] = label.astype(np.int64)
+        truth[f"p_{task}"] = given_up * p_up + given_not * (1 - p_up)
+        truth[f"p_{task}_given_up"] = given_up
+        truth[f"p_{task}_given_not_up"] = given_not
+
+    first = datetime.datetime.strptime(world.first_day, "%Y%m%d")
+    epoch = int(first.replace(tzinfo=datetime.timezone.utc).timestamp() * 1000)
+    names = np.array([(first + datetime.timedelta(days=d)).strftime("%Y%m%d") for d in range(world.days)])
+    day = names[time // DAY_MS]
+    split = np.where(is_random, np.char.add(day, "_random"), day)
+    exposures = pa.table({
+        "split": split, "day": day, "time_ms": epoch + time, "user_id": user, "video_id": item,
+        "author_id": author[item], "topic": main[item].astype(str), "tab": tab,
+        "hour": time // 3_600_000 % 24, "duration_s": seconds, "play_s": watch,
+        "video_age_days": np.maximum(time / DAY_MS - uploaded[item], 0.0), "age_band": age_band[user],
+        "topics": _lists(np.stack([main, other], 1) [item], main[item] != other[item]),
+        "user_topics": _subsets(declared, user),
+        # The platform of this world offers no such behaviour; the counters of the contract read it.
+        "profile_enter": np.zeros(n, np.int64), **columns,
+    })
+    truth = {
+        "time_ms": epoch + time, "split": split, "preferred": preferred.astype(np.int64), "p_up": p_up,
+        "relevance": relevance, "conformity": conforming, "user_conformity": conformity[user],
+        "popularity": popularity[item], **truth,
+    }
+    return exposures, pa.table(truth)
+
+
+def schema(world: World) -> Schema:
+    """What the columns of a simulated log are."""
+    users, items = max(20, world.rows // world.rows_per_user), max(20, world.rows // world.rows_per_item)
+    topics: dict[str, Any] = {"dtype": "int", "cause": "content", "size": world.interests, "width": 8}
+    return Schema(
+        name="simulated",
+        features=(
+            Feature("user_id", "int", "user", "content", size=users, width=16),
+            Feature("age_band", "int", "user", "content", size=6, width=8),
+            Feature("user_topics", side="user", max_length=world.interests, **topics),
+            *histories(items),
+            Feature("video_id", "int", "item", "content", size=items, width=16),
+            Feature("author_id", "int", "item", "content", size=max(5, items // 4), width=16),
+            Feature("topics", side="item", max_length=2, table="user_topics", **topics),
+            Feature("duration_s", "float", "item", "content", log1p=True),
+            Feature("video_age_days", "float", "item", "content", log1p=True),
+            Feature("tab", "int", "context", "context", size=3, width=8),
+            Feature("hour", "int", "context", "context", size=24, width=8),
+            *COUNTERS,
+        ),
+        tasks=tuple(Task(name) for name in TASKS),
+        targets=("watch_s", "watched_duration_s"),
+        keys={"user": "user_id", "item": "video_id", "time": "time_ms"},
+    )
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def _logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def _normal_cdf(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.vectorize(math.erf, otypes=[float])(x / math.sqrt(2)))
