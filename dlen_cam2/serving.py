@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 import tensorflow as tf
 
@@ -29,19 +30,23 @@ class Server(tf.Module):
         self.schema = model.schema
         self.network = model.network
         self.indexer = Indexer(model.schema)
-        self.signatures = {
-            "serving_default": self.score_examples.get_concrete_function(),
-            "raw": tf.function(self._score_raw, autograph=False).get_concrete_function(**{
-                f.name: tf.TensorSpec([None, None] if f.is_list else [None], _DTYPES[f.dtype], name=f.name)
-                for f in self.schema.features
-            }),
+
+    def concrete_signatures(self) -> dict[str, Any]:
+        """The signatures, traced, by name."""
+        columns = {
+            f.name: tf.TensorSpec([None, None] if f.is_list else [None], _DTYPES[f.dtype], name=f.name)
+            for f in self.schema.features
+        }
+        examples = tf.TensorSpec([None], tf.string, name="examples")
+        return {
+            "serving_default": tf.function(self.score_examples, autograph=False).get_concrete_function(examples),
+            "raw": tf.function(self.score_raw, autograph=False).get_concrete_function(**columns),
         }
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")], autograph=False)
     def score_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._score(parse_examples(examples, self.schema, labels=False))
 
-    def _score_raw(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
+    def score_raw(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
         for feature in self.schema.features:
             if feature.is_list:
                 values = columns[feature.name][:, : feature.max_length]
@@ -68,5 +73,5 @@ def export(model: TrainedModel, output: str | os.PathLike) -> pathlib.Path:
     target = output / str(max(versions, default=0) + 1)
     server = Server(model)
     with staged(target, "saved_model.pb") as stage:
-        tf.saved_model.save(server, str(stage), signatures=server.signatures)
+        tf.saved_model.save(server, str(stage), signatures=server.concrete_signatures())
     return target
