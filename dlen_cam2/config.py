@@ -32,6 +32,7 @@ class ModelConfig:
         dropout: share of the trunk's input that is dropped while training.
         embedding_l2: weight of the mean squared norm of the looked-up id embeddings of a row in the loss.
         tasks, features: names to use; empty: all of the schema.
+        task_weights: weights of the tasks' losses, in the order of the tasks; empty: the schema's.
         without: features to leave out.
     """
 
@@ -48,6 +49,7 @@ class ModelConfig:
     dropout: float = 0.0
     embedding_l2: float = 0.0
     tasks: tuple[str, ...] = ()
+    task_weights: tuple[float, ...] = ()
     features: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 

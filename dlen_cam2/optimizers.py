@@ -18,5 +18,5 @@ def composite(network: tf.keras.Model, config: TrainConfig) -> tf.keras.optimize
     dense = [v for v in network.trainable_variables if id(v) not in tables]
     pairs = [(tf.keras.optimizers.Adam(config.learning_rate), lambda: dense)]
     if embedding:
-        pairs.append((tf.keras.optimizers.Adagrad(config.embedding_learning_rate), lambda: embedding))
+        pairs.append((tf.keras.optimizers.Adagrad(config.embedding_learning_rate, initial_accumulator_value=1e-8, epsilon=1e-8), lambda: embedding))
     return tfrs.experimental.optimizers.CompositeOptimizer(pairs)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dlen_cam2.cli import UserError
@@ -240,6 +240,19 @@ class Schema:
             tasks=tuple(t for t in self.tasks if t.name in (tasks or self.task_names)),
             features=tuple(f for f in self.features if f.name in keep),
         )
+
+    def weigh(self, weights: Sequence[float]) -> "Schema":
+        """The schema with these task weights, in task order; empty: as it is.
+
+        Raises:
+            UserError: there is not one weight for each task.
+        """
+        if weights and len(weights) != len(self.tasks):
+            raise UserError(f"there must be one weight for each task of {self.task_names}. Received: {tuple(weights)}.")
+        tasks = self.tasks if not weights else tuple(
+            dataclasses.replace(t, weight=float(w)) for t, w in zip(self.tasks, weights, strict=True)
+        )
+        return dataclasses.replace(self, tasks=tasks)
 
     def fit(self, statistics: Mapping[str, Any], days: Iterable[str]) -> "Schema":
         """The schema with positive rates and numeric moments of `days` (the training days only).

@@ -43,7 +43,8 @@ def train(
     if not sum(rows.values()):
         raise UserError(f"the training days hold no rows. Received: {train_days!r}.")
     model = config.model
-    schema = schema_pbtxt.load(data_dir).select(model.tasks, model.features, model.without).fit(statistics, days)
+    schema = schema_pbtxt.load(data_dir).select(model.tasks, model.features, model.without)
+    schema = schema.weigh(model.task_weights).fit(statistics, days)
 
     tf.keras.utils.set_random_seed(config.train.seed)
     network = build(model, schema)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 import dlen_cam2  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 from dlen_cam2 import schema_pbtxt
@@ -28,7 +29,8 @@ _ARROW = {"int": pa.int64(), "float": pa.float32(), "string": pa.string()}
 
 
 def write_dataset(
-    directory: str | os.PathLike, schema: Schema, splits: Iterable[tuple[str, pa.Table]], source: Mapping[str, Any]
+    directory: str | os.PathLike, schema: Schema, splits: Iterable[tuple[str, pa.Table]],
+    source: Mapping[str, Any], sides: Mapping[str, pa.Table] | None = None,
 ) -> dict[str, Any]:
     """Write `directory` as a whole, or not at all.
 
@@ -37,6 +39,7 @@ def write_dataset(
         schema: what the columns are; each table must have every column that it names.
         splits: (split name, rows) in time order.
         source: how the data came to be (parameters, rows read and dropped); kept in `statistics.json`.
+        sides: further tables by file name, written as Parquet beside the shards; no reader of features opens them.
 
     Returns:
         The statistics, as in `statistics.json`.
@@ -72,6 +75,8 @@ def write_dataset(
         schema_pbtxt.save(schema, stage)
         write_json(stage / STATISTICS, statistics)
         _write_tfds(stage, schema, infos)
+        for name, side in (sides or {}).items():
+            pq.write_table(side, stage / name)
     return statistics
 
 

@@ -71,7 +71,7 @@ def convert(source: pathlib.Path, output: str) -> dict:
         _load(connection, "prior", sorted(source.glob("user_history_before_*.csv")), _HISTORY)
         connection.execute(pathlib.Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
         read = _one(connection, "SELECT count(*) FROM log")
-        kept = _one(connection, "SELECT count(*) FROM exposures")
+        kept = _one(connection, "SELECT count(*) FROM exposures WHERE split IS NOT NULL")
         print(f"{read:,} exposures read, {read - kept:,} exact duplicates dropped", flush=True)
         report = {"pipeline": "kuairand", "rows_read": read, "duplicates_dropped": read - kept}
         return write_dataset(output, _schema(connection), splits(connection), report)

@@ -1,7 +1,7 @@
 -- KuaiRand's official files -> exposures, the input of point_in_time.sql.
 --
 -- In:  log, users, videos: the CSV files as they are; prior: user_history_before_*.csv (may be empty)
--- Out: table exposures, table prior_history
+-- Out: table exposures
 CREATE TABLE exposures AS
 SELECT
     l.user_id,
@@ -71,14 +71,33 @@ FROM (SELECT DISTINCT * FROM log) AS l
 LEFT JOIN videos AS v USING (video_id)
 LEFT JOIN users AS u USING (user_id);
 
--- The earlier history of a user counts only if it ends before the user's first exposure here: with the full
--- set's earlier log files at hand it would stand twice.
-CREATE TABLE prior_history AS
+-- What a user watched before the log, as older exposures: their times are not known, only that they end at
+-- last_time_ms, so they stand one millisecond apart before it. Of their feedback only long views and likes are
+-- known. They count only if they end before the user's first exposure here: with the full set's earlier log
+-- files at hand they would stand twice.
+INSERT INTO exposures BY NAME
+WITH past AS (
+    SELECT
+        p.user_id,
+        CAST(string_split(p.watch_seq, ' ') AS BIGINT[]) AS watched,
+        CAST(string_split(nullif(p.long_watch_seq, ''), ' ') AS BIGINT[]) AS long_viewed,
+        CAST(string_split(nullif(p.like_seq, ''), ' ') AS BIGINT[]) AS liked,
+        p.last_time_ms
+    FROM prior AS p
+    JOIN (SELECT user_id, min(time_ms) AS first_ms FROM log GROUP BY user_id) AS f USING (user_id)
+    WHERE p.last_time_ms < f.first_ms AND p.watch_seq <> ''
+),
+events AS (
+    SELECT *, unnest(watched) AS video_id, generate_subscripts(watched, 1) - len(watched) AS back
+    FROM past
+)
 SELECT
-    p.user_id,
-    list_reverse(CAST(string_split(nullif(p.watch_seq, ''), ' ') AS BIGINT[])) AS watched,
-    list_reverse(CAST(string_split(nullif(p.long_watch_seq, ''), ' ') AS BIGINT[])) AS long_viewed,
-    list_reverse(CAST(string_split(nullif(p.like_seq, ''), ' ') AS BIGINT[])) AS liked
-FROM prior AS p
-JOIN (SELECT user_id, min(time_ms) AS first_ms FROM log GROUP BY user_id) AS f USING (user_id)
-WHERE p.last_time_ms < f.first_ms;
+    e.user_id,
+    e.video_id,
+    e.last_time_ms + e.back AS time_ms,
+    coalesce(v.author_id, -1) AS author_id,
+    coalesce(string_split(v.tag, ',')[1], '') AS topic,
+    CAST(coalesce(list_contains(e.long_viewed, e.video_id), false) AS BIGINT) AS long_view,
+    CAST(coalesce(list_contains(e.liked, e.video_id), false) AS BIGINT) AS "like"
+FROM events AS e
+LEFT JOIN videos AS v USING (video_id);

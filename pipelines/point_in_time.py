@@ -21,12 +21,24 @@ def _rate(name: str, side: str) -> Feature:
     return Feature(name, "float", side, "statistical")
 
 
-# The columns that point_in_time.sql adds, in its order.
+# The numeric columns that point_in_time.sql adds.
 COUNTERS = (
-    *(_count(f"user_{c}", "user") for c in ("impressions", "clicks", "long_views", "likes", "profile_enters")),
-    *(_rate(f"user_{r}_rate", "user") for r in ("click", "long_view", "like", "profile_enter")),
-    *(_count(f"video_{c}", "item") for c in ("impressions", "clicks", "long_views", "likes", "profile_enters")),
-    *(_rate(f"video_{r}_rate", "item") for r in ("click", "long_view", "like", "profile_enter")),
+    *(_count(f"user_{c}", "user") for c in (
+        "impressions", "clicks", "long_views", "likes", "profile_enters", "idle_s", "hour_impressions",
+        "hour_long_views")),
+    *(_rate(f"user_{r}", "user") for r in (
+        "click_rate", "long_view_rate", "like_rate", "profile_enter_rate", "play_ratio")),
+    *(_count(f"video_{c}", "item") for c in (
+        "impressions", "clicks", "long_views", "likes", "profile_enters")),
+    *(_rate(f"video_{r}", "item") for r in (
+        "click_rate", "long_view_rate", "like_rate", "profile_enter_rate", "play_ratio")),
+    _count("author_impressions", "item"),
+    *(_rate(f"author_{r}", "item") for r in ("click_rate", "long_view_rate", "like_rate", "profile_enter_rate")),
+    *(_count(f"user_{c}", "context") for c in (
+        "tab_logged", "topic_impressions", "author_impressions", "author_long_views", "video_impressions")),
+    *(_rate(f"user_{r}", "context") for r in (
+        "tab_click_rate", "tab_long_view_rate", "tab_like_rate", "topic_click_rate", "topic_long_view_rate",
+        "topic_like_rate")),
 )
 
 
@@ -39,12 +51,12 @@ def histories(videos: int) -> tuple[Feature, ...]:
 
 
 def splits(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, pa.Table]]:
-    """Run point_in_time.sql on the tables `exposures` and `prior_history`; yield each split's rows in time order.
+    """Run point_in_time.sql on the table `exposures`; yield each split's rows in time order.
 
     Raises:
-        UserError: a time, user or video id, or a split is missing (null).
+        UserError: a time, user id or video id is missing (null).
     """
-    for column in ("time_ms", "user_id", "video_id", "split"):
+    for column in ("time_ms", "user_id", "video_id"):
         nulls = connection.sql(f'SELECT count(*) FROM exposures WHERE "{column}" IS NULL').fetchall()[0][0]
         if nulls:
             raise UserError(f"column {column!r} must have a value in every exposure. Received: {nulls} without.")

@@ -12,15 +12,13 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from absl import flags
+from scipy.special import ndtr
 
 from dlen_cam2 import cli
-from dlen_cam2.cli import UserError
-from dlen_cam2.files import staged
 from dlen_cam2.schema import Feature, Schema, Task
 from pipelines.dataset import write_dataset
-from pipelines.point_in_time import COUNTERS, histories, point_in_time
+from pipelines.point_in_time import COUNTERS, histories, splits
 
 _OUTPUT = flags.DEFINE_string("output", None, "Directory of the data set to write.", required=True)
 _ROWS = flags.DEFINE_integer("rows", 200_000, "Exposures to simulate, random ones included.", lower_bound=100)
@@ -66,35 +64,49 @@ class World:
     seed: int
     first_day: str = "20240101"
     days: int = 8
-    rows_per_user: int = 60
-    rows_per_item: int = 100
+    rows_per_user: int = 100
+    rows_per_item: int = 150
     interests: int = 8
     random_share: float = 0.1
     candidates: int = 6
     popularity_exponent: float = 0.8
-    policy_relevance: float = 1.5
-    new_share: float = 0.3
+    policy_relevance: float = 1.0
+    new_share: float = 0.2
     preference_bias: float = -0.6
     relevance_weight: float = 5.0
     conformity_weight: float = 1.6
     cap: float = 0.2
-    rates: tuple[float, ...] = (0.75, math.nan, 0.2, 0.06, 0.05, 0.08)
-    habits: tuple[float, ...] = (0.4, math.nan, 1.2, 1.2, 1.2, 1.2)
+    rates: dict[str, float] = dataclasses.field(
+        default_factory=lambda: {"click": 0.75, "like": 0.2, "comment": 0.06, "follow": 0.05, "forward": 0.08}
+    )
+    habits: dict[str, float] = dataclasses.field(
+        default_factory=lambda: {"click": 0.4, "like": 1.2, "comment": 1.2, "follow": 1.2, "forward": 1.2}
+    )
+
+    @property
+    def users(self) -> int:
+        return max(20, self.rows // self.rows_per_user)
+
+    @property
+    def items(self) -> int:
+        return max(20, self.rows // self.rows_per_item)
+
+    @property
+    def authors(self) -> int:
+        return max(5, self.items // 4)
 
 
 def simulate(world: World) -> tuple[pa.Table, pa.Table]:
     """Draw the log: `exposures` (what a platform would record) and `truth`, row by row the same, in time order."""
     rng = np.random.default_rng(world.seed)
     n, k = world.rows, world.interests
-    users = max(20, n // world.rows_per_user)
-    items = max(20, n // world.rows_per_item)
-    authors = max(5, items // 4)
+    users, items, authors = world.users, world.items, world.authors
 
     # Users.
     likes = rng.random((users, k)) < 0.3
-    tastes = np.where(likes, rng.beta(8, 2, (users, k)), rng.beta(2, 8, (users, k)))
+    tastes = np.where(likes, rng.beta(12, 3, (users, k)), rng.beta(3, 12, (users, k)))
     declared = likes ^ (rng.random((users, k)) < 0.05)
-    conformity = rng.beta(1.2, 1.2, users)
+    conformity = rng.beta(2, 2, users)
     habit = rng.normal(size=(users, len(TASKS)))
     activity = rng.lognormal(0, 0.7, users)
     age_band = rng.integers(0, 6, users)
@@ -103,7 +115,7 @@ def simulate(world: World) -> tuple[pa.Table, pa.Table]:
     author = rng.integers(0, authors, items)
     popularity = 0.5 * rng.normal(size=authors)[author] + math.sqrt(0.75) * rng.normal(size=items)
     main, other = rng.integers(0, k, (2, items))
-    topics = 0.75 * np.eye(k)[main] + 0.25 * np.eye(k)[other]
+    topics = 0.8 * np.eye(k)[main] + 0.2 * np.eye(k)[other]
     duration = np.clip(rng.lognormal(math.log(30), 0.7, items), 5, 300)
     uploaded = np.where(
         rng.random(items) < world.new_share, rng.uniform(0, world.days - 1, items), -rng.exponential(20, items)
@@ -146,12 +158,12 @@ def simulate(world: World) -> tuple[pa.Table, pa.Table]:
     truth: dict[str, np.ndarray] = {}
     for index, task in enumerate(TASKS):
         if task == "long_view":
-            given_up = _normal_cdf((np.log(1.3 * seconds**0.85) - enough) / 0.6)
-            given_not = _normal_cdf((math.log(1.5) - enough) / 0.7)
+            given_up = ndtr((np.log(1.3 * seconds**0.85) - enough) / 0.6)
+            given_not = ndtr((math.log(1.5) - enough) / 0.7)
             label = watch >= np.minimum(seconds, 18.0)
         else:
             h = habit[user, index]
-            given_up = _sigmoid(_logit(world.rates[index]) + world.habits[index] * h)
+            given_up = _sigmoid(_logit(world.rates[task]) + world.habits[task] * h)
             given_not = world.cap * np.mean(given_up * p_up) * _sigmoid(h)
             label = rng.random(n) < np.where(preferred, given_up, given_not)
         columns[task] = label.astype(np.int64)
@@ -169,8 +181,10 @@ def simulate(world: World) -> tuple[pa.Table, pa.Table]:
         "author_id": author[item], "topic": main[item].astype(str), "tab": tab,
         "hour": time // 3_600_000 % 24, "duration_s": seconds, "play_s": watch,
         "video_age_days": np.maximum(time / DAY_MS - uploaded[item], 0.0), "age_band": age_band[user],
-        "topics": _lists(np.stack([main, other], 1) [item], main[item] != other[item]),
-        "user_topics": _subsets(declared, user),
+        "topics": _lists(
+            np.stack([main, other], axis=1)[item], np.stack([main >= 0, main != other], axis=1)[item]
+        ),
+        "user_topics": _lists(np.broadcast_to(np.arange(k), (n, k)), declared[user]),
         # The platform of this world offers no such behaviour; the counters of the contract read it.
         "profile_enter": np.zeros(n, np.int64), **columns,
     })
@@ -184,17 +198,16 @@ def simulate(world: World) -> tuple[pa.Table, pa.Table]:
 
 def schema(world: World) -> Schema:
     """What the columns of a simulated log are."""
-    users, items = max(20, world.rows // world.rows_per_user), max(20, world.rows // world.rows_per_item)
     topics: dict[str, Any] = {"dtype": "int", "cause": "content", "size": world.interests, "width": 8}
     return Schema(
         name="simulated",
         features=(
-            Feature("user_id", "int", "user", "content", size=users, width=16),
+            Feature("user_id", "int", "user", "content", size=world.users, width=16),
             Feature("age_band", "int", "user", "content", size=6, width=8),
             Feature("user_topics", side="user", max_length=world.interests, **topics),
-            *histories(items),
-            Feature("video_id", "int", "item", "content", size=items, width=16),
-            Feature("author_id", "int", "item", "content", size=max(5, items // 4), width=16),
+            *histories(world.items),
+            Feature("video_id", "int", "item", "content", size=world.items, width=16),
+            Feature("author_id", "int", "item", "content", size=world.authors, width=16),
             Feature("topics", side="item", max_length=2, table="user_topics", **topics),
             Feature("duration_s", "float", "item", "content", log1p=True),
             Feature("video_age_days", "float", "item", "content", log1p=True),
@@ -203,7 +216,7 @@ def schema(world: World) -> Schema:
             *COUNTERS,
         ),
         tasks=tuple(Task(name) for name in TASKS),
-        targets=("watch_s", "watched_duration_s"),
+        targets=("play_s", "duration_s"),
         keys={"user": "user_id", "item": "video_id", "time": "time_ms"},
     )
 
@@ -216,5 +229,26 @@ def _logit(p: float) -> float:
     return math.log(p / (1 - p))
 
 
-def _normal_cdf(x: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.vectorize(math.erf, otypes=[float])(x / math.sqrt(2)))
+def _lists(values: np.ndarray, keep: np.ndarray) -> pa.ListArray:
+    """(rows, width) integers and a mask of the same shape -> a list of the kept ones for each row."""
+    offsets = np.concatenate([[0], np.cumsum(keep.sum(axis=1))])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values[keep]))
+
+
+def write(world: World, output: str) -> dict[str, Any]:
+    """Simulate and write the data set and its `truth.parquet`; returns the statistics."""
+    exposures, truth = simulate(world)
+    with duckdb.connect() as connection:
+        connection.register("exposures", exposures)
+        source = {"pipeline": "simulate", "world": dataclasses.asdict(world)}
+        return write_dataset(output, schema(world), splits(connection), source, sides={TRUTH: truth})
+
+
+def main() -> None:
+    world = World(rows=_ROWS.value, seed=_SEED.value)
+    statistics = write(world, _OUTPUT.value)
+    print(f"{world.rows:,} rows of {len(statistics['days'])} splits, and {TRUTH}, are in {_OUTPUT.value}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -17,15 +17,18 @@ class Embeddings(tf.keras.layers.Layer):
     there are, and the cost of a step depends on the rows touched and not on the vocabulary.
 
     A list feature is the mean of its known and unknown values; padding (-1) does not count, an empty list
-    is 0.
+    is 0. DESIGN: where a user's feature shares its table with an item's (the videos watched and the video at
+    hand), their elementwise product is appended, because a ReLU network is slow to find by itself whether two
+    ids match.
 
     Args:
         schema: the features; order of the output: numeric features, then width by width (ascending) the
-            single-valued features and the lists, each in schema order.
+            single-valued features, the lists and the products, each in schema order.
         l2: weight of the regulariser `l2 * mean over rows of sum of squares of the looked-up vectors`.
         stddev: standard deviation of the tables' initial values.
 
-    Input: `{group: {feature: tensor}}` as `Indexer` makes it. Output: (B, `output_dim`).
+    Input: `{group: {feature: tensor}}` as `Indexer` makes it. Output: (B, D), D = the number of numeric
+    features + the widths of the categorical ones + the widths of the products.
 
     Example:
         >>> schema = Schema("log", (Feature("video", "int", "item", "content", size=9, width=4),), ())
@@ -33,7 +36,7 @@ class Embeddings(tf.keras.layers.Layer):
         TensorShape([2, 4])
     """
 
-    def __init__(self, schema: Schema, l2: float = 0.0, stddev: float = 0.01, **kwargs: Any):
+    def __init__(self, schema: Schema, l2: float = 0.0, stddev: float = 0.05, **kwargs: Any):
         super().__init__(**kwargs)
         self.schema = schema
         self.l2 = l2
@@ -55,7 +58,6 @@ class Embeddings(tf.keras.layers.Layer):
                     self._offsets[feature.table] = rows
                     rows += feature.rows
             self._rows.append(rows)
-        self.output_dim = len(self._numeric) + sum(f.width for f in schema.features)
 
     def build(self, input_shape: Any) -> None:
         self.tables = [
@@ -86,16 +88,19 @@ class Embeddings(tf.keras.layers.Layer):
                 kept = tf.where(present, squares, tf.zeros_like(squares))
                 replicas = tf.distribute.get_strategy().num_replicas_in_sync
                 self.add_loss(self.l2 * tf.reduce_mean(tf.reduce_sum(kept, axis=1)) / replicas)
-            if singles:
-                flat = vectors[:, : len(singles)]
-                parts.append(tf.reshape(flat, [-1, len(singles) * width]))
+            pooled = dict(zip([f.name for f in singles], tf.unstack(vectors[:, : len(singles)], axis=1), strict=True))
             start = len(singles)
             for feature in lists:
                 stop = start + feature.max_length
                 weight = tf.cast(present[:, start:stop], vectors.dtype)
                 total = tf.einsum("bl,blw->bw", weight, vectors[:, start:stop])
-                parts.append(tf.math.divide_no_nan(total, tf.reduce_sum(weight, axis=1, keepdims=True)))
+                pooled[feature.name] = tf.math.divide_no_nan(total, tf.reduce_sum(weight, axis=1, keepdims=True))
                 start = stop
+            parts += pooled.values()
+            parts += [
+                pooled[user.name] * pooled[item.name] for user in features for item in features
+                if (user.side, item.side, user.table) == ("user", "item", item.table)
+            ]
         return tf.concat(parts, axis=1)
 
     def get_config(self) -> dict[str, Any]:

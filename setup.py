@@ -1,0 +1,48 @@
+"""Installation. Why each dependency is here, and why in this range, is in BUILD.md."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "dlen_cam2/__init__.py").read_text(encoding="utf-8"))
+
+setup(
+    name="dlen_cam2",
+    version=VERSION.group(1),
+    description="Multi-task ranking for feeds in TensorFlow: MMOE, CGC, PLE, DLEN",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.12",
+    packages=find_packages(include=["dlen_cam2", "dlen_cam2.*", "pipelines", "pipelines.*", "benchmarks"]),
+    package_data={"pipelines": ["*.sql"]},
+    install_requires=[
+        "absl-py>=2.1,<3",
+        "duckdb>=2.0,<2.1",
+        "matplotlib>=3.9,<4",
+        "ml_collections>=1.1,<2",
+        "numpy>=2.0,<3",
+        "pyarrow>=20,<27",
+        "scipy>=1.14,<2",
+        "setuptools<81",
+        "tensorboard>=2.19,<3",
+        "tensorflow>=2.21,<2.22",
+        "tensorflow-datasets>=4.9.9,<5",
+        "tensorflow-metadata>=1.17,<2",
+        "tensorflow-recommenders>=0.7.7,<0.8",
+        "tf_keras>=2.21,<2.22",
+    ],
+    extras_require={
+        "dev": [
+            "hypothesis>=6.100,<7",
+            "lightgbm>=4.5,<5",
+            "mypy>=1.15,<3",
+            "pytest>=8.3,<10",
+            "ruff>=0.11,<0.18",
+            "scikit-learn>=1.5,<2",
+        ],
+        "tune": ["keras-tuner>=1.4.8,<1.5"],
+    },
+)
