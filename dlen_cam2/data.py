@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -171,7 +171,7 @@ def explained(directory: str | os.PathLike, schema: Schema, days: Sequence[str])
         raise
 
 
-def _parser(schema: Schema):
+def _parser(schema: Schema) -> Callable[[tf.Tensor], tuple[dict[str, dict[str, tf.Tensor]], dict[str, tf.Tensor]]]:
     indexer = Indexer(schema)
     binary = [t.label for t in schema.tasks] + [t.mask for t in schema.tasks if t.mask]
     numeric = [f.name for f in schema.features if f.is_numeric] + list(schema.targets)

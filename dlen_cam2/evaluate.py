@@ -7,7 +7,7 @@ from dlen_cam2.files import write_json
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.train wrote.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
-_DAYS = flags.DEFINE_string("days", None, "Days to measure on: 20220505, 20220501..20220505, 20240108_random.", required=True)
+_DAYS = flags.DEFINE_string("days", None, "Days to measure on: 20220501..20220505, 20240108_random.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Also write the metrics to this JSON file.")
 _BOOTSTRAP = flags.DEFINE_integer("bootstrap", 200, "Resamples of users behind each interval; 0: none.", lower_bound=0)
 

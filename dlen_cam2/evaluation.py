@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,7 @@ def predict(
     """Score every row of `day`, in file order."""
 
     @tf.function(reduce_retracing=True)
-    def score(features, labels):
+    def score(features: Any, labels: Any) -> tuple[Any, ...]:
         outputs = network(features, training=False)
         return (*targets(labels, schema), probabilities(outputs), serving_scores(outputs, schema.tasks))
 

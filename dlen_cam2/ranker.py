@@ -27,7 +27,9 @@ class Ranker(tfrs.Model):
     def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, tf.Tensor]:
         return self.network(features, training=training)
 
-    def compute_loss(self, inputs: tuple[Mapping[str, Any], Mapping[str, tf.Tensor]], training: bool = False):
+    def compute_loss(
+        self, inputs: tuple[Mapping[str, Any], Mapping[str, tf.Tensor]], training: bool = False
+    ) -> tf.Tensor:
         features, labels = inputs
         y, mask = targets(labels, self.schema)
         return self.ranking(

@@ -1,30 +1,35 @@
-"""python -m dlen_cam2.score --model=DIR/<version> --data_dir=DIR --day=D [--rows=5]: ask a SavedModel for scores.
+"""python -m dlen_cam2.score --model=DIR --data_dir=DIR --day=D [--rows=5]: ask a SavedModel for scores.
 
 It knows nothing of how the model was built: it restores the SavedModel into a TensorFlow session, as a
 serving process would, and sends the serialised records of the day's first rows.
 """
 
 import itertools
+import pathlib
 
 import tensorflow as tf
 from absl import flags
 
 from dlen_cam2 import cli, data
 
-_MODEL = flags.DEFINE_string("model", None, "A version directory that dlen_cam2.export wrote.", required=True)
+_MODEL = flags.DEFINE_string("model", None, "What dlen_cam2.export wrote: a version, or the directory of them (newest).", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set to take rows from.", required=True)
 _DAY = flags.DEFINE_string("day", None, "Day to take rows from.", required=True)
 _ROWS = flags.DEFINE_integer("rows", 5, "How many rows to score.", lower_bound=1)
 
 
 def main() -> None:
+    version = pathlib.Path(_MODEL.value)
+    numbers = [int(p.name) for p in version.glob("*") if p.name.isdigit()]
+    version = version / str(max(numbers)) if numbers else version
     records = tf.data.TFRecordDataset(data.shards(_DATA_DIR.value, [_DAY.value]))
     examples = [record.numpy() for record in itertools.islice(records, _ROWS.value)]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         try:
-            meta = tf.compat.v1.saved_model.load(session, ["serve"], _MODEL.value)
+            meta = tf.compat.v1.saved_model.load(session, ["serve"], str(version))
         except (OSError, tf.errors.OpError, RuntimeError) as error:
-            raise cli.UserError(f"{_MODEL.value} holds no SavedModel. Received: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            raise cli.UserError(f"{version} holds no SavedModel. Received: {reason}") from error
         signature = meta.signature_def["serving_default"]
         fetch = {name: tensor.name for name, tensor in sorted(signature.outputs.items())}
         scores = session.run(fetch, {signature.inputs["examples"].name: examples})

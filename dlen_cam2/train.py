@@ -7,7 +7,7 @@ from dlen_cam2 import cli, report, trainer
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file, such as dlen_cam2/configs/kuairand_ple.py.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where the model goes; an earlier model is replaced.", required=True)
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where the model goes; an earlier one is replaced.", required=True)
 _TRAIN_DAYS = flags.DEFINE_string("train_days", None, "Days to train on: 20220425..20220504 or a,b,c.", required=True)
 _EVAL_DAYS = flags.DEFINE_string("eval_days", None, "Days to measure on.", required=True)
 

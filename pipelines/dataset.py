@@ -13,15 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import tensorflow as tf
 
-import dlen_cam2  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
 from dlen_cam2 import schema_pbtxt
 from dlen_cam2.cli import UserError
 from dlen_cam2.files import staged, write_json
 from dlen_cam2.schema import Feature, Schema
 from pipelines.encode import examples
-
-import tensorflow as tf  # isort: skip
 
 STATISTICS = "statistics.json"
 ROWS_PER_SHARD = 16384

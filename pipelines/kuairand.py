@@ -9,7 +9,6 @@ import csv
 import pathlib
 
 import duckdb
-import pyarrow as pa
 from absl import flags
 
 from dlen_cam2 import cli
@@ -104,7 +103,8 @@ def _load(connection: duckdb.DuckDBPyConnection, table: str, files: list[pathlib
                 [str(path), types],
             )
         except duckdb.Error as error:
-            raise UserError(f"{path} cannot be read as {table}. Received: {' '.join(str(error).split())[:400]}") from error
+            reason = " ".join(str(error).split())[:400]
+            raise UserError(f"{path} cannot be read as {table}. Received: {reason}") from error
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str) -> int:

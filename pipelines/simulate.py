@@ -64,8 +64,8 @@ class World:
     seed: int
     first_day: str = "20240101"
     days: int = 8
-    rows_per_user: int = 100
-    rows_per_item: int = 150
+    rows_per_user: int = 150
+    rows_per_item: int = 200
     interests: int = 8
     random_share: float = 0.1
     candidates: int = 6
@@ -73,11 +73,11 @@ class World:
     policy_relevance: float = 1.0
     new_share: float = 0.2
     preference_bias: float = -0.6
-    relevance_weight: float = 5.0
+    relevance_weight: float = 6.0
     conformity_weight: float = 1.6
     cap: float = 0.2
     rates: dict[str, float] = dataclasses.field(
-        default_factory=lambda: {"click": 0.75, "like": 0.2, "comment": 0.06, "follow": 0.05, "forward": 0.08}
+        default_factory=lambda: {"click": 0.85, "like": 0.2, "comment": 0.06, "follow": 0.05, "forward": 0.08}
     )
     habits: dict[str, float] = dataclasses.field(
         default_factory=lambda: {"click": 0.4, "like": 1.2, "comment": 1.2, "follow": 1.2, "forward": 1.2}
@@ -104,8 +104,8 @@ def simulate(world: World) -> tuple[pa.Table, pa.Table]:
 
     # Users.
     likes = rng.random((users, k)) < 0.3
-    tastes = np.where(likes, rng.beta(12, 3, (users, k)), rng.beta(3, 12, (users, k)))
-    declared = likes ^ (rng.random((users, k)) < 0.05)
+    tastes = np.where(likes, rng.beta(24, 6, (users, k)), rng.beta(6, 24, (users, k)))
+    declared = likes ^ (rng.random((users, k)) < 0.02)
     conformity = rng.beta(2, 2, users)
     habit = rng.normal(size=(users, len(TASKS)))
     activity = rng.lognormal(0, 0.7, users)
@@ -172,7 +172,7 @@ def simulate(world: World) -> tuple[pa.Table, pa.Table]:
         truth[f"p_{task}_given_not_up"] = given_not
 
     first = datetime.datetime.strptime(world.first_day, "%Y%m%d")
-    epoch = int(first.replace(tzinfo=datetime.timezone.utc).timestamp() * 1000)
+    epoch = int(first.replace(tzinfo=datetime.UTC).timestamp() * 1000)
     names = np.array([(first + datetime.timedelta(days=d)).strftime("%Y%m%d") for d in range(world.days)])
     day = names[time // DAY_MS]
     split = np.where(is_random, np.char.add(day, "_random"), day)

@@ -1,7 +1,12 @@
-"""MMOE on KuaiRand-Pure."""
+"""KuaiRand-Pure, mmoe trunk, plain head:
 
-from dlen_cam2.config import Config, ModelConfig, TrainConfig
+python -m dlen_cam2.train --config=dlen_cam2/configs/kuairand_mmoe.py --data_dir=DIR --model_dir=DIR \
+    --train_days=20220425..20220504 --eval_days=20220505
+"""
+
+from dlen_cam2.config import Config
+from dlen_cam2.configs.kuairand import experiment
 
 
 def get_config() -> Config:
-    return Config(name="kuairand_mmoe", model=ModelConfig(trunk="mmoe"), train=TrainConfig())
+    return experiment("mmoe", "plain")

@@ -74,7 +74,7 @@ class Embeddings(tf.keras.layers.Layer):
         if self._numeric:
             numeric = tf.stack([inputs[f.group][f.name] for f in self._numeric], axis=1)
             parts.append(tf.cast(numeric, self.compute_dtype))
-        for width, features, table in zip(self._widths, self._by_width, self.tables, strict=True):
+        for features, table in zip(self._by_width, self.tables, strict=True):
             singles = [f for f in features if not f.is_list]
             lists = [f for f in features if f.is_list]
             ids = [inputs[f.group][f.name][:, None] for f in singles] + [inputs[f.group][f.name] for f in lists]

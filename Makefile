@@ -1,0 +1,35 @@
+# Both targets set up everything they need on a machine that has Python 3.11: `make quickstart`, `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+Q := quickstart
+DATA := --data_dir=$(Q)/data
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: quickstart test clean
+
+$(VENV)/installed: setup.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and f"Python 3.11 is needed. Received: {sys.version}")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# Simulate a feed, train two rankers, compare them with the known truth, export, score from a fresh process.
+quickstart: $(VENV)/installed
+	$(PY) -m pipelines.simulate --output=$(Q)/data --rows=200000 --seed=0
+	$(PY) -m dlen_cam2.train --config=dlen_cam2/configs/quickstart_mmoe.py $(DATA) --model_dir=$(Q)/mmoe \
+	    --train_days=20240101..20240107 --eval_days=20240108,20240108_random
+	$(PY) -m dlen_cam2.train --config=dlen_cam2/configs/quickstart_mmoe_dlen.py $(DATA) --model_dir=$(Q)/mmoe_dlen \
+	    --train_days=20240101..20240107 --eval_days=20240108,20240108_random
+	$(PY) -m dlen_cam2.recovery $(DATA) --model_dirs=$(Q)/mmoe,$(Q)/mmoe_dlen --day=20240108 --output=$(Q)/recovery
+	$(PY) -m dlen_cam2.export --model_dir=$(Q)/mmoe_dlen --output=$(Q)/served/mmoe_dlen
+	$(PY) -m dlen_cam2.score --model=$(Q)/served/mmoe_dlen $(DATA) --day=20240108 --rows=5
+
+test: $(VENV)/installed
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) -m pytest
+
+clean:
+	rm -rf $(VENV) $(Q) build *.egg-info

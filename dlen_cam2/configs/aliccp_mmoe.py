@@ -1,0 +1,7 @@
+"""The sizes of DLEN's Ali-CCP experiments (section 4.2.2), MMOE with the plain head: 2 experts."""
+
+from dlen_cam2.config import Config, ModelConfig
+
+
+def get_config() -> Config:
+    return Config(name="aliccp_mmoe", model=ModelConfig(trunk="mmoe", head="plain", experts=2))

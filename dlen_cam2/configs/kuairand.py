@@ -1,0 +1,12 @@
+"""What all KuaiRand experiments have in common; each file beside this one names a trunk and a head."""
+
+from dlen_cam2.config import Config, ModelConfig, TrainConfig
+
+
+def experiment(trunk: str, head: str) -> Config:
+    """Sizes as in DLEN's section 4.1.1: 5 (shared) experts, PLE with 2 more for each task, all [256, 128, 64]."""
+    return Config(
+        name=f"kuairand_{trunk}" + ("" if head == "plain" else f"_{head}"),
+        model=ModelConfig(trunk=trunk, head=head, experts=5, task_experts=2, expert_units=(256, 128, 64)),
+        train=TrainConfig(epochs=1, batch_size=1024, embedding_learning_rate=0.03),
+    )

@@ -1,0 +1,12 @@
+"""KuaiRand-Pure, shared_bottom trunk, plain head:
+
+python -m dlen_cam2.train --config=dlen_cam2/configs/kuairand_shared_bottom.py --data_dir=DIR --model_dir=DIR \
+    --train_days=20220425..20220504 --eval_days=20220505
+"""
+
+from dlen_cam2.config import Config
+from dlen_cam2.configs.kuairand import experiment
+
+
+def get_config() -> Config:
+    return experiment("shared_bottom", "plain")

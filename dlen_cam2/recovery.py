@@ -1,0 +1,117 @@
+"""python -m dlen_cam2.recovery --data_dir=DIR --model_dirs=A,B --day=D --output=DIR: models against known truth.
+
+For simulated data only: reads `truth.parquet` beside the shards and writes `recovery.md` and `recovery.png`.
+
+- mean |p̂ - p|: how far a task's probability is from the true one;
+- P(UP): AUC of the latent state against the true preference, and the share of the way from 0.5 to the AUC of
+  the oracle (the true P(UP)) that it covers.
+"""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from absl import flags
+
+from dlen_cam2 import cli, evaluation, model_dir
+from dlen_cam2.evaluation import Predictions
+from dlen_cam2.files import staged
+from dlen_cam2.metrics import auc
+from dlen_cam2.schema import Schema
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set that pipelines.simulate wrote.", required=True)
+_MODEL_DIRS = flags.DEFINE_list("model_dirs", None, "Models trained on it.", required=True)
+_DAY = flags.DEFINE_string("day", None, "Day to measure on.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Directory for recovery.md and recovery.png.", required=True)
+
+TRUTH = "truth.parquet"
+REPORT = "recovery.md"
+
+
+def truth_of(directory: str, predictions: Predictions) -> dict[str, np.ndarray]:
+    """The truth columns of the predicted rows, joined by time (unique in a simulated log).
+
+    Raises:
+        UserError: the data set has no truth file, or a row is not in it.
+    """
+    path = pathlib.Path(directory) / TRUTH
+    if not path.is_file():
+        raise cli.UserError(f"{path} does not exist: only data sets of pipelines.simulate have a known truth.")
+    stored = pq.read_table(path)
+    table = {name: stored.column(name).to_numpy() for name in stored.column_names if name != "split"}
+    rows = np.searchsorted(table["time_ms"], predictions.keys["time"])
+    rows = np.minimum(rows, len(table["time_ms"]) - 1)
+    if not np.array_equal(table["time_ms"][rows], predictions.keys["time"]):
+        raise cli.UserError(f"{path} lacks rows of the day: it belongs to another data set.")
+    return {name: column[rows] for name, column in table.items()}
+
+
+def recovery(predictions: Predictions, schema: Schema, truth: dict[str, np.ndarray]) -> dict[str, Any]:
+    """`error`: {task: mean |p̂ - p|} and its mean over tasks; with a latent state `p_up`, `oracle`, `way`."""
+    error = {
+        task: float(np.mean(np.abs(predictions.probabilities[:, i] - truth[f"p_{task}"])))
+        for i, task in enumerate(schema.task_names)
+    }
+    result: dict[str, Any] = {"error": error, "mean_error": float(np.mean(list(error.values())))}
+    if predictions.p_up is not None:
+        oracle = auc(truth["preferred"], truth["p_up"])
+        found = auc(truth["preferred"], predictions.p_up)
+        if oracle is not None and found is not None:
+            result |= {"p_up": found, "oracle": oracle, "way": (found - 0.5) / (oracle - 0.5)}
+    return result
+
+
+def main() -> None:
+    results, shown = {}, {}
+    for directory in _MODEL_DIRS.value:
+        model = model_dir.load(directory)
+        predictions = evaluation.predict(model.network, model.schema, _DATA_DIR.value, _DAY.value)
+        truth = truth_of(_DATA_DIR.value, predictions)
+        results[model.config.name] = recovery(predictions, model.schema, truth)
+        shown[model.config.name] = (predictions, truth)
+    text = table(results)
+    with staged(_OUTPUT.value, REPORT) as stage:
+        _draw(stage / "recovery.png", shown)
+        (stage / REPORT).write_text(f"# Recovery of the truth on {_DAY.value}\n\n{text}\n\n![](recovery.png)\n")
+    print(text)
+    print(f"picture: {pathlib.Path(_OUTPUT.value) / 'recovery.png'}")
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The results as a markdown table, a model a row."""
+    tasks = list(next(iter(results.values()))["error"])
+    head = ["model", *[f"|p̂-p| {t}" for t in tasks], "mean", "AUC P(UP)", "oracle", "share of the way"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, r in results.items():
+        latent = [f"{r['p_up']:.4f}", f"{r['oracle']:.4f}", f"{r['way']:.1%}"] if "way" in r else ["", "", ""]
+        cells = [name, *[f"{r['error'][t]:.4f}" for t in tasks], f"{r['mean_error']:.4f}", *latent]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _draw(path: pathlib.Path, shown: dict[str, tuple[Predictions, dict[str, np.ndarray]]]) -> None:
+    """Per model: predicted against true click probability, and P(UP) against the true P(UP), by decile."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, (predictions, truth) in shown.items():
+        first = next(key for key in truth if key.startswith("p_") and key != "p_up")
+        left.plot(*_deciles(truth[first], predictions.probabilities[:, 0]), marker="o", label=name)
+        if predictions.p_up is not None:
+            right.plot(*_deciles(truth["p_up"], predictions.p_up), marker="o", label=name)
+    for axis, title in ((left, "first task: predicted by true probability"), (right, "P(UP): predicted by true")):
+        axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=0.8)
+        axis.set(xlabel="true (means of deciles)", ylabel="predicted", title=title, xlim=(0, 1), ylim=(0, 1))
+        axis.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _deciles(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    parts = np.array_split(np.argsort(x, kind="stable"), 10)
+    return np.array([x[p].mean() for p in parts]), np.array([y[p].mean() for p in parts])
+
+
+if __name__ == "__main__":
+    cli.run(main)

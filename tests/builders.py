@@ -1,0 +1,77 @@
+"""What several test files share: a small schema, batches for it, a small configuration."""
+
+import numpy as np
+import tensorflow as tf
+
+from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.indexing import Indexer
+from dlen_cam2.schema import Feature, Schema, Task
+
+
+def tiny_schema() -> Schema:
+    """Every kind of feature; three tasks: a plain one, a negative one, one with a mask."""
+    return Schema(
+        "tiny",
+        features=(
+            Feature("user_id", "int", "user", "content", size=16, hashed=True, width=4),
+            Feature("history", "int", "user", "content", size=9, width=4, table="video", max_length=3),
+            Feature("active_days", "float", "user", "statistical", log1p=True, mean=1.0, std=0.5),
+            Feature("video_id", "int", "item", "content", size=9, width=4, table="video"),
+            Feature("author", "string", "item", "content", vocabulary=("ann", "bob", "cy"), width=2),
+            Feature("ctr", "float", "item", "statistical", mean=0.5, std=0.3),
+            Feature("phone", "string", "context", "context", size=5, hashed=True, width=2),
+        ),
+        tasks=(
+            Task("click", positive_rate=0.4),
+            Task("hate", negative=True, positive_rate=0.1, weight=0.5),
+            Task("finish", label="is_finish", mask="played", positive_rate=0.2),
+        ),
+        keys={"user": "user_id"},
+    )
+
+
+def raw_batch(rows: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
+    """Raw columns of `tiny_schema`, with unknown, missing and padded values among them."""
+    rng = np.random.default_rng(seed)
+    history = rng.integers(0, 11, (rows, 3))  # 9 and 10 are not in the table
+    history[np.arange(3) >= rng.integers(0, 4, rows)[:, None]] = -1
+    return {
+        "user_id": rng.integers(0, 10**12, rows),
+        "history": history,
+        "active_days": rng.exponential(3.0, rows).astype(np.float32),
+        "video_id": rng.integers(-1, 11, rows),
+        "author": rng.choice(np.array(["ann", "bob", "cy", "dan", ""], object), rows),
+        "ctr": rng.random(rows).astype(np.float32),
+        "phone": rng.choice(np.array(["x", "y", "z"], object), rows),
+    }
+
+
+def tiny_batch(rows: int = 8, seed: int = 0) -> tuple[dict[str, dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
+    """`(features, labels)` as `dlen_cam2.data.read` gives them."""
+    raw = {name: tf.constant(column) for name, column in raw_batch(rows, seed).items()}
+    rng = np.random.default_rng(seed + 1)
+    names = ("click", "hate", "is_finish", "played")
+    labels = {name: tf.constant(rng.integers(0, 2, rows), tf.float32) for name in names}
+    return Indexer(tiny_schema())(raw), labels
+
+
+def tiny_config(**model) -> Config:
+    """A configuration that builds and trains in a moment."""
+    sizes = {"experts": 3, "task_experts": 2, "expert_units": (8, 6), "tower_units": (4,), "latent_units": (5,)}
+    return Config("tiny", ModelConfig(**(sizes | model)), TrainConfig(batch_size=8, bootstrap=0))
+
+
+def numpy_mlp(x: np.ndarray, kernels: list[np.ndarray], biases: list[np.ndarray]) -> np.ndarray:
+    """The reference network: `relu(… relu(x W + b) …)` in float64."""
+    for kernel, bias in zip(kernels, biases, strict=True):
+        x = np.maximum(np.asarray(x, np.float64) @ kernel + bias, 0)
+    return x
+
+
+def numpy_softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(np.asarray(x, np.float64) - np.max(x, axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def numpy_sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.asarray(x, np.float64)))

@@ -1,0 +1,257 @@
+"""KuaiRand's official files -> a data set; generated files, and the real slice where it is at hand."""
+
+import collections
+import json
+import pathlib
+import subprocess
+import sys
+
+import duckdb
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from dlen_cam2 import data, schema_pbtxt
+from dlen_cam2.cli import UserError
+from pipelines import dataset
+from tests import forget_flags
+from tests import kuairand_files as kf
+
+forget_flags()
+from pipelines import kuairand  # noqa: E402
+
+ROOT = pathlib.Path(__file__).parents[1]
+REAL = ROOT.parent / "shared/data/kuairand_pure"
+LABELS = {"click": "is_click", "like": "is_like", "follow": "is_follow", "comment": "is_comment", "forward": "is_forward",
+          "hate": "is_hate", "long_view": "long_view", "profile_enter": "is_profile_enter"}
+
+
+def split_of(row):
+    return row["date"] + "_random" * row["is_rand"]
+
+
+def exposures(files, logs=kf.LOGS):
+    """The distinct rows of the logs by split."""
+    rows = {json.dumps(row): row for name in logs for row in files[name]}
+    found = collections.defaultdict(list)
+    for row in rows.values():
+        found[split_of(row)].append(row)
+    return dict(found)
+
+
+def read(output, split):
+    """The rows of a split as TFDS reads them."""
+    return list(tfds.builder_from_directory(str(output)).as_dataset(split=split).as_numpy_iterator())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    files = kf.generate()
+    directory = tmp_path_factory.mktemp("kuairand")
+    output = directory / "out"
+    statistics = kuairand.convert(kf.write(directory / "in", files), str(output))
+    return files, output, statistics
+
+
+def test_duplicates_are_dropped_and_counted_and_random_exposures_are_splits_of_their_own(made):
+    files, output, statistics = made
+    wanted = exposures(files)
+    assert {day: s["rows"] for day, s in statistics["days"].items()} == {day: len(rows) for day, rows in wanted.items()}
+    assert list(statistics["days"]) == sorted(wanted) and len(wanted) == 6
+    assert sum(day.endswith("_random") for day in wanted) == 2
+    read_rows = sum(len(files[name]) for name in kf.LOGS)
+    kept = sum(map(len, wanted.values()))
+    assert read_rows - kept == 9
+    assert statistics["source"] | {"rows_read": read_rows, "duplicates_dropped": 9} == statistics["source"]
+    assert json.loads((output / "statistics.json").read_text()) == statistics == data.statistics(output)
+
+
+def test_statistics_say_what_the_files_hold(made):
+    files, output, statistics = made
+    for split, rows in exposures(files).items():
+        day = statistics["days"][split]
+        assert {t: (s["rows"], s["positives"]) for t, s in day["tasks"].items()} == {
+            task: (len(rows), sum(r[column] for r in rows)) for task, column in LABELS.items()}
+        play = np.float32([r["play_time_ms"] / 1000 for r in rows]).astype(float)
+        assert day["targets"]["play_s"] == {
+            "min": play.min(), "max": play.max(), "mean": pytest.approx(play.mean(), rel=1e-12)}
+        seconds = np.float32([r["duration_ms"] / 1000 for r in rows]).astype(float)
+        found = day["features"]["duration_s"]
+        assert (found["min"], found["max"]) == (seconds.min(), seconds.max())
+        assert found["mean"] == pytest.approx(seconds.mean(), rel=1e-9)
+        assert found["model_mean"] == pytest.approx(np.log1p(seconds).mean(), rel=1e-9)
+        assert found["model_std"] == pytest.approx(np.log1p(seconds).std(), rel=1e-9)
+        videos, users = [r["video_id"] for r in rows], [r["user_id"] for r in rows]
+        assert day["features"]["author"]["coverage"] == pytest.approx(np.mean([v != 7 for v in videos]))
+        assert day["features"]["user_active_degree"]["coverage"] == pytest.approx(np.mean([u != 4 for u in users]))
+        assert day["features"]["video_id"]["distinct"] == len(set(videos))
+        assert (day["features"]["user_id"]["min"], day["features"]["user_id"]["max"]) == (min(users), max(users))
+    for name, shard in statistics["shards"].items():
+        assert shard["bytes"] == (output / name).stat().st_size
+
+
+def test_tfds_reads_every_row_and_value(made):
+    files, output, statistics = made
+    builder = tfds.builder_from_directory(str(output))
+    assert {name: info.num_examples for name, info in builder.info.splits.items()} == {
+        day: s["rows"] for day, s in statistics["days"].items()}
+    columns = schema_pbtxt.load(output).columns
+    videos = {v["video_id"]: v for v in files[kf.VIDEOS]}
+    for split, rows in exposures(files).items():
+        found = read(output, split)
+        assert all(set(f) == set(columns) for f in found)
+        assert [f["time_ms"] for f in found] == sorted(r["time_ms"] for r in rows)
+
+        def key(values):
+            return tuple(int(v) for v in values)
+
+        given = {key([r["time_ms"], r["user_id"], r["video_id"], r["tab"], *(r[c] for c in LABELS.values())]): r for r in rows}
+        kept = {key([f["time_ms"], f["user_id"], f["video_id"], f["tab"], *(f[t] for t in LABELS)]): f for f in found}
+        assert kept.keys() == given.keys() and len(found) == len(rows)
+        for k, f in kept.items():
+            row, video = given[k], videos.get(given[k]["video_id"], {})
+            assert f["hour"] == row["hourmin"] // 100
+            assert f["play_s"] == np.float32(row["play_time_ms"] / 1000)
+            assert f["duration_s"] == np.float32(row["duration_ms"] / 1000)
+            assert f["author"].decode() == str(video.get("author_id", ""))
+            assert [t.decode() for t in f["tags"]] == [t for t in video.get("tag", "").split(",") if t]
+            assert f["aspect_ratio"] == np.float32(1280 / 720 if video else 0)
+            assert f["music_type"] == (video.get("music_type") or -1)
+            age = (row["time_ms"] - kf.midnight("20220410")) / 86_400_000 if video else 0
+            assert f["video_age_days"] == pytest.approx(age, rel=1e-6)
+            assert f["is_live_streamer"] == (-1 if row["user_id"] == 4 else (-124, 1)[row["user_id"] % 2])
+
+
+@pytest.mark.parametrize("history", [True, False])
+def test_history_counts_once_and_only_where_it_does_not_overlap_the_log(made, tmp_path, history):
+    files, output, _ = made
+    if not history:
+        files = {name: rows for name, rows in files.items() if name != kf.HISTORY}
+        output = tmp_path / "out"
+        kuairand.convert(kf.write(tmp_path / "in", files), str(output))
+    rows = [r for split in exposures(files).values() for r in split]
+    older = {h["user_id"]: h for h in files.get(kf.HISTORY, []) if h["user_id"] % 2 == 0}  # odd users' overlaps the log
+    watched = {u: list(map(int, h["watch_seq"].split())) for u, h in older.items()}
+    for split in exposures(files):
+        for f in read(output, split):
+            user, before = int(f["user_id"]), [r for r in rows if r["time_ms"] < f["time_ms"]]
+            mine = [r for r in before if r["user_id"] == user]
+            past = watched.get(user, [])
+            assert f["user_impressions"] == len(mine) + len(past)
+            newest = sorted(mine, key=lambda r: (-r["time_ms"], -r["video_id"]))
+            assert f["watched"].tolist() == ([r["video_id"] for r in newest] + past[::-1])[:20]
+            long = list(map(int, older[user]["long_watch_seq"].split())) if past else []
+            assert f["user_long_views"] == sum(r["long_view"] for r in mine) + sum(v in long for v in past)
+            assert f["user_clicks"] == sum(r["is_click"] for r in mine)
+            assert f["video_impressions"] == sum(r["video_id"] == f["video_id"] for r in before) + sum(
+                p.count(f["video_id"]) for p in watched.values())
+
+
+@pytest.mark.parametrize("logs", [(kf.LATE,), (kf.RANDOM,), (kf.EARLY, kf.RANDOM)])
+def test_any_of_the_log_files_will_do(tmp_path, logs):
+    files = {name: rows for name, rows in kf.generate().items() if name not in kf.LOGS or name in logs}
+    statistics = kuairand.convert(kf.write(tmp_path / "in", files), str(tmp_path / "out"))
+    wanted = exposures(files, logs)
+    assert {day: s["rows"] for day, s in statistics["days"].items()} == {day: len(rows) for day, rows in wanted.items()}
+
+
+def cell(name, column, value, row=1):
+    def edit(directory, files):
+        files[name][row][column] = value
+        kf.write(directory, {name: files[name]})
+    return edit
+
+
+def without(name, column):
+    return lambda directory, files: kf.write(directory, {name: [{c: v for c, v in r.items() if c != column} for r in files[name]]})
+
+
+def raw(name, change):
+    return lambda directory, files: (directory / name).write_bytes(change((directory / name).read_bytes()))
+
+
+BAD = {
+    "no logs": (lambda d, f: [p.unlink() for p in d.glob("log_*")], r"in must hold at least one file log_\*\.csv"),
+    "no users": (lambda d, f: (d / kf.USERS).unlink(), r"must hold at least one file user_features_\*\.csv"),
+    "no videos": (lambda d, f: (d / kf.VIDEOS).unlink(), r"must hold at least one file video_features_basic_\*\.csv"),
+    "missing column": (without(kf.LATE, "is_like"), rf"{kf.LATE} has no column \['is_like'\]. Received columns: \['user_id'"),
+    "missing user column": (without(kf.USERS, "register_days"), rf"{kf.USERS} has no column \['register_days'\]"),
+    "text for a number": (cell(kf.LATE, "is_click", "yes"), rf"{kf.LATE} cannot be read as log.*is_click.*\"?yes"),
+    "text for a time": (cell(kf.RANDOM, "time_ms", "noon"), rf"{kf.RANDOM} cannot be read as log.*time_ms"),
+    "bad date": (cell(kf.VIDEOS, "upload_dt", "spring"), rf"{kf.VIDEOS} cannot be read as videos.*upload_dt"),
+    "NaN for an integer": (cell(kf.LATE, "play_time_ms", "nan"), rf"{kf.LATE} cannot be read as log.*play_time_ms"),
+    "NaN": (cell(kf.VIDEOS, "server_height", "nan"), r"column 'aspect_ratio' of split '2022.*must be finite. Received: \d+ values"),
+    "label": (cell(kf.LATE, "is_click", 2), r"column 'click' of split '2022042\d' is a label.* 0 or 1. Received: .*2\]"),
+    "no label": (cell(kf.LATE, "is_hate", ""), r"column 'hate' of split '2022042\d' must have no nulls. Received: 1"),
+    "no time": (cell(kf.LATE, "time_ms", ""), r"column 'time_ms' must have a value.*Received: 1"),
+    "negative duration": (cell(kf.LATE, "duration_ms", -5000), r"'duration_s' is log1p and must be >= 0. Received: -5"),
+    "not UTF-8": (raw(kf.USERS, lambda b: b.replace(b"full_active", b"full\xe9active")), rf"{kf.USERS} must be UTF-8 text. Received"),
+    "UTF-16": (raw(kf.LATE, lambda b: b.decode().encode("utf-16")), rf"{kf.LATE} must be UTF-8 text. Received"),
+    "late bad byte": (raw(kf.LATE, lambda b: b + b[-70:] * 4000 + b"\xff\n"), rf"{kf.LATE} "),
+    "cut off": (raw(kf.LATE, lambda b: b[:-30]), rf"{kf.LATE} cannot be read as log"),
+    "tabs": (raw(kf.LATE, lambda b: b.replace(b",", b"\t")), rf"{kf.LATE} has no column \['user_id'"),
+    "empty file": (raw(kf.LATE, lambda b: b""), rf"{kf.LATE} has no column \['user_id'.*Received columns: \[\]"),
+    "foreign output": (lambda d, f: kf.write(d.parent / "out", {"mine.csv": [{"a": 1}]}), r"out is not empty.*Received.*mine\.csv"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_message_and_leaves_nothing(tmp_path, case):
+    edit, message = BAD[case]
+    files = kf.generate()
+    source = kf.write(tmp_path / "in", files)
+    edit(source, files)
+    before = sorted(str(p) for p in tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=f"(?s){message}") as error:
+        kuairand.convert(source, str(tmp_path / "out"))
+    assert len(str(error.value)) < 1500 and "Received" in str(error.value)
+    assert sorted(str(p) for p in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("bad", "status"), [(False, 0), (True, 1)])
+def test_command_line(tmp_path, bad, status):
+    source = kf.write(tmp_path / "in", kf.generate())
+    if bad:
+        raw(kf.LATE, lambda b: b.replace(b"is_like", b"likes"))(source, None)
+    done = subprocess.run([sys.executable, "-m", "pipelines.kuairand", f"--input={source}", f"--output={tmp_path / 'out'}"],
+                          cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == status, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in done.stderr and len(errors) == bad
+    if bad:
+        assert f"{kf.LATE} has no column ['is_like']" in errors[0]
+        assert [p.name for p in tmp_path.iterdir()] == ["in"]
+    else:
+        assert "9 exact duplicates dropped" in done.stdout and "120 rows of 6 splits" in done.stdout
+        assert len(read(tmp_path / "out", "20220425_random")) > 0
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"the KuaiRand-Pure slice is not at {REAL}")
+def test_real_slice(monkeypatch, tmp_path):
+    seen = {}
+
+    def collect(output, schema, splits, source):
+        for split, table in splits:
+            table = dataset._checked(schema, split, table)
+            seen[split] = table.num_rows
+            if split == "20220503":
+                seen["some"] = table.select(sorted(schema.columns)).slice(0, 18_000).take([0, 77, 5000, 17_999]).to_pylist()
+        return source
+
+    monkeypatch.setattr(kuairand, "write_dataset", collect)
+    source = kuairand.convert(REAL, str(tmp_path / "out"))
+    some = seen.pop("some")
+    assert list(seen) == [f"202204{d}" for d in range(25, 31)] + [f"2022050{d}" for d in range(1, 6)]
+    assert (sum(seen.values()), source["rows_read"], source["duplicates_dropped"]) == (180_384, 185_061, 4_677)
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE log AS SELECT DISTINCT * FROM '{REAL}/log_*.csv'")
+        connection.execute(f"CREATE TABLE past AS SELECT user_id, unnest(string_split(watch_seq, ' '))::BIGINT AS video_id "
+                           f"FROM '{REAL}/user_history_before_*.csv' WHERE user_id IN (SELECT user_id FROM log)")
+        for row in some:
+            for who in ("user", "video"):
+                counts = connection.execute(
+                    f"SELECT count(*), sum(is_click), sum(is_profile_enter) FROM log WHERE {who}_id = $1 AND time_ms < $2",
+                    [row[f"{who}_id"], row["time_ms"]]).fetchone()
+                (past,) = connection.execute(f"SELECT count(*) FROM past WHERE {who}_id = $1", [row[f"{who}_id"]]).fetchone()
+                names = ("impressions", "clicks", "profile_enters")
+                assert [row[f"{who}_{n}"] for n in names] == [counts[0] + past, counts[1] or 0, counts[2] or 0]

@@ -1,0 +1,303 @@
+"""Every layer through one harness, then each against numbers by hand or a naive reference."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dlen_cam2.layers import CGC, CappedHead, Embeddings, Experts, Gates, LatentState, TaskLogits
+from dlen_cam2.models import trunks
+from dlen_cam2.schema import Feature, Schema
+from tests.builders import numpy_mlp, numpy_softmax, tiny_batch, tiny_schema
+
+
+def normal(*shape, seed=0):
+    return tf.constant(np.random.default_rng(seed).normal(size=shape), tf.float32)
+
+
+def flat(outputs):
+    return [np.asarray(tf.cast(o, tf.float32)) for o in tf.nest.flatten(outputs)]
+
+
+def assert_close(left, right, **tolerance):
+    for a, b in zip(flat(left), flat(right), strict=True):
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
+def functional(layer, inputs):
+    keras_inputs = tf.nest.map_structure(lambda t: tf.keras.Input(t.shape[1:], dtype=t.dtype), inputs)
+    return tf.keras.Model(keras_inputs, layer(keras_inputs))
+
+
+def run_layer_test(make_layer, inputs, expected_shape, tmp_path):
+    """Shape, get_config, save and load, bfloat16, jit, and a gradient for every weight."""
+    tf.keras.utils.set_random_seed(1)
+    layer = make_layer()
+    outputs = layer(inputs)
+    assert tf.nest.map_structure(lambda t: tuple(t.shape), outputs) == expected_shape
+
+    copy = type(layer).from_config(json.loads(json.dumps(layer.get_config())))
+    copy(inputs)
+    copy.set_weights(layer.get_weights())
+    assert copy.get_config() == layer.get_config()
+    assert_close(copy(inputs), outputs, rtol=0)
+
+    model = functional(make_layer(), inputs)
+    model.set_weights(layer.get_weights())
+    model.save(tmp_path / "model.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras", {type(layer).__name__: type(layer)})
+    assert_close(loaded(inputs), outputs, rtol=0)
+
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        low = make_layer()
+        rounded = low(inputs)
+        low.set_weights(layer.get_weights())
+        rounded = low(inputs)
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    assert all(w.dtype == tf.float32 for w in low.weights)
+    scale = max(np.abs(o).max() for o in flat(outputs))
+    assert_close(rounded, outputs, rtol=0, atol=0.03 * scale)  # a few roundings to 8 bits, 0.4% each
+
+    assert_close(tf.function(layer, jit_compile=True)(inputs), outputs, rtol=1e-5, atol=1e-5)
+
+    with tf.GradientTape() as tape:  # random factors, because softmax outputs have a constant sum
+        loss = tf.add_n([tf.reduce_sum(o * normal(*o.shape, seed=9)) for o in tf.nest.flatten(layer(inputs))])
+    for weight, gradient in zip(
+        layer.trainable_weights, tape.gradient(loss, layer.trainable_weights), strict=True
+    ):
+        assert gradient is not None, weight.name
+        assert np.any(tf.convert_to_tensor(gradient)), weight.name
+
+
+CASES = {
+    "embeddings": (lambda: Embeddings(tiny_schema(), stddev=0.5), tiny_batch()[0], (8, 22)),
+    "embeddings_l2": (lambda: Embeddings(tiny_schema(), l2=0.1, stddev=0.5), tiny_batch()[0], (8, 22)),
+    "experts_shared": (lambda: Experts(3, (8, 6)), normal(8, 5), (8, 3, 6)),
+    "experts_one_each": (lambda: Experts(3, (8, 6)), normal(8, 3, 5), (8, 3, 6)),
+    "experts_no_layer": (lambda: Experts(3, ()), normal(8, 5), (8, 3, 5)),
+    "gates_shared": (lambda: Gates(2, 4), normal(8, 5), (8, 2, 4)),
+    "gates_one_each": (lambda: Gates(2, 4), normal(8, 2, 5), (8, 2, 4)),
+    "cgc_only": (lambda: CGC(2, 1, 3, (8,), last=True), normal(8, 5), (8, 2, 8)),
+    "cgc_first": (lambda: CGC(2, 3, 1, (8, 6), last=False), normal(8, 5), (8, 3, 6)),
+    "cgc_middle": (lambda: CGC(2, 2, 2, (8,), last=False), normal(8, 3, 5), (8, 3, 8)),
+    "cgc_last": (lambda: CGC(2, 2, 1, (8,), last=True), normal(8, 3, 5), (8, 2, 8)),
+    "task_logits": (TaskLogits, normal(8, 3, 5), (8, 3)),
+    "latent_state": (lambda: LatentState((8, 6)), normal(8, 5), (8, 1)),
+    "capped_head": (
+        lambda: CappedHead((0.1, 0.5, 1.0)), [normal(8, 3, 5), normal(8, 1)],
+        {"logits": (8, 3), "preferred": (8, 3), "not_preferred": (8, 3)},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_layer(case, tmp_path):
+    run_layer_test(*CASES[case], tmp_path)
+
+
+# === Embeddings ===
+
+SCHEMA = Schema("hand", (
+    Feature("user", "int", "user", "content", size=2, width=2),
+    Feature("history", "int", "user", "content", size=3, width=2, table="video", max_length=3),
+    Feature("video", "int", "item", "content", size=3, width=2, table="video"),
+    Feature("author", "string", "item", "content", vocabulary=("ann",), width=1),
+    Feature("ctr", "float", "item", "statistical"),
+), ())
+INPUTS = {
+    "user_content": {
+        "user": tf.constant([2, 0, 1], tf.int64),
+        "history": tf.constant([[1, 2, -1], [0, -1, -1], [-1, -1, -1]], tf.int64),
+    },
+    "item_content": {"video": tf.constant([3, 1, 0], tf.int64), "author": tf.constant([1, 0, 1], tf.int64)},
+    "item_statistical": {"ctr": tf.constant([0.5, -1.5, 0.0])},
+}
+
+
+def hand_tables(**kwargs):
+    layer = Embeddings(SCHEMA, **kwargs)
+    layer(INPUTS)
+    # Width 2: user's rows 0..2, the videos' rows 3..6; row i holds (i, 10 i).
+    layer.set_weights([np.array([[7.0], [8.0]]), np.array([[i, 10 * i] for i in range(7)])])
+    return layer
+
+
+def test_embeddings_by_hand():
+    # ctr | author | user | video | history: mean of its known and unknown values | history * video
+    np.testing.assert_array_equal(hand_tables()(INPUTS), [
+        [0.5, 8, 2, 20, 6, 60, 4.5, 45, 27, 2700],
+        [-1.5, 7, 0, 0, 4, 40, 3, 30, 12, 1200],
+        [0, 8, 1, 10, 3, 30, 0, 0, 0, 0],
+    ])
+
+
+def test_one_table_for_each_width():
+    assert [tuple(w.shape) for w in hand_tables().weights] == [(2, 1), (7, 2)]
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_embedding_gradient_touches_only_the_rows_of_the_batch(policy):
+    layer = Embeddings(SCHEMA, dtype=policy)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.cast(layer(INPUTS), tf.float32))
+    authors, rows = tape.gradient(loss, layer.tables)
+    assert isinstance(authors, tf.IndexedSlices) and isinstance(rows, tf.IndexedSlices)
+    assert authors.values.shape == (3, 1)
+    assert rows.values.shape == (3 * 5, 2)  # 3 rows, each of a user, a video and 3 places of history
+
+
+def test_padding_has_no_gradient():
+    layer = hand_tables()
+    empty = {**INPUTS, "user_content": {**INPUTS["user_content"], "history": -tf.ones((3, 3), tf.int64)}}
+    known = {**INPUTS["item_content"], "video": tf.constant([3, 1, 2], tf.int64)}
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer({**empty, "item_content": known}))
+    gradient = tf.convert_to_tensor(tape.gradient(loss, layer.tables[1]))
+    np.testing.assert_array_equal(gradient, [[1, 1], [1, 1], [1, 1], [0, 0], [1, 1], [1, 1], [1, 1]])
+
+
+def test_embedding_l2_by_hand():
+    layer = hand_tables(l2=0.01)
+    layer(INPUTS)
+    authors = (8**2 + 7**2 + 8**2) / 3
+    rows = [2, 6, 4, 5, 0, 4, 3, 1, 3]  # user, video and each history entry that is not padding, row by row
+    videos = sum(101 * i**2 for i in rows) / 3
+    assert float(sum(layer.losses)) == pytest.approx(0.01 * (authors + videos), rel=1e-6)
+
+
+# === Experts and gates ===
+
+def randomise(layer, seed=0):
+    """Draw all weights from N(0, 1), so that biases count too."""
+    rng = np.random.default_rng(seed)
+    layer.set_weights([rng.normal(size=w.shape) for w in layer.get_weights()])
+
+
+def expert_weights(layer, e, shared):
+    """The kernels and biases of one expert; with a shared input the first kernel holds them side by side."""
+    kernels = [k.numpy()[:, e] if shared and level == 0 else k.numpy()[e] for level, k in enumerate(layer.kernels)]
+    return kernels, [b.numpy()[e] for b in layer.biases]
+
+
+@pytest.mark.parametrize("x", [normal(9, 5), normal(9, 3, 5)], ids=["shared", "one_each"])
+def test_experts_equal_separate_dense_networks(x):
+    layer = Experts(3, (7, 6, 4))
+    layer(x)
+    randomise(layer)
+    for e in range(3):
+        own = x if len(x.shape) == 2 else x[:, e]
+        reference = tf.keras.Sequential([tf.keras.layers.Dense(u, "relu") for u in (7, 6, 4)])
+        reference(own)
+        for dense, *weights in zip(reference.layers, *expert_weights(layer, e, len(x.shape) == 2), strict=True):
+            dense.set_weights(weights)
+        assert_close(layer(x)[:, e], reference(own), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(64,), (4, 64)], ids=["shared", "one_each"])
+def test_experts_start_apart_and_each_with_its_own_glorot_limit(shape):
+    tf.keras.utils.set_random_seed(3)
+    layer = Experts(4, (32, 16))
+    layer.build((None, *shape))
+    for level, (fan_in, fan_out) in enumerate([(64, 32), (32, 16)]):
+        kernels = np.stack([expert_weights(layer, e, len(shape) == 1)[0][level].ravel() for e in range(4)])
+        limit = math.sqrt(6 / (fan_in + fan_out))
+        # The largest of n uniform draws is below 0.98 of the limit with probability 0.98^n, n >= 512.
+        assert np.all(np.abs(kernels).max(axis=1) > 0.98 * limit) and np.abs(kernels).max() <= limit
+        correlation = np.corrcoef(kernels) - np.eye(4)
+        assert np.abs(correlation).max() < 5 / math.sqrt(kernels.shape[1])  # 5 standard deviations
+
+
+def test_a_seed_repeats_the_experts():
+    drawn = []
+    for _ in range(2):
+        tf.keras.utils.set_random_seed(3)
+        layer = Experts(2, (4,))
+        drawn.append(layer(tf.ones((1, 3))))
+    assert_close(drawn[0], drawn[1], rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 2, 5)], ids=["shared", "one_each"])
+def test_gates_are_a_softmax_without_bias(shape):
+    layer, x = Gates(2, 3), normal(*shape)
+    got = layer(x).numpy()
+    np.testing.assert_allclose(got.sum(axis=-1), 1, rtol=1e-6)
+    assert len(layer.weights) == 1
+    for k in range(2):
+        own = x.numpy() if len(shape) == 2 else x.numpy()[:, k]
+        np.testing.assert_allclose(got[:, k], numpy_softmax(own @ layer.kernel.numpy()[k]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [Experts(3, (4,)), Gates(3, 2)], ids=["experts", "gates"])
+def test_one_input_each_must_match_the_count(layer):
+    with pytest.raises(ValueError, match=r"count=3.*Received: shape=\(6, 2, 5\)"):
+        layer(normal(6, 2, 5))
+
+
+# === CGC ===
+
+def numpy_cgc(layer, inputs, first):
+    """The paper's equations one by one: `inputs` holds T + 1 selectors, the shared module's last."""
+    tasks, m, n = layer.tasks, layer.task_experts, layer.shared_experts
+    module = [k for k in range(tasks) for _ in range(m)] + [tasks] * n
+    outputs = [numpy_mlp(inputs[module[e]], *expert_weights(layer.experts, e, first)) for e in range(tasks * m + n)]
+    fused = []
+    for k in range(tasks):
+        gate = numpy_softmax(inputs[k] @ layer.task_gates.kernel.numpy()[k])
+        seen = outputs[k * m : (k + 1) * m] + outputs[tasks * m :]
+        fused.append(sum(gate[:, [i]] * e for i, e in enumerate(seen)))
+    if not layer.last:
+        gate = numpy_softmax(inputs[tasks] @ layer.shared_gate.kernel.numpy()[0])
+        fused.append(sum(gate[:, [i]] * e for i, e in enumerate(outputs)))
+    return np.stack(fused, axis=1)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("m, n", [(1, 3), (3, 1)])
+def test_cgc_equals_the_papers_equations(first, last, m, n):
+    layer, x = CGC(2, m, n, (6, 4), last=last), normal(7, 5) if first else normal(7, 3, 5)
+    layer(x)
+    randomise(layer)
+    selectors = [x.numpy()] * 3 if first else list(x.numpy().transpose(1, 0, 2))
+    # float32 sums of a few dozen products against float64
+    np.testing.assert_allclose(layer(x), numpy_cgc(layer, selectors, first), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("levels, reaches_others", [(1, False), (2, True)])
+def test_a_tasks_own_experts_reach_other_tasks_only_through_a_shared_gate(levels, reaches_others):
+    x = tf.keras.Input(5)
+    model = tf.keras.Model(x, trunks.ple(x, 3, 2, 1, (8,), levels))
+    before = model(normal(7, 5)).numpy()
+    experts = model.get_layer("cgc_1").experts
+    bias = experts.biases[0].numpy()
+    bias[0:2] += 1.0  # both experts of task 0
+    experts.biases[0].assign(bias)
+    changed = np.any(model(normal(7, 5)).numpy() != before, axis=(0, 2))
+    assert changed.tolist() == [True, reaches_others, reaches_others]
+
+
+# === Parameter counts ===
+
+def mlp_size(d, units):
+    return sum((i + 1) * o for i, o in zip((d, *units), units, strict=False))
+
+
+def trunk_size(trunk, d, *args):
+    x = tf.keras.Input(d)
+    return tf.keras.Model(x, trunk(x, *args)).count_params()
+
+
+@pytest.mark.parametrize("tasks, m, n", [(3, 2, 5), (2, 1, 2), (1, 1, 1)])
+def test_parameter_counts(tasks, m, n):
+    d, units = 40, (16, 8)
+    assert trunk_size(trunks.shared_bottom, d, tasks, units) == mlp_size(d, units)
+    assert trunk_size(trunks.mmoe, d, tasks, n, units) == n * mlp_size(d, units) + tasks * d * n
+    every = tasks * m + n
+    last = every * mlp_size(d, units) + tasks * d * (m + n)
+    assert trunk_size(trunks.cgc, d, tasks, m, n, units) == last
+    second = every * mlp_size(8, units) + tasks * 8 * (m + n)
+    assert trunk_size(trunks.ple, d, tasks, m, n, units, 2) == last + d * every + second

@@ -1,0 +1,204 @@
+"""point_in_time.sql against a slow reference, and against the future."""
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dlen_cam2.cli import UserError
+from pipelines.point_in_time import COUNTERS, HISTORY_LENGTH, histories, splits
+
+HOUR = 3_600_000
+START = 457_000 * HOUR
+TYPES = {"row": pa.int64(), "split": pa.string(), "topic": pa.string(), "duration_s": pa.float64(), "play_s": pa.float64()}
+FEEDBACK = ("click", "long_view", "like", "profile_enter")
+INPUTS = ("row", "split", "time_ms", "user_id", "video_id", "author_id", "topic", "tab", "duration_s", "play_s", *FEEDBACK)
+
+
+def random_log(seed, rows=220, users=3, videos=6, moments=60, older=0.15):
+    """Few users and few distinct times, so ties abound; some rows are older exposures (split None) of unknown feedback."""
+    rng = np.random.default_rng(seed)
+    times = START + np.sort(rng.integers(0, 5 * HOUR, moments))
+    times[1::7] = times[::7][:len(times[1::7])] + HOUR  # just at, and next to, the edge of the hour's window
+    times[2::7] = times[::7][:len(times[2::7])] + HOUR + 1
+    log = []
+    for row in range(rows):
+        video = int(rng.integers(videos))
+        log.append({
+            "row": row, "split": str(rng.choice(["d1", "d1_random", "d2"])), "time_ms": int(rng.choice(times)),
+            "user_id": int(rng.integers(users)), "video_id": video, "author_id": video % 3 - 1, "topic": "ab"[video % 2] * (video != 5),
+            "tab": int(rng.integers(2)), "duration_s": float(rng.uniform(1, 60)), "play_s": float(rng.uniform(0, 90)),
+            **{name: int(rng.random() < p) for name, p in zip(FEEDBACK, (0.5, 0.4, 0.3, 0.1), strict=True)}})
+        if rng.random() < older:
+            log[-1] |= dict.fromkeys(("split", "tab", "duration_s", "play_s", "click", "profile_enter"))
+    return log
+
+
+def compute(log):
+    """{row: {column: value}} as the product computes it, and the splits in the order in which they come."""
+    columns = {name: pa.array([e[name] for e in log], TYPES.get(name, pa.int64())) for name in INPUTS}
+    with duckdb.connect() as connection:
+        connection.execute("SET threads = 2")
+        connection.register("given", pa.table(columns))
+        connection.execute("CREATE TABLE exposures AS SELECT * FROM given")
+        found = [(split, table.to_pylist()) for split, table in splits(connection)]
+    return {row["row"]: row | {"split": split} for split, rows in found for row in rows}, [split for split, _ in found]
+
+
+def reference(log, e):
+    """The features of the exposure `e`, by their definition: a loop over the rows that are strictly earlier."""
+    before = [o for o in log if o["time_ms"] < e["time_ms"]]
+    hours = [o for o in log if o["time_ms"] // HOUR < e["time_ms"] // HOUR]
+
+    def count(rows, name):
+        return sum(o[name] or 0 for o in rows)
+
+    def known(rows, name):
+        return sum(o[name] is not None for o in rows)
+
+    base = {name: (count(hours, name) + 1) / (known(hours, "long_view" if name == "like" else name) + prior)
+            for name, prior in zip(FEEDBACK, (2, 2, 20, 20), strict=True)}
+    users = [o for o in before if o["user_id"] == e["user_id"]]
+    of = {
+        "user": users, "video": [o for o in before if o["video_id"] == e["video_id"]],
+        "author": [o for o in before if o["author_id"] == e["author_id"]],
+        "user_tab": [o for o in users if o["tab"] == e["tab"]], "user_topic": [o for o in users if o["topic"] == e["topic"]],
+        "user_author": [o for o in users if o["author_id"] == e["author_id"]],
+        "user_video": [o for o in users if o["video_id"] == e["video_id"]],
+        "user_hour": [o for o in users if e["time_ms"] - o["time_ms"] <= HOUR],
+    }
+    out = {}
+    for who, rows in of.items():
+        out |= {f"{who}_impressions": len(rows), f"{who}_logged": known(rows, "click")}
+        out |= {f"{who}_{name}s": count(rows, name) for name in FEEDBACK}
+    for who, k, rare in (("user", 10, 30), ("video", 20, 50), ("author", 20, 50)):
+        for name, weight in zip(FEEDBACK, (k, k, rare, rare), strict=True):
+            shown = known(of[who], "click") if name in ("click", "profile_enter") else len(of[who])
+            out[f"{who}_{name}_rate"] = (count(of[who], name) + weight * base[name]) / (shown + weight)
+    for who, seconds in (("user", 30), ("video", 150)):
+        seen = [o for o in of[who] if o["play_s"] is not None]
+        played = sum(min(o["play_s"], o["duration_s"]) for o in seen)
+        out[f"{who}_play_ratio"] = (played + seconds) / (count(seen, "duration_s") + seconds / 0.3)
+    for who, k, rare, shown in (("user_tab", 5, 20, "logged"), ("user_topic", 3, 10, "impressions")):
+        for name, weight in zip(FEEDBACK[:3], (k, k, rare), strict=True):
+            n = out[f"{who}_logged"] if name == "click" else out[f"{who}_{shown}"]
+            out[f"{who}_{name}_rate"] = (count(of[who], name) + weight * out[f"user_{name}_rate"]) / (n + weight)
+    out["user_idle_s"] = (e["time_ms"] - max(o["time_ms"] for o in users)) / 1000 if users else 864_000.0
+    newest = sorted(users, key=lambda o: (-o["time_ms"], -o["video_id"]))
+    for name, keep in (("watched", None), ("long_viewed", "long_view"), ("liked", "like")):
+        out[name] = [o["video_id"] for o in newest if keep is None or o[keep] == 1][:20]
+    return out
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_feature_equals_the_reference(seed):
+    log = random_log(seed, **({"older": 0.0}, {}, {"rows": 400, "users": 1}, {"moments": 8}, {"rows": 30, "users": 8}, {})[seed])
+    rows, order = compute(log)
+    assert order == sorted(order)
+    assert sorted(rows) == [e["row"] for e in log if e["split"] is not None]
+    wanted_names = {f.name for f in (*COUNTERS, *histories(1))}
+    for e in log:
+        if e["split"] is None:
+            continue
+        found, wanted = rows[e["row"]], reference(log, e)
+        compared = wanted_names & set(wanted)
+        assert len(compared) >= 42
+        assert {n: found[n] for n in INPUTS} == e
+        for name in sorted(compared):
+            if isinstance(wanted[name], float):
+                assert found[name] == pytest.approx(wanted[name], rel=1e-12, abs=1e-12), (name, e)
+            else:
+                assert found[name] == wanted[name], (name, e)
+
+
+def test_the_reference_meets_every_case():
+    """The random logs do have ties, long histories, unknown feedback, and rows at the edge of the hour's window."""
+    log = random_log(2, rows=400, users=1)
+    rows, _ = compute(log)
+    assert max(len(r["watched"]) for r in rows.values()) == HISTORY_LENGTH
+    assert len({(e["user_id"], e["time_ms"]) for e in log}) < len(log) / 3
+    gaps = {a["time_ms"] - b["time_ms"] for a in log for b in log}
+    assert {HOUR, HOUR + 1} <= gaps
+    assert min(r["user_impressions"] for r in rows.values()) == 0
+    assert any(e["click"] is None and e["long_view"] is not None for e in log)
+
+
+def features(row):
+    return {name: value for name, value in row.items() if name not in INPUTS}
+
+
+def same(a, b):
+    """Equal but for the last bits of a sum of floats."""
+    return a.keys() == b.keys() and all(
+        a[n] == pytest.approx(b[n], rel=1e-12) if isinstance(a[n], float) else a[n] == b[n] for n in a
+    )
+
+
+FUTURES = ("deleted", "shuffled", "changed", "more")
+
+
+@pytest.mark.parametrize("future", FUTURES)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_features_of_rows_up_to_T_do_not_depend_on_anything_at_or_after_T(future, seed):
+    rng = np.random.default_rng(seed)
+    log = random_log(10 + seed, moments=40)
+    now = sorted({e["time_ms"] for e in log})[25]  # T, at which several rows stand
+    past = [e for e in log if e["time_ms"] < now]
+    at, later = [e for e in log if e["time_ms"] == now], [e for e in log if e["time_ms"] > now]
+    kept = next(e for e in at if e["split"] is not None)  # one row at T stays, to be compared; its feedback may change
+    rest = [e for e in at if e is not kept] + later
+    assert len(at) > 1 and len(later) > 20 and len(past) > 20
+    if future == "deleted":
+        rest = []
+    elif future == "shuffled":
+        for name in ("user_id", "video_id", "author_id", "topic", *FEEDBACK):
+            for e, value in zip(rest, rng.permutation([e[name] for e in rest]).tolist(), strict=True):
+                e[name] = value
+        rng.shuffle(rest)
+    elif future == "changed":
+        rest = [e | {n: 1 - (e[n] or 0) for n in FEEDBACK} | {"play_s": 1e4, "duration_s": 1e4, "split": "d0"} for e in rest]
+    else:
+        rest += [e | {"row": 1000 + i, "user_id": i % 3, "click": 1, "like": 1} for i, e in enumerate(rest)]
+    changed = {n: 1 - (kept[n] or 0) for n in FEEDBACK} | {"play_s": 0.5}
+    before, _ = compute(random_log(10 + seed, moments=40))
+    after, _ = compute([*rest, *past, kept | changed])
+    compared = [e["row"] for e in [*past, kept] if e["split"] is not None]
+    for row in compared:
+        assert same(features(before[row]), features(after[row])), row
+    if future != "deleted":  # the comparison can fail: rows after T do see the change
+        assert any(not same(features(before[r]), features(after[r])) for r in before.keys() & after.keys() - set(compared))
+
+
+def one(row, time=0, user=1, video=1, **changes):
+    return {"row": row, "split": "d", "time_ms": START + time, "user_id": user, "video_id": video, "author_id": video, "topic": "a",
+            "tab": 0, "duration_s": 10.0, "play_s": 5.0, **dict.fromkeys(FEEDBACK, 0)} | changes
+
+
+def test_by_hand():
+    rows, _ = compute([
+        one(0, 0, click=1, like=1, long_view=1), one(1, 1000, video=2), one(2, 1000, video=3, long_view=1),
+        one(3, HOUR + 1000, video=1), one(4, HOUR + 1001, video=1), one(5, HOUR + 1001, user=2, video=1)])
+    assert [rows[i]["user_impressions"] for i in range(6)] == [0, 1, 1, 3, 4, 0]
+    assert [rows[i]["video_impressions"] for i in range(6)] == [0, 0, 0, 1, 2, 2]
+    assert [rows[i]["user_hour_impressions"] for i in range(6)] == [0, 1, 1, 2, 1, 0]
+    assert [rows[i]["user_idle_s"] for i in range(6)] == [864_000, 1, 1, 3600, 0.001, 864_000]
+    assert [rows[i]["watched"] for i in range(6)] == [[], [1], [1], [3, 2, 1], [1, 3, 2, 1], []]
+    assert (rows[4]["long_viewed"], rows[4]["liked"]) == ([3, 1], [1])
+    assert rows[0]["user_click_rate"] == 0.5 and rows[1]["user_click_rate"] == pytest.approx((1 + 10 * 0.5) / 11)
+    base = (1 + 1) / (3 + 2)  # one click of the three impressions of the hour before
+    assert rows[5]["user_click_rate"] == pytest.approx(base) and rows[5]["video_click_rate"] == pytest.approx((1 + 20 * base) / 22)
+
+
+def test_the_rows_of_one_millisecond_do_not_see_each_other_nor_themselves():
+    loud = dict.fromkeys(FEEDBACK, 1)
+    log = [one(i, video=i % 2, play_s=99.0, **loud) for i in range(6)]
+    rows, _ = compute(log)
+    alone, _ = compute([one(0)])
+    for row in rows.values():
+        assert features(row) == features(alone[0])
+
+
+@pytest.mark.parametrize("column", ["time_ms", "user_id", "video_id"])
+def test_a_missing_id_or_time_is_named(column):
+    with pytest.raises(UserError, match=f"column '{column}' must have a value in every exposure. Received: 1 "):
+        compute([one(0), one(1, **{column: None})])
