@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import types
 import typing
@@ -32,7 +33,7 @@ class ModelConfig:
         dropout: share of the trunk's input that is dropped while training.
         embedding_l2: weight of the mean squared norm of the looked-up id embeddings of a row in the loss.
         tasks, features: names to use; empty: all of the schema.
-        task_weights: weights of the tasks' losses, in the order of the tasks; empty: the schema's.
+        task_weights: weights of the tasks' losses, in the schema's order of the tasks used; empty: the schema's.
         without: features to leave out.
     """
 
@@ -91,6 +92,7 @@ class Config:
 
 def check(config: Config) -> None:
     """Raise `UserError` naming the key if a value breaks a rule."""
+    _build(Config, json.loads(json.dumps(dataclasses.asdict(config))), "config")  # names and types
     model, train = config.model, config.train
 
     def rule(holds: bool, key: str, text: str, received: Any) -> None:
@@ -109,12 +111,13 @@ def check(config: Config) -> None:
     rule(0 < model.alpha <= 1, "model.alpha", "in (0, 1]", model.alpha)
     rule(0 <= model.alpha_constant <= 1, "model.alpha_constant", "in [0, 1]", model.alpha_constant)
     rule(0 <= model.dropout < 1, "model.dropout", "in [0, 1)", model.dropout)
-    rule(model.embedding_l2 >= 0, "model.embedding_l2", "at least 0", model.embedding_l2)
+    rule(0 <= model.embedding_l2 < math.inf, "model.embedding_l2", "finite and at least 0", model.embedding_l2)
     rule(train.order in ("shuffled", "days"), "train.order", "'shuffled' or 'days'", train.order)
     for key in ("epochs", "batch_size", "shuffle"):
         rule(getattr(train, key) >= 1, f"train.{key}", "at least 1", getattr(train, key))
     for key in ("embedding_learning_rate", "learning_rate"):
-        rule(getattr(train, key) > 0, f"train.{key}", "above 0", getattr(train, key))
+        rule(0 < getattr(train, key) < math.inf, f"train.{key}", "above 0 and finite", getattr(train, key))
+    rule(0 <= train.seed < 2**32, "train.seed", "in [0, 2**32)", train.seed)
     rule(train.bootstrap >= 0, "train.bootstrap", "at least 0", train.bootstrap)
 
 

@@ -176,12 +176,19 @@ def _parser(schema: Schema) -> Callable[[tf.Tensor], tuple[dict[str, dict[str, t
     binary = [t.label for t in schema.tasks] + [t.mask for t in schema.tasks if t.mask]
     numeric = [f.name for f in schema.features if f.is_numeric] + list(schema.targets)
 
+    bounded = [f for f in schema.features if f.transform]
+
     def parse(serialized: tf.Tensor) -> tuple[dict[str, dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
         raw = parse_examples(serialized, schema, labels=True)
         checks = []
         for name in binary:
             ok = tf.reduce_all((raw[name] == 0) | (raw[name] == 1))
             checks.append(tf.debugging.Assert(ok, [f"column {name!r} must be 0 or 1. Received:", raw[name]]))
+        for feature in bounded:
+            low, high = feature.domain
+            ok = tf.reduce_all((raw[feature.name] >= low) & (raw[feature.name] <= high))
+            rule = f"column {feature.name!r} ({feature.transform}) must be in [{low}, {high}]. Received:"
+            checks.append(tf.debugging.Assert(ok, [rule, raw[feature.name]]))
         if numeric:
             stacked = tf.stack([raw[name] for name in numeric])
             bad = tf.reduce_any(~tf.math.is_finite(stacked), axis=1)

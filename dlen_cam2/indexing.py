@@ -6,6 +6,9 @@ import tensorflow as tf
 
 from dlen_cam2.schema import Feature, Schema
 
+# A rate of 0 or 1 has the logit of this much beside it.
+RATE_END = 1e-6
+
 
 class Indexer(tf.Module):
     """Turns raw columns into `{group: {feature: tensor}}`, the inputs of every model.
@@ -43,8 +46,7 @@ class Indexer(tf.Module):
 
     def _index(self, feature: Feature, value: tf.Tensor) -> tf.Tensor:
         if feature.is_numeric:
-            value = tf.math.log1p(value) if feature.log1p else value
-            return (value - feature.mean) / feature.std
+            return (transform(feature, value) - feature.mean) / feature.std
         absent = value < 0 if feature.dtype == "int" else tf.equal(value, "")
         if feature.vocabulary:
             row = self._tables[feature.table].lookup(value)
@@ -53,6 +55,16 @@ class Indexer(tf.Module):
         else:
             row = tf.where(value < feature.size, value + 1, 0)
         return tf.where(absent, tf.constant(-1 if feature.is_list else 0, tf.int64), row)
+
+
+def transform(feature: Feature, value: tf.Tensor) -> tf.Tensor:
+    """t(v) of a numeric feature. What lies outside the transform's domain counts as its nearest end, so that scores stay finite."""
+    if feature.transform == "log1p":
+        return tf.math.log1p(tf.maximum(value, 0.0))
+    if feature.transform == "logit":
+        value = tf.clip_by_value(value, RATE_END, 1 - RATE_END)
+        return tf.math.log(value) - tf.math.log1p(-value)
+    return value
 
 
 def _hash(value: tf.Tensor, buckets: int) -> tf.Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.replicas import global_sum
 from dlen_cam2.schema import Schema
 
 
@@ -39,8 +40,5 @@ def sample_weights(mask: tf.Tensor, schema: Schema) -> tf.Tensor:
 
     A task without rows in the batch has weight 0, hence no loss and no gradient.
     """
-    rows = tf.reduce_sum(mask, axis=0)
-    context = tf.distribute.get_replica_context()
-    if context is not None and context.num_replicas_in_sync > 1:
-        rows = context.all_reduce(tf.distribute.ReduceOp.SUM, rows)
+    rows = global_sum(tf.reduce_sum(mask, axis=0))
     return mask * tf.constant([t.weight for t in schema.tasks]) / tf.maximum(rows, 1.0)

@@ -11,6 +11,7 @@ SIDES = ("user", "item", "context")
 CAUSES = ("statistical", "content", "context")
 DTYPES = ("int", "float", "string")
 KEYS = ("user", "item", "time")
+TRANSFORMS = ("", "log1p", "logit")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,9 @@ class Feature:
     - `string` with a vocabulary: the value at position p has index 1 + p;
     - hashed: index 1 + hash(value) mod size.
 
-    Numeric features (`float`) enter as (t(v) - mean) / std, with t = log(1 + v) where `log1p` is set.
+    Numeric features (`float`) enter as (t(v) - mean) / std, with t the feature's transform: "" leaves v,
+    "log1p" is log(1 + v) for heavy-tailed v >= 0, "logit" is log(v / (1 - v)) for rates v in [0, 1], whose
+    differences matter most near 0.
 
     Attributes:
         name: the column's name in the records.
@@ -39,7 +42,7 @@ class Feature:
         table: name of the embedding table; features that name the same table share it. Default: `name`.
         max_length: 1 for a single value; above 1 the feature is a list of up to `max_length` values
             (categorical only), of which the reader keeps the first.
-        log1p: numeric only; compress a heavy-tailed non-negative value.
+        transform: numeric only; "", "log1p" or "logit".
         mean, std: numeric only; moments of t(v) over the training days, see `Schema.fit`.
 
     Raises:
@@ -56,7 +59,7 @@ class Feature:
     width: int = 0
     table: str = ""
     max_length: int = 1
-    log1p: bool = False
+    transform: str = ""
     mean: float = 0.0
     std: float = 1.0
 
@@ -74,12 +77,13 @@ class Feature:
             rule(self.max_length == 1, "a float feature must be single-valued", self.max_length)
             rule(not (self.size or self.hashed or self.vocabulary or self.width or self.table),
                  "a float feature has no vocabulary, size, hash, width or table", self)
+            rule(self.transform in TRANSFORMS, f"transform must be one of {TRANSFORMS}", self.transform)
             rule(math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0,
                  "mean must be finite and std positive", (self.mean, self.std))
             return
         rule(self.width >= 1, "width of a categorical feature must be at least 1", self.width)
-        rule(not self.log1p and self.mean == 0.0 and self.std == 1.0,
-             "log1p, mean and std are for float features", (self.log1p, self.mean, self.std))
+        rule(not self.transform and self.mean == 0.0 and self.std == 1.0,
+             "transform, mean and std are for float features", (self.transform, self.mean, self.std))
         if not self.table:
             object.__setattr__(self, "table", self.name)
         if self.vocabulary:
@@ -96,6 +100,11 @@ class Feature:
     @property
     def is_numeric(self) -> bool:
         return self.dtype == "float"
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        """The least and the greatest value that a numeric feature may have."""
+        return {"": (-math.inf, math.inf), "log1p": (0.0, math.inf), "logit": (0.0, 1.0)}[self.transform]
 
     @property
     def is_list(self) -> bool:
@@ -119,7 +128,8 @@ class Task:
     Attributes:
         name: the task's name, such as "click".
         label: the column that holds 0 or 1. Default: `name`.
-        mask: the column that is 1 for rows in the task's sample space (PLE, section 4.3). Default: all rows.
+        mask: the column that is 1 for rows in the task's sample space (PLE, section 4.3), which may be another
+            task's label (conversions among clicks). Default: all rows.
         negative: the signal shows dislike, such as "hate": it is no sign of preference.
         weight: the task's weight in the total loss.
         positive_rate: share of positives in the sample space of the training days, see `Schema.fit`;
@@ -169,7 +179,8 @@ class Schema:
     keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        labels = [t.label for t in self.tasks] + sorted({t.mask for t in self.tasks if t.mask})
+        labels = [t.label for t in self.tasks]
+        labels += sorted({t.mask for t in self.tasks if t.mask} - set(labels))
         numeric = {f.name for f in self.features if f.is_numeric}
         _unique("column", [f.name for f in self.features] + labels + [t for t in self.targets if t not in numeric])
         _unique("target", list(self.targets))
@@ -227,6 +238,8 @@ class Schema:
     def select(self, tasks: Iterable[str] = (), features: Iterable[str] = (), without: Iterable[str] = ()) -> "Schema":
         """The schema with only the named tasks and features (empty: all), less the features in `without`.
 
+        They stay in the schema's order. A mask that was a dropped task's label stays a column.
+
         Raises:
             UserError: a name is not in the schema.
         """
@@ -242,7 +255,7 @@ class Schema:
         )
 
     def weigh(self, weights: Sequence[float]) -> "Schema":
-        """The schema with these task weights, in task order; empty: as it is.
+        """The schema with these task weights, in the order of `tasks`; empty: as it is.
 
         Raises:
             UserError: there is not one weight for each task.

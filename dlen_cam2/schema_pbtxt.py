@@ -46,16 +46,15 @@ def dumps(schema: Schema) -> str:
         roles[target] = [f"target:{index}", *roles.get(target, [])]
     for feature in schema.features:
         _write_feature(proto.feature.add(), feature, roles.pop(feature.name, []))
-    masks: dict[str, None] = {}
+    masks = {t.mask for t in schema.tasks if t.mask}
     for task in schema.tasks:
         tags = [f"task:{task.name}", f"weight:{task.weight!r}", f"positive_rate:{task.positive_rate!r}"]
         if task.mask:
-            masks[task.mask] = None
             tags.append(f"mask:{task.mask}")
         if task.negative:
             tags.append("negative")
         _write_column(proto, task.label, "int", tags, binary=True)
-    for mask in masks:
+    for mask in sorted(masks - {t.label for t in schema.tasks}):
         _write_column(proto, mask, "int", ["sample_space"], binary=True)
     for column, tags in roles.items():
         _write_column(proto, column, "float" if tags[0].startswith("target:") else "int", tags)
@@ -111,8 +110,8 @@ def _write_feature(column: Any, feature: Feature, roles: list[str]) -> None:
         column.presence.min_fraction = 1
     tags = [f"side:{feature.side}", f"cause:{feature.cause}", *roles]
     if feature.is_numeric:
-        if feature.log1p:
-            tags.append("transform:log1p")
+        if feature.transform:
+            tags.append(f"transform:{feature.transform}")
         tags += [f"mean:{feature.mean!r}", f"std:{feature.std!r}"]
     else:
         tags += [f"embedding_width:{feature.width}", f"table:{feature.table}"]
@@ -141,7 +140,7 @@ def _read_feature(column: Any, tags: dict[str, list[str]]) -> Feature:
         size=size, hashed=hashed, vocabulary=tuple(column.string_domain.value),
         width=int(_number(column, tags, "embedding_width", 0)), table=_one(tags, "table", ""),
         max_length=column.value_count.max if column.HasField("value_count") else 1,
-        log1p=_one(tags, "transform", "") == "log1p",
+        transform=_one(tags, "transform", ""),
         mean=_number(column, tags, "mean", 0.0), std=_number(column, tags, "std", 1.0),
     )
 

@@ -12,7 +12,7 @@ from absl import flags
 
 from dlen_cam2 import cli, data
 
-_MODEL = flags.DEFINE_string("model", None, "What dlen_cam2.export wrote: a version, or the directory of them (newest).", required=True)
+_MODEL = flags.DEFINE_string("model", None, "A version directory, or the directory of versions (newest).", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set to take rows from.", required=True)
 _DAY = flags.DEFINE_string("day", None, "Day to take rows from.", required=True)
 _ROWS = flags.DEFINE_integer("rows", 5, "How many rows to score.", lower_bound=1)

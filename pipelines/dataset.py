@@ -18,6 +18,7 @@ import tensorflow as tf
 from dlen_cam2 import schema_pbtxt
 from dlen_cam2.cli import UserError
 from dlen_cam2.files import staged, write_json
+from dlen_cam2.indexing import transform
 from dlen_cam2.schema import Feature, Schema
 from pipelines.encode import examples
 
@@ -121,9 +122,13 @@ def _statistics(schema: Schema, table: pa.Table) -> dict[str, Any]:
 def _feature_statistics(feature: Feature, column: pa.ChunkedArray) -> dict[str, Any]:
     if feature.is_numeric:
         values = column.to_numpy().astype(np.float64)
-        if feature.log1p and values.size and values.min() < 0:
-            raise UserError(f"feature {feature.name!r} is log1p and must be >= 0. Received: {values.min()}.")
-        used = np.log1p(values) if feature.log1p else values
+        low, high = feature.domain
+        if values.size and not (low <= values.min() and values.max() <= high):
+            raise UserError(
+                f"feature {feature.name!r} has the transform {feature.transform!r} and must be in [{low}, {high}]. "
+                f"Received: values from {values.min()} to {values.max()}."
+            )
+        used = transform(feature, tf.constant(values)).numpy()
         model = {"model_mean": float(used.mean()), "model_std": float(used.std())} if used.size else {}
         return _moments(values) | model
     flat = column.combine_chunks().flatten() if feature.is_list else column

@@ -138,7 +138,7 @@ def _schema(connection: duckdb.DuckDBPyConnection) -> Schema:
                 "register_days_range")),
             *(Feature(c, "int", "user", "content", size=size("users", c), width=8) for c in (
                 "is_live_streamer", "is_video_author", *onehots)),
-            *(Feature(c, "float", "user", "content", log1p=True) for c in (
+            *(Feature(c, "float", "user", "content", transform="log1p") for c in (
                 "follow_user_num", "fans_user_num", "friend_user_num", "register_days")),
             *histories(videos),
             Feature("video_id", "int", "item", "content", size=videos, width=16),
@@ -149,9 +149,9 @@ def _schema(connection: duckdb.DuckDBPyConnection) -> Schema:
             Feature("music_type", "int", "item", "content", size=size("videos", "music_type"), width=8),
             Feature("tags", "string", "item", "content", width=8, max_length=3,
                     vocabulary=vocabulary("SELECT unnest(string_split(tag, ',')) AS v FROM videos")),
-            Feature("duration_s", "float", "item", "content", log1p=True),
+            Feature("duration_s", "float", "item", "content", transform="log1p"),
             Feature("aspect_ratio", "float", "item", "content"),
-            Feature("video_age_days", "float", "item", "content", log1p=True),
+            Feature("video_age_days", "float", "item", "content", transform="log1p"),
             Feature("tab", "int", "context", "context", size=max(15, size("log", "tab")), width=8),
             Feature("hour", "int", "context", "context", size=24, width=8),
             *COUNTERS,

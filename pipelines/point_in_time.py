@@ -14,11 +14,11 @@ HISTORY_LENGTH = 20
 
 
 def _count(name: str, side: str) -> Feature:
-    return Feature(name, "float", side, "statistical", log1p=True)
+    return Feature(name, "float", side, "statistical", transform="log1p")
 
 
 def _rate(name: str, side: str) -> Feature:
-    return Feature(name, "float", side, "statistical")
+    return Feature(name, "float", side, "statistical", transform="logit")
 
 
 # The numeric columns that point_in_time.sql adds.

@@ -15,7 +15,7 @@ def tiny_schema() -> Schema:
         features=(
             Feature("user_id", "int", "user", "content", size=16, hashed=True, width=4),
             Feature("history", "int", "user", "content", size=9, width=4, table="video", max_length=3),
-            Feature("active_days", "float", "user", "statistical", log1p=True, mean=1.0, std=0.5),
+            Feature("active_days", "float", "user", "statistical", transform="log1p", mean=1.0, std=0.5),
             Feature("video_id", "int", "item", "content", size=9, width=4, table="video"),
             Feature("author", "string", "item", "content", vocabulary=("ann", "bob", "cy"), width=2),
             Feature("ctr", "float", "item", "statistical", mean=0.5, std=0.3),

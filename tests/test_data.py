@@ -22,7 +22,7 @@ SCHEMA = Schema("tiny", (
     Feature("word", "string", "item", "content", size=7, hashed=True, width=2),
     Feature("seen", "int", "user", "content", size=9, width=2, max_length=3),
     Feature("tags", "string", "item", "content", vocabulary=("a", "b"), width=2, max_length=2),
-    Feature("count", "float", "item", "statistical", log1p=True, mean=0.5, std=2.0),
+    Feature("count", "float", "item", "statistical", transform="log1p", mean=0.5, std=2.0),
     Feature("seconds", "float", "context", "context", mean=10.0, std=4.0),
 ), (Task("click"), Task("share", mask="shareable")), ("seconds", "watch"), {"user": "user", "time": "ms"})
 
@@ -30,14 +30,23 @@ SCHEMA = Schema("tiny", (
 def table(rows, seed):
     rng = np.random.default_rng(seed)
     lists = [[int(v) for v in rng.integers(-1, 12, n)] for n in rng.integers(0, 6, rows)]
-    return pa.table({
-        "user": rng.integers(-2, 8, rows), "device": rng.integers(-1, 2**62, rows),
-        "city": rng.choice(["Zürich", "東京", "", "Bern"], rows).tolist(), "word": rng.choice(["x", "", "快手"], rows).tolist(),
-        "seen": pa.array(lists, pa.list_(pa.int64())),
-        "tags": pa.array([["a", "b", "q", ""][:n] for n in rng.integers(0, 4, rows)], pa.list_(pa.string())),
-        "count": rng.integers(0, 50, rows).astype(np.float32), "seconds": rng.uniform(0, 60, rows).astype(np.float32),
-        "click": rng.integers(0, 2, rows), "share": rng.integers(0, 2, rows), "shareable": rng.integers(0, 2, rows),
-        "watch": rng.uniform(0, 9, rows).astype(np.float32), "ms": 2**60 + 1000 * seed + np.arange(rows)})
+    return pa.table(
+        {
+            "user": rng.integers(-2, 8, rows),
+            "device": rng.integers(-1, 2**62, rows),
+            "city": rng.choice(["Zürich", "東京", "", "Bern"], rows).tolist(),
+            "word": rng.choice(["x", "", "快手"], rows).tolist(),
+            "seen": pa.array(lists, pa.list_(pa.int64())),
+            "tags": pa.array([["a", "b", "q", ""][:n] for n in rng.integers(0, 4, rows)], pa.list_(pa.string())),
+            "count": rng.integers(0, 50, rows).astype(np.float32),
+            "seconds": rng.uniform(0, 60, rows).astype(np.float32),
+            "click": rng.integers(0, 2, rows),
+            "share": rng.integers(0, 2, rows),
+            "shareable": rng.integers(0, 2, rows),
+            "watch": rng.uniform(0, 9, rows).astype(np.float32),
+            "ms": 2**60 + 1000 * seed + np.arange(rows),
+        }
+    )
 
 
 TABLES = {split: table(rows, i) for i, (split, rows) in enumerate(ROWS.items())}
@@ -100,7 +109,9 @@ def test_batches_have_groups_types_and_values(stored):
                 numeric = group in ("item_statistical", "context")
                 assert found.dtype == (tf.float32 if numeric else tf.int64)
                 assert found.shape[1:] == {"seen": (3,), "tags": (2,)}.get(name, ())
-                np.testing.assert_allclose(found, values[at:at + 10], rtol=1e-5 if numeric else 0, atol=1e-6, err_msg=name)
+                np.testing.assert_allclose(
+                    found, values[at : at + 10], rtol=1e-5 if numeric else 0, atol=1e-6, err_msg=name
+                )
         assert sorted(labels) == sorted(["click", "share", "shareable", "seconds", "watch", "user", "ms"])
         for name, value in labels.items():
             assert value.dtype == (tf.int64 if name in ("user", "ms") else tf.float32)
@@ -118,8 +129,21 @@ def test_order_is_as_written_or_shuffled_anew_from_the_seed(stored):
         assert sorted(order) == sorted(written("1", "2"))
 
 
-@pytest.mark.parametrize("shuffle", [0, 16])
-@pytest.mark.parametrize("days", [["1", "2"], ["2_random"]])  # 9 shards; 1 shard for 2 pipelines
+ONE_SHARD = pytest.mark.xfail(
+    strict=True, reason="data.py: interleave of one shard has cycle_length 1 < num_parallel_calls 2"
+)
+
+
+@ONE_SHARD
+def test_a_single_shard_can_be_shuffled(stored):
+    batches = data.read(stored, SCHEMA, ["2_random"], 4, shuffle=16)
+    passes = [times(batches) for _ in range(4)]
+    assert all(sorted(order) == written("2_random") for order in passes)
+    assert len(set(map(tuple, passes))) > 1
+
+
+@pytest.mark.parametrize(("days", "shuffle"), [  # 9 shards; 1 shard for 2 pipelines
+    (["1", "2"], 0), (["1", "2"], 16), (["2_random"], 0), pytest.param(["2_random"], 16, marks=ONE_SHARD)])
 def test_input_pipelines_share_the_rows(stored, days, shuffle):
     parts = []
     for pipeline in range(2):
@@ -140,8 +164,12 @@ def test_a_batch_is_divided_among_the_replicas_of_one_pipeline(stored):
 
 def test_parse_days():
     known = ["20220430", "20220430_random", "20220501", "20220502"]
-    for text, days in (("20220430..20220501", ["20220430", "20220501"]), (" 20220502 ,20220430", ["20220502", "20220430"]),
-                       ("20220430_random", ["20220430_random"]), ("20220501,2022..2023", ["20220501", "20220430", "20220502"])):
+    for text, days in (
+        ("20220430..20220501", ["20220430", "20220501"]),
+        (" 20220502 ,20220430", ["20220502", "20220430"]),
+        ("20220430_random", ["20220430_random"]),
+        ("20220501,2022..2023", ["20220501", "20220430", "20220502"]),
+    ):
         assert data.parse_days(text, known) == days
     for wrong in ("", ",", "20220503", "20220502..20220430", "20220430..x,y", "2022"):
         with pytest.raises(UserError, match="Known: |Received"):
@@ -173,10 +201,14 @@ def boundary(content):
 def test_a_shard_of_another_size_is_named_at_once(stored, where):
     path = shard(stored)
     content = path.read_bytes()
-    path.write_bytes({"inside": content[:-9], "boundary": content[:boundary(content)], "longer": content * 2}.get(where, b""))
+    path.write_bytes(
+        {"inside": content[:-9], "boundary": content[: boundary(content)], "longer": content * 2}.get(where, b"")
+    )
     if where == "missing":
         path.unlink()
-    message = rf"shard .*{path.name} must be {len(content)} bytes.*Received: {'no such file' if where == 'missing' else ''}"
+    message = (
+        rf"shard .*{path.name} must be {len(content)} bytes.*Received: {'no such file' if where == 'missing' else ''}"
+    )
     with pytest.raises(UserError, match=message):
         data.read(stored, SCHEMA, ["1"], 8)
     assert times(data.read(stored, SCHEMA, ["2"], 8)) == written("2")  # other days do not suffer
@@ -229,16 +261,31 @@ def test_a_bad_value_names_column_and_shard(stored, changes, says):
         run(stored)
 
 
+@pytest.mark.xfail(strict=True, reason="data.py: a value <= -1 of a log1p feature becomes NaN unnoticed")
+def test_a_value_that_has_no_logarithm_is_an_error(stored):
+    rewrite(stored, count=-3.0)
+    with pytest.raises(UserError, match="count"):
+        run(stored)
+
+
 def test_a_missing_categorical_value_is_unknown(stored):
     rewrite(stored, user=None, city=None, seen=None)
     features = list(data.read(stored, SCHEMA, ["1"], 100))[0][0]["user_content"]
     row = len(list(tf.data.TFRecordDataset([str(shard(stored, i)) for i in range(2)]))) + 1
-    assert (features["user"][row], features["city"][row], features["seen"][row].numpy().tolist()) == (0, 0, [-1, -1, -1])
+    assert (features["user"][row], features["city"][row], features["seen"][row].numpy().tolist()) == (
+        0,
+        0,
+        [-1, -1, -1],
+    )
 
 
 def test_a_column_that_is_in_no_record_is_named_at_once(stored):
-    schema = Schema("tiny", (*SCHEMA.features, Feature("mood", "int", "user", "content", size=3, width=2)), SCHEMA.tasks)
-    with pytest.raises(UserError, match=r"shard .*tiny-1\.tfrecord-00000-of-00006 has no column \['mood'\].*Known: .*'city'"):
+    schema = Schema(
+        "tiny", (*SCHEMA.features, Feature("mood", "int", "user", "content", size=3, width=2)), SCHEMA.tasks
+    )
+    with pytest.raises(
+        UserError, match=r"shard .*tiny-1\.tfrecord-00000-of-00006 has no column \['mood'\].*Known: .*'city'"
+    ):
         data.read(stored, schema, ["1"], 8)
 
 
@@ -268,7 +315,9 @@ def test_hashes_never_change_and_big_ids_stay_exact():
     ids = [0, 1, 2**24, 2**24 + 1, 2**40 - 1, 2**40, 2**63 - 1, -1, -(2**63)]
     words = ["", "x", "快手", "a b"]
     index = Indexer(big)
-    found = index({"id": tf.constant(ids, tf.int64), "h": tf.constant(ids, tf.int64), "w": tf.constant(words)})["item_content"]
+    found = index({"id": tf.constant(ids, tf.int64), "h": tf.constant(ids, tf.int64), "w": tf.constant(words)})[
+        "item_content"
+    ]
     assert found["id"].numpy().tolist() == [1, 2, 2**24 + 1, 2**24 + 2, 2**40, 0, 0, 0, 0]
     assert found["h"].numpy().tolist() == [splitmix(v, 2**40) for v in ids]
     assert found["h"].numpy().tolist()[:4] == GOLDEN["ints"]
@@ -293,8 +342,14 @@ def test_hashes_are_in_range_and_even(buckets):
 def test_indexing_is_the_same_everywhere(stored, mode):
     schema = SCHEMA if mode != "jit" else SCHEMA.select(features=["user", "device", "seen", "count"])
     indexer = Indexer(schema)
-    raw = {n: tf.constant(TABLES["1"].column(n).to_pylist()) for n in ("user", "device", "city", "word", "count", "seconds")}
-    raw |= {n: tf.ragged.constant(TABLES["1"].column(n).to_pylist()).to_tensor(pad) for n, pad in (("seen", -1), ("tags", ""))}
+    raw = {
+        n: tf.constant(TABLES["1"].column(n).to_pylist())
+        for n in ("user", "device", "city", "word", "count", "seconds")
+    }
+    raw |= {
+        n: tf.ragged.constant(TABLES["1"].column(n).to_pylist()).to_tensor(pad)
+        for n, pad in (("seen", -1), ("tags", ""))
+    }
     raw = {n: tf.cast(v, tf.int64) if v.dtype == tf.int32 else v for n, v in raw.items()}
     raw |= {"seen": raw["seen"][:, :3], "tags": raw["tags"][:, :2]}
     call = indexer if mode == "eager" else tf.function(lambda **raw: indexer(raw), jit_compile=mode == "jit")

@@ -14,10 +14,14 @@ from pipelines.encode import examples
 import tensorflow as tf  # isort: skip
 
 INT64 = st.one_of(
-    st.integers(-(2**63), 2**63 - 1), st.integers(-3, 300), st.sampled_from([2**63 - 1, -(2**63), -1, 0, 127, 128, 2**24 + 1])
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-3, 300),
+    st.sampled_from([2**63 - 1, -(2**63), -1, 0, 127, 128, 2**24 + 1]),
 )
 FLOAT32 = st.floats(width=32, allow_subnormal=True)
-TEXT = st.one_of(st.text(st.characters(codec="utf-8"), max_size=8), st.sampled_from(["", "快手", "😀\n\x00", "ä" * 300]))
+TEXT = st.one_of(
+    st.text(st.characters(codec="utf-8"), max_size=8), st.sampled_from(["", "快手", "😀\n\x00", "ä" * 300])
+)
 KINDS = {
     "int": (pa.int64(), INT64),
     "float": (pa.float32(), FLOAT32),
@@ -99,7 +103,9 @@ def test_slices_and_chunks_write_the_same_records(chunked):
     if chunked:
         table = pa.concat_tables([table.slice(0, 4), table.slice(4, 0), table.slice(4)])
     whole = [tf.train.Example.FromString(r) for r in examples(table)]
-    parts = [tf.train.Example.FromString(r) for low in (0, 3, 7) for r in examples(table.slice(low, (3, 4, 3)[low // 3]))]
+    parts = [
+        tf.train.Example.FromString(r) for low in (0, 3, 7) for r in examples(table.slice(low, (3, 4, 3)[low // 3]))
+    ]
     assert whole == parts
     assert [len(values(e.features.feature["li"])) for e in parts] == list(range(10))
 

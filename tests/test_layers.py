@@ -278,26 +278,3 @@ def test_a_tasks_own_experts_reach_other_tasks_only_through_a_shared_gate(levels
     experts.biases[0].assign(bias)
     changed = np.any(model(normal(7, 5)).numpy() != before, axis=(0, 2))
     assert changed.tolist() == [True, reaches_others, reaches_others]
-
-
-# === Parameter counts ===
-
-def mlp_size(d, units):
-    return sum((i + 1) * o for i, o in zip((d, *units), units, strict=False))
-
-
-def trunk_size(trunk, d, *args):
-    x = tf.keras.Input(d)
-    return tf.keras.Model(x, trunk(x, *args)).count_params()
-
-
-@pytest.mark.parametrize("tasks, m, n", [(3, 2, 5), (2, 1, 2), (1, 1, 1)])
-def test_parameter_counts(tasks, m, n):
-    d, units = 40, (16, 8)
-    assert trunk_size(trunks.shared_bottom, d, tasks, units) == mlp_size(d, units)
-    assert trunk_size(trunks.mmoe, d, tasks, n, units) == n * mlp_size(d, units) + tasks * d * n
-    every = tasks * m + n
-    last = every * mlp_size(d, units) + tasks * d * (m + n)
-    assert trunk_size(trunks.cgc, d, tasks, m, n, units) == last
-    second = every * mlp_size(8, units) + tasks * 8 * (m + n)
-    assert trunk_size(trunks.ple, d, tasks, m, n, units, 2) == last + d * every + second

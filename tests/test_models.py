@@ -12,7 +12,7 @@ from dlen_cam2 import model_dir, serving
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import HEADS, TRUNKS, Config, ModelConfig, TrainConfig
 from dlen_cam2.indexing import Indexer
-from dlen_cam2.models import build, mmoe, serving_scores, shared_bottom
+from dlen_cam2.models import build, cgc, mmoe, ple, serving_scores, shared_bottom
 from dlen_cam2.optimizers import composite
 from dlen_cam2.ranker import Ranker
 from tests.builders import raw_batch, tiny_batch, tiny_config, tiny_schema
@@ -152,6 +152,27 @@ def test_any_ratio_of_shared_to_specific_experts(trunk, task_experts, experts):
     assert np.isfinite(ranker(network).train_on_batch(*tiny_batch(), return_dict=True)["total_loss"])
 
 
+def mlp_size(d, units):
+    return sum((i + 1) * o for i, o in zip((d, *units), units, strict=False))
+
+
+def trunk_size(trunk, d, *args):
+    x = tf.keras.Input(d)
+    return tf.keras.Model(x, trunk(x, *args)).count_params()
+
+
+@pytest.mark.parametrize("tasks, m, n", [(3, 2, 5), (2, 1, 2), (1, 1, 1)])
+def test_parameter_counts(tasks, m, n):
+    d, units = 40, (16, 8)
+    assert trunk_size(shared_bottom, d, tasks, units) == mlp_size(d, units)
+    assert trunk_size(mmoe, d, tasks, n, units) == n * mlp_size(d, units) + tasks * d * n
+    every = tasks * m + n
+    last = every * mlp_size(d, units) + tasks * d * (m + n)
+    assert trunk_size(cgc, d, tasks, m, n, units) == last
+    second = every * mlp_size(8, units) + tasks * 8 * (m + n)
+    assert trunk_size(ple, d, tasks, m, n, units, 2) == last + d * every + second
+
+
 # The defaults are DLEN's settings at Tencent. The tiny schema gives x 22 columns (2 numbers, the widths 4 4 4 2 2, and
 # 4 of history * video) and tables of 2 * (4 + 6) + 4 * (17 + 10) = 128 values.
 EXPERT, SECOND = 22 * 256 + 256 + 256 * 128 + 128 + 128 * 64 + 64, 64 * 256 + 256 + 256 * 128 + 128 + 128 * 64 + 64
@@ -188,7 +209,8 @@ def test_only_numbers_or_only_lists_are_enough():
         schema = tiny_schema().select(features=names)
         network = build(tiny_config().model, schema)
         assert network.get_layer("embeddings").output_shape == (None, width)
-        assert np.isfinite(ranker(network, schema).train_on_batch(*tiny_batch(), return_dict=True)["total_loss"])
+        features = Indexer(schema)({name: tf.constant(raw_batch()[name]) for name in names})
+        assert np.isfinite(ranker(network, schema).train_on_batch(features, tiny_batch()[1], return_dict=True)["loss"])
 
 
 @pytest.mark.parametrize("schema, received", [

@@ -10,13 +10,31 @@ from pipelines.point_in_time import COUNTERS, HISTORY_LENGTH, histories, splits
 
 HOUR = 3_600_000
 START = 457_000 * HOUR
-TYPES = {"row": pa.int64(), "split": pa.string(), "topic": pa.string(), "duration_s": pa.float64(), "play_s": pa.float64()}
+TYPES = {
+    "row": pa.int64(),
+    "split": pa.string(),
+    "topic": pa.string(),
+    "duration_s": pa.float64(),
+    "play_s": pa.float64(),
+}
 FEEDBACK = ("click", "long_view", "like", "profile_enter")
-INPUTS = ("row", "split", "time_ms", "user_id", "video_id", "author_id", "topic", "tab", "duration_s", "play_s", *FEEDBACK)
+INPUTS = (
+    "row",
+    "split",
+    "time_ms",
+    "user_id",
+    "video_id",
+    "author_id",
+    "topic",
+    "tab",
+    "duration_s",
+    "play_s",
+    *FEEDBACK,
+)
 
 
 def random_log(seed, rows=220, users=3, videos=6, moments=60, older=0.15):
-    """Few users and few distinct times, so ties abound; some rows are older exposures (split None) of unknown feedback."""
+    """Few users and few distinct times, so ties abound; some rows are older exposures (split None)."""
     rng = np.random.default_rng(seed)
     times = START + np.sort(rng.integers(0, 5 * HOUR, moments))
     times[1::7] = times[::7][:len(times[1::7])] + HOUR  # just at, and next to, the edge of the hour's window
@@ -24,11 +42,21 @@ def random_log(seed, rows=220, users=3, videos=6, moments=60, older=0.15):
     log = []
     for row in range(rows):
         video = int(rng.integers(videos))
-        log.append({
-            "row": row, "split": str(rng.choice(["d1", "d1_random", "d2"])), "time_ms": int(rng.choice(times)),
-            "user_id": int(rng.integers(users)), "video_id": video, "author_id": video % 3 - 1, "topic": "ab"[video % 2] * (video != 5),
-            "tab": int(rng.integers(2)), "duration_s": float(rng.uniform(1, 60)), "play_s": float(rng.uniform(0, 90)),
-            **{name: int(rng.random() < p) for name, p in zip(FEEDBACK, (0.5, 0.4, 0.3, 0.1), strict=True)}})
+        log.append(
+            {
+                "row": row,
+                "split": str(rng.choice(["d1", "d1_random", "d2"])),
+                "time_ms": int(rng.choice(times)),
+                "user_id": int(rng.integers(users)),
+                "video_id": video,
+                "author_id": video % 3 - 1,
+                "topic": "ab"[video % 2] * (video != 5),
+                "tab": int(rng.integers(2)),
+                "duration_s": float(rng.uniform(1, 60)),
+                "play_s": float(rng.uniform(0, 90)),
+                **{name: int(rng.random() < p) for name, p in zip(FEEDBACK, (0.5, 0.4, 0.3, 0.1), strict=True)},
+            }
+        )
         if rng.random() < older:
             log[-1] |= dict.fromkeys(("split", "tab", "duration_s", "play_s", "click", "profile_enter"))
     return log
@@ -60,9 +88,11 @@ def reference(log, e):
             for name, prior in zip(FEEDBACK, (2, 2, 20, 20), strict=True)}
     users = [o for o in before if o["user_id"] == e["user_id"]]
     of = {
-        "user": users, "video": [o for o in before if o["video_id"] == e["video_id"]],
+        "user": users,
+        "video": [o for o in before if o["video_id"] == e["video_id"]],
         "author": [o for o in before if o["author_id"] == e["author_id"]],
-        "user_tab": [o for o in users if o["tab"] == e["tab"]], "user_topic": [o for o in users if o["topic"] == e["topic"]],
+        "user_tab": [o for o in users if o["tab"] == e["tab"]],
+        "user_topic": [o for o in users if o["topic"] == e["topic"]],
         "user_author": [o for o in users if o["author_id"] == e["author_id"]],
         "user_video": [o for o in users if o["video_id"] == e["video_id"]],
         "user_hour": [o for o in users if e["time_ms"] - o["time_ms"] <= HOUR],
@@ -92,7 +122,9 @@ def reference(log, e):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_every_feature_equals_the_reference(seed):
-    log = random_log(seed, **({"older": 0.0}, {}, {"rows": 400, "users": 1}, {"moments": 8}, {"rows": 30, "users": 8}, {})[seed])
+    log = random_log(
+        seed, **({"older": 0.0}, {}, {"rows": 400, "users": 1}, {"moments": 8}, {"rows": 30, "users": 8}, {})[seed]
+    )
     rows, order = compute(log)
     assert order == sorted(order)
     assert sorted(rows) == [e["row"] for e in log if e["split"] is not None]
@@ -156,7 +188,9 @@ def test_the_features_of_rows_up_to_T_do_not_depend_on_anything_at_or_after_T(fu
                 e[name] = value
         rng.shuffle(rest)
     elif future == "changed":
-        rest = [e | {n: 1 - (e[n] or 0) for n in FEEDBACK} | {"play_s": 1e4, "duration_s": 1e4, "split": "d0"} for e in rest]
+        rest = [
+            e | {n: 1 - (e[n] or 0) for n in FEEDBACK} | {"play_s": 1e4, "duration_s": 1e4, "split": "d0"} for e in rest
+        ]
     else:
         rest += [e | {"row": 1000 + i, "user_id": i % 3, "click": 1, "like": 1} for i, e in enumerate(rest)]
     changed = {n: 1 - (kept[n] or 0) for n in FEEDBACK} | {"play_s": 0.5}
@@ -166,12 +200,25 @@ def test_the_features_of_rows_up_to_T_do_not_depend_on_anything_at_or_after_T(fu
     for row in compared:
         assert same(features(before[row]), features(after[row])), row
     if future != "deleted":  # the comparison can fail: rows after T do see the change
-        assert any(not same(features(before[r]), features(after[r])) for r in before.keys() & after.keys() - set(compared))
+        assert any(
+            not same(features(before[r]), features(after[r])) for r in before.keys() & after.keys() - set(compared)
+        )
 
 
 def one(row, time=0, user=1, video=1, **changes):
-    return {"row": row, "split": "d", "time_ms": START + time, "user_id": user, "video_id": video, "author_id": video, "topic": "a",
-            "tab": 0, "duration_s": 10.0, "play_s": 5.0, **dict.fromkeys(FEEDBACK, 0)} | changes
+    return {
+        "row": row,
+        "split": "d",
+        "time_ms": START + time,
+        "user_id": user,
+        "video_id": video,
+        "author_id": video,
+        "topic": "a",
+        "tab": 0,
+        "duration_s": 10.0,
+        "play_s": 5.0,
+        **dict.fromkeys(FEEDBACK, 0),
+    } | changes
 
 
 def test_by_hand():
@@ -186,7 +233,9 @@ def test_by_hand():
     assert (rows[4]["long_viewed"], rows[4]["liked"]) == ([3, 1], [1])
     assert rows[0]["user_click_rate"] == 0.5 and rows[1]["user_click_rate"] == pytest.approx((1 + 10 * 0.5) / 11)
     base = (1 + 1) / (3 + 2)  # one click of the three impressions of the hour before
-    assert rows[5]["user_click_rate"] == pytest.approx(base) and rows[5]["video_click_rate"] == pytest.approx((1 + 20 * base) / 22)
+    assert rows[5]["user_click_rate"] == pytest.approx(base) and rows[5]["video_click_rate"] == pytest.approx(
+        (1 + 20 * base) / 22
+    )
 
 
 def test_the_rows_of_one_millisecond_do_not_see_each_other_nor_themselves():

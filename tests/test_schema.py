@@ -47,9 +47,11 @@ def schemas(draw):
         elif kind in ("int", "string"):
             table = draw(st.just("") | TEXT.map(lambda t: "table " + t))
             table = "" if any(f.table == table or f.table == name for f in features) else table
-            feature = Feature(name, **common, **draw(categorical(kind)), table=table, max_length=draw(st.integers(1, 9)))
+            feature = Feature(
+                name, **common, **draw(categorical(kind)), table=table, max_length=draw(st.integers(1, 9))
+            )
         else:
-            feature = Feature(name, "float", **common, log1p=draw(st.booleans()), mean=draw(REAL), std=draw(POSITIVE))
+            feature = Feature(name, "float", **common, transform=draw(st.sampled_from(("", "log1p", "logit"))), mean=draw(REAL), std=draw(POSITIVE))
         features.append(feature)
     mask = draw(st.sampled_from(["", next(take)]))
     tasks = [
@@ -57,9 +59,14 @@ def schemas(draw):
              draw(POSITIVE | st.just(0.0)), draw(st.floats(0, 1)))
         for i in range(draw(st.integers(0, 2)))
     ]
-    targets = [next(take)] * draw(st.integers(0, 1)) + [f.name for f in features if f.is_numeric][:draw(st.integers(0, 2))]
+    targets = [next(take)] * draw(st.integers(0, 1)) + [f.name for f in features if f.is_numeric][
+        : draw(st.integers(0, 2))
+    ]
     columns = [f.name for f in features] + targets + [next(take)]
-    keys = {r: draw(st.sampled_from(columns)) for r in draw(st.permutations(["user", "item", "time"]))[:draw(st.integers(0, 3))]}
+    keys = {
+        r: draw(st.sampled_from(columns))
+        for r in draw(st.permutations(["user", "item", "time"]))[: draw(st.integers(0, 3))]
+    }
     return Schema(draw(TEXT), tuple(features), tuple(tasks), tuple(draw(st.permutations(targets))), keys)
 
 
@@ -74,7 +81,9 @@ def test_round_trips(schema):
 
 
 def test_round_trip_through_a_file(tmp_path):
-    schema = Schema("日", (Feature("s", "string", "user", "content", vocabulary=("a\nb", '"q"', "é"), width=3),), (Task("t"),))
+    schema = Schema(
+        "日", (Feature("s", "string", "user", "content", vocabulary=("a\nb", '"q"', "é"), width=3),), (Task("t"),)
+    )
     save(schema, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [FILE]
     assert load(tmp_path) == schema
@@ -106,7 +115,7 @@ RULES = {
     "std positive": lambda: floats(std=0.0),
     "and std positive": lambda: floats(std=math.inf),
     "width of a categorical feature": lambda: ints(width=0),
-    "log1p, mean and std are for float": lambda: ints(log1p=True),
+    "transform, mean and std are for float": lambda: ints(transform="log1p"),
     "mean and std are for float features": lambda: strings(mean=1.0),
     "a vocabulary is for string features": lambda: ints(vocabulary=("a",)),
     "vocabulary .* not hashed": lambda: strings(hashed=True),
@@ -142,9 +151,12 @@ def test_a_broken_rule_is_one_error_that_says_what_was_received(message):
 def test_properties():
     assert (ints(size=9).rows, strings().rows, ints(table="t").table, ints("n").table) == (10, 3, "t", "n")
     assert ints(hashed=True, size=8).rows == 9
-    assert [ints(side=s, cause=c).group for s, c in (("user", "content"), ("context", "context"), ("context", "content"))] == [
-        "user_content", "context", "context_content"]
-    schema = Schema("s", (ints("b"), floats("a"), ints("c")), (Task("t", mask="m"),), ("y", "a"), {"user": "b", "time": "ms"})
+    assert [
+        ints(side=s, cause=c).group for s, c in (("user", "content"), ("context", "context"), ("context", "content"))
+    ] == ["user_content", "context", "context_content"]
+    schema = Schema(
+        "s", (ints("b"), floats("a"), ints("c")), (Task("t", mask="m"),), ("y", "a"), {"user": "b", "time": "ms"}
+    )
     assert {g: [f.name for f in fs] for g, fs in schema.groups.items()} == {
         "user_content": ["b", "c"], "user_statistical": ["a"]}
     assert schema.columns == {"b": "int", "a": "float", "c": "int", "t": "int", "m": "int", "y": "float", "ms": "int"}
@@ -173,16 +185,24 @@ def test_fit_equals_numpy_on_the_rows_of_the_given_days():
     days = {}
     for day, rows in (("1", 7), ("2", 50), ("3", 400)):
         days[day] = {
-            "heavy": rng.lognormal(2, 2, rows).astype(np.float32), "plain": rng.normal(5, 3 * rows, rows).astype(np.float32),
-            "flat": np.full(rows, 0.1, np.float32), "t": rng.integers(0, 2, rows), "u": rng.integers(0, 2, rows),
-            "m": rng.integers(0, 2, rows)}
-    schema = Schema("s", (floats("heavy", log1p=True), floats("plain"), floats("flat"), ints("i")), (Task("t"), Task("u", mask="m")))
+            "heavy": rng.lognormal(2, 2, rows).astype(np.float32),
+            "plain": rng.normal(5, 3 * rows, rows).astype(np.float32),
+            "flat": np.full(rows, 0.1, np.float32),
+            "t": rng.integers(0, 2, rows),
+            "u": rng.integers(0, 2, rows),
+            "m": rng.integers(0, 2, rows),
+        }
+    schema = Schema(
+        "s", (floats("heavy", transform="log1p"), floats("plain"), floats("flat"), ints("i")), (Task("t"), Task("u", mask="m"))
+    )
     for day, columns in days.items():
         columns["i"] = np.arange(len(days[day]["t"])) % 3
     fitted = schema.fit(statistics_of_days(schema, days), ["1", "3"])
     both = {name: np.concatenate([days["1"][name], days["3"][name]]).astype(float) for name in days["1"]}
     heavy, plain, flat, other = fitted.features
-    assert (heavy.mean, heavy.std) == pytest.approx((np.log1p(both["heavy"]).mean(), np.log1p(both["heavy"]).std()), rel=1e-12)
+    assert (heavy.mean, heavy.std) == pytest.approx(
+        (np.log1p(both["heavy"]).mean(), np.log1p(both["heavy"]).std()), rel=1e-12
+    )
     assert (plain.mean, plain.std) == pytest.approx((both["plain"].mean(), both["plain"].std()), rel=1e-12)
     assert (flat.mean, flat.std) == (pytest.approx(np.float32(0.1)), 1.0)
     assert other == schema.features[3]
@@ -202,7 +222,9 @@ def test_fit_survives_days_without_rows_and_names_a_missing_column():
         Schema("s", (floats("g"),), ()).fit(statistics, ["2"])
 
 
-@pytest.mark.parametrize("text", ["{", "<html>", "feature { name: 3 }", "hello: 1", "feature { colour: 1 }", "\x00\x01"])
+@pytest.mark.parametrize(
+    "text", ["{", "<html>", "feature { name: 3 }", "hello: 1", "feature { colour: 1 }", "\x00\x01"]
+)
 def test_a_file_that_is_no_schema_is_named(tmp_path, text):
     (tmp_path / FILE).write_text(text)
     with pytest.raises(UserError, match=r"schema\.pbtxt: not a tensorflow-metadata schema. Received"):
@@ -239,3 +261,21 @@ def test_a_damaged_tag_is_named(old, new, message):
 def test_other_tags_of_a_column_are_left_to_other_readers():
     text = dumps(Schema("s", (floats(),), (Task("t"),)))
     assert loads(text.replace('tag: "side:user"', 'tag: "colour:red"\n    tag: "side:user"')) == loads(text)
+
+
+@pytest.mark.xfail(strict=True, reason="schema_pbtxt.py: repr of a numpy number is no number")
+def test_numpy_numbers_round_trip():
+    schema = Schema("s", (floats(mean=np.float64(0.5), std=np.float64(2)),), (Task("t", weight=np.float64(2)),))
+    assert loads(dumps(schema)) == schema
+
+
+@pytest.mark.xfail(strict=True, reason="schema_pbtxt.py: an empty file is a schema of nothing")
+def test_an_empty_file_is_no_schema():
+    with pytest.raises(UserError):
+        loads("")
+
+
+@pytest.mark.xfail(strict=True, reason="schema.py: fit takes a task without statistics for one without positives")
+def test_fit_names_a_task_without_statistics():
+    with pytest.raises(UserError, match="'t'"):
+        Schema("s", (), (Task("t"),)).fit({"days": {"1": {"rows": 3, "tasks": {}, "features": {}}}}, ["1"])

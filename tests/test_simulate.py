@@ -15,7 +15,7 @@ forget_flags()
 from pipelines import simulate  # noqa: E402
 from pipelines.simulate import DAY_MS, TASKS, TRUTH, World  # noqa: E402
 
-import tensorflow as tf  # isort: skip
+import tensorflow as tf  # noqa: E402  # isort: skip
 
 SMALL = World(rows=1200, seed=3, days=3)
 
@@ -30,8 +30,8 @@ def written(tmp_path_factory):
 def large():
     """Columns of the exposures and of the truth as arrays, without the SQL and the writing."""
     exposures, truth = simulate.simulate(World(rows=40_000, seed=1))
-    plain = [n for n in exposures.column_names if n not in ("topics", "user_topics")]
-    return ({n: exposures.column(n).to_numpy() for n in plain}, {n: truth.column(n).to_numpy() for n in truth.column_names})
+    exposures = exposures.drop_columns(["topics", "user_topics"])
+    return tuple({n: table.column(n).to_numpy() for n in table.column_names} for table in (exposures, truth))
 
 
 def contents(directory):

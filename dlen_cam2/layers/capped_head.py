@@ -31,16 +31,17 @@ class CappedHead(tf.keras.layers.Layer):
     "logits" of p_k, "preferred" the logits of a_k, "not_preferred" log b_k.
 
     Raises:
-        ValueError: a cap is outside (0, 1], or there is not one for each task.
+        ValueError: a cap is outside (0, 1] in float32, or there is not one for each task.
 
     References:
         DLEN (Zhang et al., Tencent), eqs 1, 7, 9, 10; `Schema.fit` and config.model.alpha give α.
     """
 
     def __init__(self, alphas: Sequence[float], **kwargs: Any):
-        super().__init__(**kwargs)
+        # The logits are float32 and must stay so under mixed precision: Keras would round them on the way in.
+        super().__init__(autocast=False, **kwargs)
         self.alphas = tuple(float(a) for a in alphas)
-        if not all(0 < a <= 1 for a in self.alphas):
+        if not all(0 < np.float32(a) <= 1 for a in self.alphas):
             raise ValueError(f"alphas must be in (0, 1]. Received: alphas={self.alphas}.")
         self.preferred = TaskLogits(name="preferred")
         self.not_preferred = TaskLogits(name="not_preferred")

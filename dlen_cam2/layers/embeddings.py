@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.replicas import global_sum
 from dlen_cam2.schema import Schema
 
 
@@ -84,10 +85,10 @@ class Embeddings(tf.keras.layers.Layer):
             present = index >= 0
             vectors = tf.gather(table, tf.maximum(index, 0) + tf.constant(offsets, index.dtype))
             if self.l2:
-                squares = tf.reduce_sum(tf.square(vectors), axis=-1)
+                squares = tf.reduce_sum(tf.square(tf.cast(vectors, tf.float32)), axis=-1)
                 kept = tf.where(present, squares, tf.zeros_like(squares))
-                replicas = tf.distribute.get_strategy().num_replicas_in_sync
-                self.add_loss(self.l2 * tf.reduce_mean(tf.reduce_sum(kept, axis=1)) / replicas)
+                rows = global_sum(tf.cast(tf.shape(index)[0], tf.float32))
+                self.add_loss(self.l2 * tf.reduce_sum(kept) / tf.maximum(rows, 1.0))
             pooled = dict(zip([f.name for f in singles], tf.unstack(vectors[:, : len(singles)], axis=1), strict=True))
             start = len(singles)
             for feature in lists:

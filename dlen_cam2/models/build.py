@@ -55,7 +55,10 @@ def build(config: ModelConfig, schema: Schema) -> tf.keras.Model:
         outputs = heads.dlen(towers, x, caps(config, schema), config.latent_units)
     else:
         outputs = heads.plain(towers)
-    return tf.keras.Model(inputs, outputs, name=f"{config.trunk}_{config.head}")
+    network = tf.keras.Model(inputs, outputs, name=f"{config.trunk}_{config.head}")
+    # tf_keras takes the nested inputs for flat ones where every group has one feature, and then fails on them.
+    network.input_spec = None
+    return network
 
 
 def caps(config: ModelConfig, schema: Schema) -> list[float]:
