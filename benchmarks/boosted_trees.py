@@ -12,12 +12,7 @@ from dlen_cam2 import cli, data, schema_pbtxt
 from dlen_cam2.metrics import auc, normalized_entropy
 from dlen_cam2.schema import Schema
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
-_TRAIN_DAYS = flags.DEFINE_string("train_days", None, "Days to train on.", required=True)
-_EVAL_DAYS = flags.DEFINE_string("eval_days", None, "Days to measure on, together.", required=True)
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds.", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 200, "Trees of a model.", lower_bound=1)
-_THREADS = flags.DEFINE_integer("threads", 2, "Threads of LightGBM.", lower_bound=1)
+FLAGS = flags.FLAGS
 
 
 def load(directory: str, schema: Schema, days: list[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -35,22 +30,31 @@ def load(directory: str, schema: Schema, days: list[str]) -> tuple[np.ndarray, d
     return np.concatenate(blocks), {name: np.concatenate(parts) for name, parts in labels.items()}
 
 
+def define_flags() -> None:
+    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
+    flags.DEFINE_string("train_days", None, "Days to train on.", required=True)
+    flags.DEFINE_string("eval_days", None, "Days to measure on, together.", required=True)
+    flags.DEFINE_integer("seeds", 3, "Seeds.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 200, "Trees of a model.", lower_bound=1)
+    flags.DEFINE_integer("threads", 2, "Threads of LightGBM.", lower_bound=1)
+
+
 def main() -> None:
-    schema = schema_pbtxt.load(_DATA_DIR.value)
-    known = list(data.statistics(_DATA_DIR.value)["days"])
-    train_x, train_y = load(_DATA_DIR.value, schema, data.parse_days(_TRAIN_DAYS.value, known))
-    test_x, test_y = load(_DATA_DIR.value, schema, data.parse_days(_EVAL_DAYS.value, known))
-    print(f"LightGBM, {_ROUNDS.value} trees, {train_x.shape[1]} columns, mean (spread) over {_SEEDS.value} seeds")
+    schema = schema_pbtxt.load(FLAGS.data_dir)
+    known = list(data.statistics(FLAGS.data_dir)["days"])
+    train_x, train_y = load(FLAGS.data_dir, schema, data.parse_days(FLAGS.train_days, known))
+    test_x, test_y = load(FLAGS.data_dir, schema, data.parse_days(FLAGS.eval_days, known))
+    print(f"LightGBM, {FLAGS.rounds} trees, {train_x.shape[1]} columns, mean (spread) over {FLAGS.seeds} seeds")
     print("| task | positives | AUC | NE |\n|---|---|---|---|", flush=True)
     for task in schema.task_names:
         aucs, entropies = [], []
-        for seed in range(_SEEDS.value):
+        for seed in range(FLAGS.seeds):
             parameters = {
                 "objective": "binary", "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 200,
                 "feature_fraction": 0.5, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 10.0,
-                "seed": seed, "num_threads": _THREADS.value, "verbosity": -1,
+                "seed": seed, "num_threads": FLAGS.threads, "verbosity": -1,
             }
-            model = lightgbm.train(parameters, lightgbm.Dataset(train_x, train_y[task]), _ROUNDS.value)
+            model = lightgbm.train(parameters, lightgbm.Dataset(train_x, train_y[task]), FLAGS.rounds)
             predicted = np.asarray(model.predict(test_x))
             aucs.append(auc(test_y[task], predicted))
             entropies.append(normalized_entropy(test_y[task], predicted))
@@ -62,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)

@@ -16,32 +16,36 @@ from absl import flags
 
 from dlen_cam2 import cli, data, schema_pbtxt
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
-_BATCH = flags.DEFINE_integer("batch_size", 4096, "Rows of a batch.", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Counted rounds, after one that is not.", lower_bound=1)
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
+    flags.DEFINE_integer("batch_size", 4096, "Rows of a batch.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 5, "Counted rounds, after one that is not.", lower_bound=1)
 
 
 def main() -> None:
-    directory = _DATA_DIR.value
+    directory = FLAGS.data_dir
     schema = schema_pbtxt.load(directory)
     days = list(data.statistics(directory)["days"])
     rows = sum(data.statistics(directory)["days"][day]["rows"] for day in days)
-    batches = list(tf.data.TFRecordDataset(data.shards(directory, days)).batch(_BATCH.value))
+    batches = list(tf.data.TFRecordDataset(data.shards(directory, days)).batch(FLAGS.batch))
     parse = tf.function(lambda batch: data.parse_examples(batch, schema, labels=True), autograph=False)
     candidates: dict[str, Callable[[], Iterable]] = {
         "parse": lambda: map(parse, batches),
-        "read": lambda: data.read(directory, schema, days, _BATCH.value),
-        "shuffled": lambda: data.read(directory, schema, days, _BATCH.value, shuffle=100_000),
+        "read": lambda: data.read(directory, schema, days, FLAGS.batch),
+        "shuffled": lambda: data.read(directory, schema, days, FLAGS.batch, shuffle=100_000),
     }
     speeds: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(_ROUNDS.value + 1):
+    for _ in range(FLAGS.rounds + 1):
         for name, make in candidates.items():
             start = time.perf_counter()
             for _ in make():
                 pass
             speeds[name].append(rows / (time.perf_counter() - start))
     ceiling = statistics.median(speeds["parse"][1:])
-    print(f"{rows:,} rows, {len(schema.columns)} columns, batches of {_BATCH.value:,}; {_ROUNDS.value} rounds")
+    print(f"{rows:,} rows, {len(schema.columns)} columns, batches of {FLAGS.batch:,}; {FLAGS.rounds} rounds")
     for name, values in speeds.items():
         median = statistics.median(values[1:])
         print(f"{name:9} {median:10,.0f} rows/s (min {min(values[1:]):,.0f}, max {max(values[1:]):,.0f}), "
@@ -49,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)

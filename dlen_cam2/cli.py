@@ -10,12 +10,17 @@ class UserError(ValueError):
     """What the user gave cannot be used; the message says what, where, the rule and what was received."""
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parse absl flags and call `main()`.
+def run(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
+    """Define this command's flags, parse them and call `main()`.
+
+    Flags are defined when a module runs as a command and not when it is imported, so that any of them can be
+    imported together.
 
     Exit status: 0 done; 1 the input cannot be used (one message on standard error, no traceback);
     2 a command-line flag is wrong. Anything else is a defect of ours and keeps its traceback.
     """
+
+    define_flags()
 
     def body(argv: list[str]) -> None:
         if len(argv) > 1:

@@ -146,10 +146,11 @@ def _build(cls: type, values: Any, where: str) -> Any:
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type, hint), value, where)
-    if isinstance(hint, types.GenericAlias):
-        item = typing.get_args(hint)[0]
-        if isinstance(value, list) and all(type(v) is item for v in value):
-            return tuple(value)
+    item = typing.get_args(hint)[0] if isinstance(hint, types.GenericAlias) else None
+    if item:
+        if isinstance(value, list) and all(type(v) is item or (item is float and type(v) is int) for v in value):
+            return tuple(item(v) for v in value)
     elif type(value) is hint or (hint is float and type(value) is int):
         return hint(value)
-    raise UserError(f"{where} must be {getattr(hint, '__name__', hint)}. Received: {json.dumps(value)}.")
+    kind = f"a tuple of {item.__name__}" if item else getattr(hint, "__name__", hint)
+    raise UserError(f"{where} must be {kind}. Received: {json.dumps(value)}.")

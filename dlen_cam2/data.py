@@ -23,8 +23,9 @@ def statistics(directory: str | os.PathLike) -> dict[str, Any]:
     path = pathlib.Path(directory) / STATISTICS
     content = read_json(path)
     for section in ("days", "shards"):
-        if not isinstance(content, dict) or section not in content:
-            raise UserError(f"{path} must have the section {section!r}. Received: {sorted(content)[:10]}.")
+        if not isinstance(content, dict) or not isinstance(content.get(section), dict):
+            received = sorted(content)[:10] if isinstance(content, dict) else content
+            raise UserError(f"{path} must have the section {section!r}. Received: {received!r}.")
     return content
 
 
@@ -108,16 +109,17 @@ def read(
         _check_columns(path, schema)
     files = tf.data.Dataset.from_tensor_slices(paths)
     split_rows = False
-    if context is not None and context.num_input_pipelines > 1:
+    if context is not None:
+        batch_size = context.get_per_replica_batch_size(batch_size)
         split_rows = len(paths) < context.num_input_pipelines
         if not split_rows:
             files = files.shard(context.num_input_pipelines, context.input_pipeline_id)
-        batch_size = context.get_per_replica_batch_size(batch_size)
     if shuffle:
         files = files.shuffle(len(paths), seed=seed, reshuffle_each_iteration=True)
         rows = files.interleave(
             lambda path: tf.data.TFRecordDataset(path, buffer_size=1 << 20),
-            cycle_length=min(16, len(paths)), block_length=64, num_parallel_calls=2, deterministic=True,
+            cycle_length=min(16, len(paths)), block_length=64, num_parallel_calls=min(2, len(paths)),
+            deterministic=True,
         )
     else:
         rows = tf.data.TFRecordDataset(files, buffer_size=1 << 20)
@@ -182,26 +184,28 @@ def _parser(schema: Schema) -> Callable[[tf.Tensor], tuple[dict[str, dict[str, t
         raw = parse_examples(serialized, schema, labels=True)
         checks = []
         for name in binary:
-            ok = tf.reduce_all((raw[name] == 0) | (raw[name] == 1))
-            checks.append(tf.debugging.Assert(ok, [f"column {name!r} must be 0 or 1. Received:", raw[name]]))
+            bad = tf.boolean_mask(raw[name], (raw[name] != 0) & (raw[name] != 1))
+            checks.append(_require_none(bad, f"column {name} must be 0 or 1. Received:"))
         for feature in bounded:
             low, high = feature.domain
-            ok = tf.reduce_all((raw[feature.name] >= low) & (raw[feature.name] <= high))
-            rule = f"column {feature.name!r} ({feature.transform}) must be in [{low}, {high}]. Received:"
-            checks.append(tf.debugging.Assert(ok, [rule, raw[feature.name]]))
+            bad = tf.boolean_mask(raw[feature.name], (raw[feature.name] < low) | (raw[feature.name] > high))
+            checks.append(_require_none(
+                bad, f"column {feature.name} ({feature.transform}) must be in [{low}, {high}]. Received:"
+            ))
         if numeric:
             stacked = tf.stack([raw[name] for name in numeric])
-            bad = tf.reduce_any(~tf.math.is_finite(stacked), axis=1)
-            checks.append(tf.debugging.Assert(
-                ~tf.reduce_any(bad),
-                ["columns must be finite. Received NaN or infinity in:", tf.boolean_mask(tf.constant(numeric), bad)],
-            ))
+            bad = tf.boolean_mask(tf.constant(numeric), tf.reduce_any(~tf.math.is_finite(stacked), axis=1))
+            checks.append(_require_none(bad, "columns must be finite. Received NaN or infinity in:"))
         with tf.control_dependencies(checks):
             labels = {n: tf.cast(raw[n], tf.float32) for n in dict.fromkeys([*binary, *schema.targets])}
             labels |= {column: tf.identity(raw[column]) for column in schema.keys.values()}
         return indexer(raw), labels
 
     return parse
+
+
+def _require_none(bad: tf.Tensor, rule: str) -> tf.Operation:
+    return tf.debugging.Assert(tf.equal(tf.size(bad), 0), [rule, bad])
 
 
 def _check_columns(path: str, schema: Schema) -> None:
@@ -219,8 +223,7 @@ def _check_columns(path: str, schema: Schema) -> None:
 
 
 def _brief(error: tf.errors.OpError) -> str:
-    """The first sentence that says something of a TensorFlow error."""
-    text = re.sub(r"\{\{[^}]*\}\}|\[Op:[^]]*\]|\[\[.*?\]\]", "", error.message or str(error))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith("assertion failed: [0")] or lines
-    return " ".join(lines)[:400]
+    """What a TensorFlow error says, without the graph's node names."""
+    text = re.sub(r"\{\{[^}]*\}\}|\[\[.*?\]\]|\[Op:[^]]*\]( name:)?", "", error.message or str(error))
+    text = re.sub(r"assertion failed: \[(.*?)\] ", r"\1 ", " ".join(text.split()))
+    return text.strip()[:400]

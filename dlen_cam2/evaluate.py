@@ -5,24 +5,28 @@ from absl import flags
 from dlen_cam2 import cli, data, evaluation, model_dir, report
 from dlen_cam2.files import write_json
 
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.train wrote.", required=True)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
-_DAYS = flags.DEFINE_string("days", None, "Days to measure on: 20220501..20220505, 20240108_random.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Also write the metrics to this JSON file.")
-_BOOTSTRAP = flags.DEFINE_integer("bootstrap", 200, "Resamples of users behind each interval; 0: none.", lower_bound=0)
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.train wrote.", required=True)
+    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
+    flags.DEFINE_string("days", None, "Days to measure on: 20220501..20220505, 20240108_random.", required=True)
+    flags.DEFINE_string("output", None, "Also write the metrics to this JSON file.")
+    flags.DEFINE_integer("bootstrap", 200, "Resamples of users behind each interval; 0: none.", lower_bound=0)
 
 
 def main() -> None:
-    model = model_dir.load(_MODEL_DIR.value)
-    days = data.parse_days(_DAYS.value, list(data.statistics(_DATA_DIR.value)["days"]))
+    model = model_dir.load(FLAGS.model_dir)
+    days = data.parse_days(FLAGS.days, list(data.statistics(FLAGS.data_dir)["days"]))
     metrics = {}
     for day in days:
-        predictions = evaluation.predict(model.network, model.schema, _DATA_DIR.value, day)
-        metrics[day] = evaluation.evaluate(predictions, model.schema, _BOOTSTRAP.value)
-    if _OUTPUT.value:
-        write_json(_OUTPUT.value, metrics)
+        predictions = evaluation.predict(model.network, model.schema, FLAGS.data_dir, day)
+        metrics[day] = evaluation.evaluate(predictions, model.schema, FLAGS.bootstrap)
+    if FLAGS.output:
+        write_json(FLAGS.output, metrics)
     print(report.table(metrics))
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)

@@ -4,14 +4,18 @@ from absl import flags
 
 from dlen_cam2 import cli, model_dir, serving
 
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.train wrote.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Directory of versions; the next number is added.", required=True)
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.train wrote.", required=True)
+    flags.DEFINE_string("output", None, "Directory of versions; the next number is added.", required=True)
 
 
 def main() -> None:
-    target = serving.export(model_dir.load(_MODEL_DIR.value), _OUTPUT.value)
+    target = serving.export(model_dir.load(FLAGS.model_dir), FLAGS.output)
     print(f"SavedModel with signatures serving_default and raw: {target}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)

@@ -26,7 +26,7 @@ def staged(directory: str | os.PathLike, marker: str) -> Iterator[pathlib.Path]:
     Raises:
         UserError: the target is a file, or a directory that holds something else.
     """
-    target = pathlib.Path(directory).absolute()
+    target = pathlib.Path(directory).resolve()
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} must be a directory. Received: a file.")
     if target.is_dir() and any(target.iterdir()) and not (target / marker).exists():

@@ -58,7 +58,7 @@ class Indexer(tf.Module):
 
 
 def transform(feature: Feature, value: tf.Tensor) -> tf.Tensor:
-    """t(v) of a numeric feature. What lies outside the transform's domain counts as its nearest end, so that scores stay finite."""
+    """t(v) of a numeric feature; outside its domain v counts as the nearest end, so that scores stay finite."""
     if feature.transform == "log1p":
         return tf.math.log1p(tf.maximum(value, 0.0))
     if feature.transform == "logit":

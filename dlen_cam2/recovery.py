@@ -20,11 +20,7 @@ from dlen_cam2.files import staged
 from dlen_cam2.metrics import auc
 from dlen_cam2.schema import Schema
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set that pipelines.simulate wrote.", required=True)
-_MODEL_DIRS = flags.DEFINE_list("model_dirs", None, "Models trained on it.", required=True)
-_DAY = flags.DEFINE_string("day", None, "Day to measure on.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Directory for recovery.md and recovery.png.", required=True)
-
+FLAGS = flags.FLAGS
 TRUTH = "truth.parquet"
 REPORT = "recovery.md"
 
@@ -62,20 +58,27 @@ def recovery(predictions: Predictions, schema: Schema, truth: dict[str, np.ndarr
     return result
 
 
+def define_flags() -> None:
+    flags.DEFINE_string("data_dir", None, "Data set that pipelines.simulate wrote.", required=True)
+    flags.DEFINE_list("model_dirs", None, "Models trained on it.", required=True)
+    flags.DEFINE_string("day", None, "Day to measure on.", required=True)
+    flags.DEFINE_string("output", None, "Directory for recovery.md and recovery.png.", required=True)
+
+
 def main() -> None:
     results, shown = {}, {}
-    for directory in _MODEL_DIRS.value:
+    for directory in FLAGS.model_dirs:
         model = model_dir.load(directory)
-        predictions = evaluation.predict(model.network, model.schema, _DATA_DIR.value, _DAY.value)
-        truth = truth_of(_DATA_DIR.value, predictions)
+        predictions = evaluation.predict(model.network, model.schema, FLAGS.data_dir, FLAGS.day)
+        truth = truth_of(FLAGS.data_dir, predictions)
         results[model.config.name] = recovery(predictions, model.schema, truth)
         shown[model.config.name] = (predictions, truth)
     text = table(results)
-    with staged(_OUTPUT.value, REPORT) as stage:
+    with staged(FLAGS.output, REPORT) as stage:
         _draw(stage / "recovery.png", shown)
-        (stage / REPORT).write_text(f"# Recovery of the truth on {_DAY.value}\n\n{text}\n\n![](recovery.png)\n")
+        (stage / REPORT).write_text(f"# Recovery of the truth on {FLAGS.day}\n\n{text}\n\n![](recovery.png)\n")
     print(text)
-    print(f"picture: {pathlib.Path(_OUTPUT.value) / 'recovery.png'}")
+    print(f"picture: {pathlib.Path(FLAGS.output) / 'recovery.png'}")
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -114,4 +117,4 @@ def _deciles(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)

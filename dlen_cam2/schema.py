@@ -73,6 +73,8 @@ class Feature:
         rule(self.side in SIDES, f"side must be one of {SIDES}", self.side)
         rule(self.cause in CAUSES, f"cause must be one of {CAUSES}", self.cause)
         rule(self.max_length >= 1, "max_length must be at least 1", self.max_length)
+        for number in ("mean", "std"):  # plain floats, so that their text in schema.pbtxt is a number's
+            object.__setattr__(self, number, float(getattr(self, number)))
         if self.is_numeric:
             rule(self.max_length == 1, "a float feature must be single-valued", self.max_length)
             rule(not (self.size or self.hashed or self.vocabulary or self.width or self.table),
@@ -148,6 +150,8 @@ class Task:
             raise UserError("a task needs a name. Received: ''.")
         if not self.label:
             object.__setattr__(self, "label", self.name)
+        for number in ("weight", "positive_rate"):
+            object.__setattr__(self, number, float(getattr(self, number)))
         if not (math.isfinite(self.weight) and self.weight >= 0):
             raise UserError(f"task {self.name!r}: weight must be finite and >= 0. Received: {self.weight!r}.")
         if not 0 <= self.positive_rate <= 1:
@@ -284,7 +288,9 @@ class Schema:
             parts.append(statistics["days"][day])
 
         def task(t: Task) -> Task:
-            found = [p["tasks"][t.name] for p in parts if t.name in p["tasks"]]
+            if any(t.name not in p["tasks"] for p in parts):
+                raise UserError(f"statistics.json has no counts of the task {t.name!r}.")
+            found = [p["tasks"][t.name] for p in parts]
             rows = sum(p["rows"] for p in found)
             return dataclasses.replace(t, positive_rate=sum(p["positives"] for p in found) / rows if rows else 0.0)
 

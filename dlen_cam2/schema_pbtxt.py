@@ -4,6 +4,7 @@ Types, vocabularies and integer ranges use the format's own fields; what it has 
 `key:value` of the feature's annotation, so other readers of the format still understand the file.
 """
 
+import math
 import os
 import pathlib
 from typing import Any
@@ -88,8 +89,10 @@ def loads(text: str) -> Schema:
                 f"column {column.name!r} must be tagged as a feature (side:, cause:), a label (task:), a mask "
                 f"(sample_space), a target or a key. Received tags: {list(column.annotation.tag)}."
             )
-    names = _tags(proto).get("dataset", [""])
-    return Schema(names[0], tuple(features), tuple(tasks), tuple(sorted(targets, key=targets.__getitem__)), keys)
+    if "dataset" not in _tags(proto):
+        raise UserError(f"the schema must be tagged dataset:NAME. Received tags: {list(proto.annotation.tag)}.")
+    ordered = tuple(sorted(targets, key=targets.__getitem__))
+    return Schema(_tags(proto)["dataset"][0], tuple(features), tuple(tasks), ordered, keys)
 
 
 def _write_column(proto: Any, name: str, dtype: str, tags: list[str], binary: bool = False) -> None:
@@ -160,6 +163,9 @@ def _one(tags: dict[str, list[str]], key: str, default: str) -> str:
 def _number(column: Any, tags: dict[str, list[str]], key: str, default: float) -> float:
     text = _one(tags, key, repr(default))
     try:
-        return float(text)
+        number = float(text)
     except ValueError as error:
         raise UserError(f"column {column.name!r}: tag {key} must be a number. Received: {text!r}.") from error
+    if not math.isfinite(number):
+        raise UserError(f"column {column.name!r}: tag {key} must be finite. Received: {text!r}.")
+    return number

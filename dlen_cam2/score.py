@@ -12,18 +12,22 @@ from absl import flags
 
 from dlen_cam2 import cli, data
 
-_MODEL = flags.DEFINE_string("model", None, "A version directory, or the directory of versions (newest).", required=True)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set to take rows from.", required=True)
-_DAY = flags.DEFINE_string("day", None, "Day to take rows from.", required=True)
-_ROWS = flags.DEFINE_integer("rows", 5, "How many rows to score.", lower_bound=1)
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("model", None, "A version directory, or the directory of versions (newest).", required=True)
+    flags.DEFINE_string("data_dir", None, "Data set to take rows from.", required=True)
+    flags.DEFINE_string("day", None, "Day to take rows from.", required=True)
+    flags.DEFINE_integer("rows", 5, "How many rows to score.", lower_bound=1)
 
 
 def main() -> None:
-    version = pathlib.Path(_MODEL.value)
+    version = pathlib.Path(FLAGS.model)
     numbers = [int(p.name) for p in version.glob("*") if p.name.isdigit()]
     version = version / str(max(numbers)) if numbers else version
-    records = tf.data.TFRecordDataset(data.shards(_DATA_DIR.value, [_DAY.value]))
-    examples = [record.numpy() for record in itertools.islice(records, _ROWS.value)]
+    records = tf.data.TFRecordDataset(data.shards(FLAGS.data_dir, [FLAGS.day]))
+    examples = [record.numpy() for record in itertools.islice(records, FLAGS.rows)]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         try:
             meta = tf.compat.v1.saved_model.load(session, ["serve"], str(version))
@@ -39,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)

@@ -5,20 +5,24 @@ from ml_collections import config_flags
 
 from dlen_cam2 import cli, report, trainer
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment file, such as dlen_cam2/configs/kuairand_ple.py.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where the model goes; an earlier one is replaced.", required=True)
-_TRAIN_DAYS = flags.DEFINE_string("train_days", None, "Days to train on: 20220425..20220504 or a,b,c.", required=True)
-_EVAL_DAYS = flags.DEFINE_string("eval_days", None, "Days to measure on.", required=True)
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    config_flags.DEFINE_config_file("config", None, "Experiment file, such as dlen_cam2/configs/kuairand_ple.py.")
+    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
+    flags.DEFINE_string("model_dir", None, "Where the model goes; an earlier one is replaced.", required=True)
+    flags.DEFINE_string("train_days", None, "Days to train on: 20220425..20220504 or a,b,c.", required=True)
+    flags.DEFINE_string("eval_days", None, "Days to measure on.", required=True)
 
 
 def main() -> None:
-    if _CONFIG.value is None:
+    if FLAGS.config is None:
         raise cli.UserError("--config must name an experiment file. Received: none.")
-    metrics = trainer.train(_CONFIG.value, _DATA_DIR.value, _MODEL_DIR.value, _TRAIN_DAYS.value, _EVAL_DAYS.value)
+    metrics = trainer.train(FLAGS.config, FLAGS.data_dir, FLAGS.model_dir, FLAGS.train_days, FLAGS.eval_days)
     print(report.table(metrics))
-    print(f"model, metrics.json and report.md are in {_MODEL_DIR.value}")
+    print(f"model, metrics.json and report.md are in {FLAGS.model_dir}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)

@@ -51,6 +51,8 @@ def write_dataset(
     infos = []
     with staged(directory, schema_pbtxt.FILE) as stage:
         for split, table in splits:
+            if split in statistics["days"]:
+                raise UserError(f"each split may be written once. Received twice: {split!r}.")
             start = time.monotonic()
             table = _checked(schema, split, table)
             statistics["days"][split] = _statistics(schema, table)
@@ -95,8 +97,9 @@ def _checked(schema: Schema, split: str, table: pa.Table) -> pa.Table:
             column = column.cast(wanted, safe=dtype != "float")
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UserError(f"{where} must be {wanted}. Received: {column.type} ({error}).") from error
-        if column.null_count:
-            raise UserError(f"{where} must have no nulls. Received: {column.null_count} nulls.")
+        nulls = column.null_count + (pc.list_flatten(column).null_count if name in lists else 0)
+        if nulls:
+            raise UserError(f"{where} must have no nulls. Received: {nulls} nulls.")
         if dtype == "float" and not pc.all(pc.is_finite(column)).as_py() and len(column):
             bad = pc.sum(pc.invert(pc.is_finite(column))).as_py()
             raise UserError(f"{where} must be finite. Received: {bad} values that are NaN or infinite.")

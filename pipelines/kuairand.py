@@ -17,8 +17,7 @@ from dlen_cam2.schema import Feature, Schema, Task
 from pipelines.dataset import write_dataset
 from pipelines.point_in_time import COUNTERS, histories, splits
 
-_INPUT = flags.DEFINE_string("input", None, "KuaiRand-Pure directory.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Directory of the data set to write.", required=True)
+FLAGS = flags.FLAGS
 
 # The columns that are read, with their types; files may have more.
 _LOG = {
@@ -65,10 +64,16 @@ def convert(source: pathlib.Path, output: str) -> dict:
     with duckdb.connect() as connection:
         connection.execute("SET enable_progress_bar = false")
         _load(connection, "log", _files(source, "log_*.csv"), _LOG)
-        _load(connection, "users", _files(source, "user_features_*.csv"), _USERS)
-        _load(connection, "videos", _files(source, "video_features_basic_*.csv"), _VIDEOS)
-        _load(connection, "prior", sorted(source.glob("user_history_before_*.csv")), _HISTORY)
-        connection.execute(pathlib.Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+        _load(connection, "users", _files(source, "user_features_*.csv"), _USERS, key="user_id")
+        _load(connection, "videos", _files(source, "video_features_basic_*.csv"), _VIDEOS, key="video_id")
+        _load(connection, "prior", sorted(source.glob("user_history_before_*.csv")), _HISTORY, key="user_id")
+        _check(connection, "date must be YYYYMMDD", "date", "NOT regexp_full_match(date, '[0-9]{8}')")
+        _check(connection, "is_rand must be 0 or 1", "is_rand", "is_rand NOT IN (0, 1)")
+        try:
+            connection.execute(pathlib.Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+        except duckdb.ConversionException as error:
+            reason = " ".join(str(error).split())[:400]
+            raise UserError(f"a value of {source} has the wrong type. Received: {reason}") from error
         read = _one(connection, "SELECT count(*) FROM log")
         kept = _one(connection, "SELECT count(*) FROM exposures WHERE split IS NOT NULL")
         print(f"{read:,} exposures read, {read - kept:,} exact duplicates dropped", flush=True)
@@ -83,28 +88,56 @@ def _files(source: pathlib.Path, pattern: str) -> list[pathlib.Path]:
     return files
 
 
-def _load(connection: duckdb.DuckDBPyConnection, table: str, files: list[pathlib.Path], types: dict[str, str]) -> None:
-    """Create `table` with just the columns of `types` from CSV files that each have all of them."""
+def _check(connection: duckdb.DuckDBPyConnection, rule: str, column: str, broken: str) -> None:
+    """Raise if the log has a row for which the condition `broken` holds, or is unknown."""
+    bad = connection.sql(f"SELECT {column} FROM log WHERE coalesce({broken}, true) LIMIT 1").fetchall()
+    if bad:
+        raise UserError(f"the log's column {rule}. Received: {bad[0][0]!r}.")
+
+
+def _load(
+    connection: duckdb.DuckDBPyConnection, table: str, files: list[pathlib.Path], types: dict[str, str],
+    key: str | None = None,
+) -> None:
+    """Create `table` with just the columns of `types` from CSV files that each have all of them.
+
+    Integers are read as text first, because DuckDB would round a decimal number to one without a word. With a
+    `key`, no two rows may have the same.
+    """
     columns = ", ".join(f'CAST(NULL AS {t}) AS "{c}"' for c, t in types.items())
     connection.execute(f'CREATE TABLE "{table}" AS SELECT {columns} LIMIT 0')
     for path in files:
         try:
-            with path.open(encoding="utf-8", newline="") as file:
+            with path.open(encoding="utf-8-sig", newline="") as file:
                 header = next(csv.reader(file), [])
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} must be UTF-8 text. Received: {error}.") from error
+        except (UnicodeDecodeError, OSError) as error:
+            raise UserError(f"{path} must be a UTF-8 text file. Received: {error}.") from error
         missing = [c for c in types if c not in header]
         if missing:
             raise UserError(f"{path} has no column {missing}. Received columns: {header}.")
+        integers = [c for c, t in types.items() if t == "BIGINT"]
+        as_text = types | dict.fromkeys(integers, "VARCHAR")
         names = ", ".join(f'"{c}"' for c in types)
         try:
             connection.execute(
-                f'INSERT INTO "{table}" SELECT {names} FROM read_csv(?, header = true, delim = \',\', types = ?)',
-                [str(path), types],
+                f"CREATE OR REPLACE TEMP TABLE file AS SELECT {names} "
+                "FROM read_csv(?, header = true, delim = ',', types = ?)", [str(path), as_text],
             )
+            for column in integers:
+                bad = connection.sql(
+                    f'SELECT "{column}" FROM file WHERE NOT regexp_full_match("{column}", \'-?[0-9]+\') LIMIT 1'
+                ).fetchall()
+                if bad:
+                    raise UserError(f"{path}: column {column!r} must hold integers. Received: {bad[0][0]!r}.")
+            connection.execute(f'INSERT INTO "{table}" SELECT {names} FROM file')
         except duckdb.Error as error:
             reason = " ".join(str(error).split())[:400]
             raise UserError(f"{path} cannot be read as {table}. Received: {reason}") from error
+    if key:
+        query = f'SELECT "{key}" FROM "{table}" GROUP BY "{key}" HAVING count(*) > 1 LIMIT 1'
+        twice = connection.sql(query).fetchall()
+        if twice:
+            raise UserError(f"{', '.join(map(str, files))}: each {key} may have one row. Received twice: {twice[0][0]}.")
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str) -> int:
@@ -120,7 +153,8 @@ def _schema(connection: duckdb.DuckDBPyConnection) -> Schema:
 
     def vocabulary(query: str) -> tuple[str, ...]:
         found = connection.sql(f"SELECT DISTINCT v FROM ({query}) WHERE v <> '' ORDER BY v").fetchall()
-        return tuple(v for (v,) in found)
+        # A column without any value still needs a table; its one row is never looked up.
+        return tuple(v for (v,) in found) or ("UNKNOWN",)
 
     def strings(name: str, side: str, table: str, width: int = 8) -> Feature:
         return Feature(name, "string", side, "content", width=width,
@@ -162,11 +196,16 @@ def _schema(connection: duckdb.DuckDBPyConnection) -> Schema:
     )
 
 
+def define_flags() -> None:
+    flags.DEFINE_string("input", None, "KuaiRand-Pure directory.", required=True)
+    flags.DEFINE_string("output", None, "Directory of the data set to write.", required=True)
+
+
 def main() -> None:
-    statistics = convert(pathlib.Path(_INPUT.value), _OUTPUT.value)
+    statistics = convert(pathlib.Path(FLAGS.input), FLAGS.output)
     rows = sum(day["rows"] for day in statistics["days"].values())
-    print(f"{rows:,} rows of {len(statistics['days'])} splits are in {_OUTPUT.value}")
+    print(f"{rows:,} rows of {len(statistics['days'])} splits are in {FLAGS.output}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)

@@ -73,8 +73,9 @@ LEFT JOIN users AS u USING (user_id);
 
 -- What a user watched before the log, as older exposures: their times are not known, only that they end at
 -- last_time_ms, so they stand one millisecond apart before it. Of their feedback only long views and likes are
--- known. They count only if they end before the user's first exposure here: with the full set's earlier log
--- files at hand they would stand twice.
+-- known. A user's count only if they end before the user's first exposure here: with the full set's earlier log
+-- files at hand they would stand twice. (Users without any exposure here still count for their videos, so that
+-- nothing depends on whether an exposure is yet to come.)
 INSERT INTO exposures BY NAME
 WITH past AS (
     SELECT
@@ -84,8 +85,8 @@ WITH past AS (
         CAST(string_split(nullif(p.like_seq, ''), ' ') AS BIGINT[]) AS liked,
         p.last_time_ms
     FROM prior AS p
-    JOIN (SELECT user_id, min(time_ms) AS first_ms FROM log GROUP BY user_id) AS f USING (user_id)
-    WHERE p.last_time_ms < f.first_ms AND p.watch_seq <> ''
+    LEFT JOIN (SELECT user_id, min(time_ms) AS first_ms FROM log GROUP BY user_id) AS f USING (user_id)
+    WHERE p.watch_seq <> '' AND (f.first_ms IS NULL OR p.last_time_ms < f.first_ms)
 ),
 events AS (
     SELECT *, unnest(watched) AS video_id, generate_subscripts(watched, 1) - len(watched) AS back

@@ -63,9 +63,6 @@ def splits(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, pa.Tabl
     connection.execute(SQL.read_text(encoding="utf-8"))
     names = [name for (name,) in connection.sql("SELECT DISTINCT split FROM rows ORDER BY split").fetchall()]
     for name in names:
-        # Ties of (time, user, video) are split by what was shown and seen, so every run writes the same order.
-        query = (
-            "SELECT * EXCLUDE (split) FROM rows WHERE split = $1 "
-            "ORDER BY time_ms, user_id, video_id, tab, duration_s, play_s, click, long_view"
-        )
+        # Ties of (time, user, video) fall by the rest of the row, so every run writes the same order.
+        query = "SELECT * EXCLUDE (split) FROM rows WHERE split = $1 ORDER BY time_ms, user_id, video_id, hash(rows)"
         yield name, connection.sql(query, params=[name]).to_arrow_table()

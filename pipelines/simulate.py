@@ -20,9 +20,7 @@ from dlen_cam2.schema import Feature, Schema, Task
 from pipelines.dataset import write_dataset
 from pipelines.point_in_time import COUNTERS, histories, splits
 
-_OUTPUT = flags.DEFINE_string("output", None, "Directory of the data set to write.", required=True)
-_ROWS = flags.DEFINE_integer("rows", 200_000, "Exposures to simulate, random ones included.", lower_bound=100)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0)
+FLAGS = flags.FLAGS
 
 TRUTH = "truth.parquet"
 TASKS = ("click", "long_view", "like", "comment", "follow", "forward")
@@ -244,11 +242,17 @@ def write(world: World, output: str) -> dict[str, Any]:
         return write_dataset(output, schema(world), splits(connection), source, sides={TRUTH: truth})
 
 
+def define_flags() -> None:
+    flags.DEFINE_string("output", None, "Directory of the data set to write.", required=True)
+    flags.DEFINE_integer("rows", 200_000, "Exposures to simulate, random ones included.", lower_bound=100)
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0)
+
+
 def main() -> None:
-    world = World(rows=_ROWS.value, seed=_SEED.value)
-    statistics = write(world, _OUTPUT.value)
-    print(f"{world.rows:,} rows of {len(statistics['days'])} splits, and {TRUTH}, are in {_OUTPUT.value}")
+    world = World(rows=FLAGS.rows, seed=FLAGS.seed)
+    statistics = write(world, FLAGS.output)
+    print(f"{world.rows:,} rows of {len(statistics['days'])} splits, and {TRUTH}, are in {FLAGS.output}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)
