@@ -137,7 +137,8 @@ def _load(
         query = f'SELECT "{key}" FROM "{table}" GROUP BY "{key}" HAVING count(*) > 1 LIMIT 1'
         twice = connection.sql(query).fetchall()
         if twice:
-            raise UserError(f"{', '.join(map(str, files))}: each {key} may have one row. Received twice: {twice[0][0]}.")
+            names = ", ".join(map(str, files))
+            raise UserError(f"{names}: each {key} may have one row. Received twice: {twice[0][0]}.")
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str) -> int:

@@ -1,6 +1,7 @@
 """Configurations: stored, read again, checked, and overridden from the command line."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -56,8 +57,8 @@ def edited(tmp_path, section, key, value):
     ("model", "experts", True, r"config\.model\.experts must be int. Received: true"),
     ("model", "experts", None, r"config\.model\.experts must be int. Received: null"),
     ("model", "alpha", "0.3", r'config\.model\.alpha must be float. Received: "0\.3"'),
-    ("model", "expert_units", 64, r"config\.model\.expert_units must be tuple.*Received: 64"),
-    ("model", "expert_units", [64, "32"], r"config\.model\.expert_units must be tuple.*Received: \[64, \"32\"\]"),
+    ("model", "expert_units", 64, r"config\.model\.expert_units must be a tuple of int. Received: 64"),
+    ("model", "expert_units", [64, "32"], r"config\.model\.expert_units must be a tuple of int. Received: \[64, \"32\"\]"),
     ("model", "experts", 0, r"config\.model\.experts must be at least 1. Received: 0"),
 ])
 def test_a_stored_configuration_that_cannot_be_read(tmp_path, section, key, value, message):
@@ -90,20 +91,24 @@ NAN = float("nan")
     ("model.levels", -1, "at least 1"),
     ("model.expert_units", (), "a tuple of sizes"),
     ("model.expert_units", (8, 0), "a tuple of sizes"),
-    ("model.tower_units", (8.0,), "a tuple of sizes"),
+    ("model.tower_units", (8, 0), "a tuple of sizes"),
     ("model.latent_units", (), "a tuple of sizes"),
     ("model.alpha", 0.0, "in (0, 1]"),
     ("model.alpha", 1.01, "in (0, 1]"),
     ("model.alpha", NAN, "in (0, 1]"),
     ("model.alpha_constant", -0.1, "in [0, 1]"),
     ("model.dropout", 1.0, "in [0, 1)"),
-    ("model.embedding_l2", -1e-9, "at least 0"),
+    ("model.embedding_l2", -1e-9, "finite and at least 0"),
+    ("model.embedding_l2", math.inf, "finite and at least 0"),
     ("train.order", "random", "'shuffled' or 'days'"),
     ("train.epochs", 0, "at least 1"),
     ("train.batch_size", 0, "at least 1"),
     ("train.shuffle", 0, "at least 1"),
-    ("train.learning_rate", 0.0, "above 0"),
-    ("train.embedding_learning_rate", NAN, "above 0"),
+    ("train.learning_rate", 0.0, "above 0 and finite"),
+    ("train.learning_rate", math.inf, "above 0 and finite"),
+    ("train.embedding_learning_rate", NAN, "above 0 and finite"),
+    ("train.seed", -1, "in [0, 2**32)"),
+    ("train.seed", 2**32, "in [0, 2**32)"),
     ("train.bootstrap", -1, "at least 0"),
 ])
 def test_a_value_out_of_range(key, value, rule):
@@ -114,6 +119,30 @@ def test_a_value_out_of_range(key, value, rule):
         check(config)
     assert str(error.value).startswith(f"config.{key} must be {rule}")
     assert str(error.value).endswith(f"Received: {value!r}.")
+
+
+@pytest.mark.parametrize("key, value, message", [
+    ("model.tower_units", (8.0,), "a tuple of int. Received: [8.0]."),
+    ("model.expert_units", 8, "a tuple of int. Received: 8."),
+    ("model.experts", 2.0, "int. Received: 2.0."),
+    ("model.experts", True, "int. Received: true."),
+    ("model.task_weights", ("1",), 'a tuple of float. Received: ["1"].'),
+    ("train.learning_rate", "fast", 'float. Received: "fast".'),
+    ("train.seed", None, "int. Received: null."),
+])
+def test_a_value_of_the_wrong_type(key, value, message):
+    config = Config()
+    section, field = key.split(".")
+    setattr(getattr(config, section), field, value)
+    with pytest.raises(UserError) as error:
+        check(config)
+    assert str(error.value) == f"config.{key} must be {message}"
+
+
+def test_the_greatest_seed_is_allowed():
+    config = Config()
+    config.train.seed = 2**32 - 1
+    check(config)
 
 
 @pytest.mark.parametrize("override, words", [

@@ -9,13 +9,10 @@ import pytest
 from scipy import stats
 
 from dlen_cam2 import schema_pbtxt
-from tests import forget_flags
+from pipelines import simulate
+from pipelines.simulate import DAY_MS, TASKS, TRUTH, World
 
-forget_flags()
-from pipelines import simulate  # noqa: E402
-from pipelines.simulate import DAY_MS, TASKS, TRUTH, World  # noqa: E402
-
-import tensorflow as tf  # noqa: E402  # isort: skip
+import tensorflow as tf  # isort: skip
 
 SMALL = World(rows=1200, seed=3, days=3)
 
