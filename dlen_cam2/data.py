@@ -1,6 +1,7 @@
 """TFRecord shards -> batches of feature groups and labels."""
 
 import contextlib
+import math
 import os
 import pathlib
 import re
@@ -175,37 +176,35 @@ def explained(directory: str | os.PathLike, schema: Schema, days: Sequence[str])
 
 def _parser(schema: Schema) -> Callable[[tf.Tensor], tuple[dict[str, dict[str, tf.Tensor]], dict[str, tf.Tensor]]]:
     indexer = Indexer(schema)
-    binary = [t.label for t in schema.tasks] + [t.mask for t in schema.tasks if t.mask]
-    numeric = [f.name for f in schema.features if f.is_numeric] + list(schema.targets)
-
-    bounded = [f for f in schema.features if f.transform]
+    binary = list(dict.fromkeys([t.label for t in schema.tasks] + [t.mask for t in schema.tasks if t.mask]))
+    domains = {name: (-math.inf, math.inf) for name in schema.targets}
+    domains |= {f.name: f.domain for f in schema.features if f.is_numeric}
 
     def parse(serialized: tf.Tensor) -> tuple[dict[str, dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
         raw = parse_examples(serialized, schema, labels=True)
         checks = []
-        for name in binary:
-            bad = tf.boolean_mask(raw[name], (raw[name] != 0) & (raw[name] != 1))
-            checks.append(_require_none(bad, f"column {name} must be 0 or 1. Received:"))
-        for feature in bounded:
-            low, high = feature.domain
-            bad = tf.boolean_mask(raw[feature.name], (raw[feature.name] < low) | (raw[feature.name] > high))
-            checks.append(_require_none(
-                bad, f"column {feature.name} ({feature.transform}) must be in [{low}, {high}]. Received:"
-            ))
-        if numeric:
-            stacked = tf.stack([raw[name] for name in numeric])
-            bad = tf.boolean_mask(tf.constant(numeric), tf.reduce_any(~tf.math.is_finite(stacked), axis=1))
-            checks.append(_require_none(bad, "columns must be finite. Received NaN or infinity in:"))
+        if binary:
+            values = tf.stack([raw[name] for name in binary])
+            checks.append(_require("0 or 1", binary, values, (values == 0) | (values == 1)))
+        if domains:
+            values = tf.stack([raw[name] for name in domains])
+            low, high = (tf.constant(ends)[:, None] for ends in zip(*domains.values(), strict=True))
+            rule = "finite, and in the domain of the column's transform (log1p: 0 and above, logit: 0 to 1)"
+            allowed = tf.math.is_finite(values) & (values >= low) & (values <= high)
+            checks.append(_require(rule, list(domains), values, allowed))
         with tf.control_dependencies(checks):
-            labels = {n: tf.cast(raw[n], tf.float32) for n in dict.fromkeys([*binary, *schema.targets])}
+            labels = {n: tf.cast(raw[n], tf.float32) for n in [*binary, *schema.targets]}
             labels |= {column: tf.identity(raw[column]) for column in schema.keys.values()}
         return indexer(raw), labels
 
     return parse
 
 
-def _require_none(bad: tf.Tensor, rule: str) -> tf.Operation:
-    return tf.debugging.Assert(tf.equal(tf.size(bad), 0), [rule, bad])
+def _require(rule: str, names: list[str], values: tf.Tensor, allowed: tf.Tensor) -> tf.Operation:
+    """Assert that all of `values` (columns, B) are allowed; the message has the columns and values that are not."""
+    columns = tf.boolean_mask(tf.constant(names), ~tf.reduce_all(allowed, axis=1))
+    message = ["column", columns, f"must be {rule}. Received:", tf.boolean_mask(values, ~allowed)]
+    return tf.debugging.Assert(tf.reduce_all(allowed), message)
 
 
 def _check_columns(path: str, schema: Schema) -> None:
@@ -223,7 +222,9 @@ def _check_columns(path: str, schema: Schema) -> None:
 
 
 def _brief(error: tf.errors.OpError) -> str:
-    """What a TensorFlow error says, without the graph's node names."""
-    text = re.sub(r"\{\{[^}]*\}\}|\[\[.*?\]\]|\[Op:[^]]*\]( name:)?", "", error.message or str(error))
-    text = re.sub(r"assertion failed: \[(.*?)\] ", r"\1 ", " ".join(text.split()))
-    return text.strip()[:400]
+    """What a TensorFlow error says, without the graph's node names and the pipeline's stages."""
+    text = " ".join((error.message or str(error)).split())
+    text = re.sub(r"\{\{[^}]*\}\}|\[\[.*?\]\]|\[Op:[^]]*\]( name:)?", "", text)
+    text = re.sub(r"Error in user-defined function passed to .*? with iterator: \S+ |assertion failed: ", "", text)
+    text = re.sub(r"\[(must be [^]]*Received:)\]", r"\1", text.replace("[column]", "column"))
+    return text.strip().replace("\\'", "'")[:400]

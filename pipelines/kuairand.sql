@@ -8,7 +8,9 @@ SELECT
     l.video_id,
     CASE l.is_rand WHEN 1 THEN l.date || '_random' ELSE l.date END AS split,
     l.time_ms,
-    l.hourmin // 100 AS hour,
+    -- Beijing time (UTC+8). Not hourmin: for a sixth of the rows it is later than time_ms, and these have longer
+    -- plays, so it seems to be stamped when the feedback is reported.
+    (l.time_ms // 3600000 + 8) % 24 AS hour,
     l.tab,
 
     -- Feedback: labels of this row, and of later rows' counters.

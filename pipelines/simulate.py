@@ -41,8 +41,8 @@ class World:
         long_view   = watched at least min(duration, 18 s); log watch time is normal, its mean grows with the
                       log duration if the user prefers the item, and is a glance if not
 
-    so DLEN's story holds by construction, P(k|¬UP) < cap · P(k). The logging policy shows popular items more
-    and prefers relevant ones; the random log shows items uniformly.
+    so DLEN's story holds, with P(k|¬UP) < cap · P(k) for all behaviours but long_view by construction. The
+    logging policy shows popular items more and prefers relevant ones; the random log shows items uniformly.
 
     Attributes:
         rows, seed: as the flags say.

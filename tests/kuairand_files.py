@@ -29,7 +29,7 @@ def midnight(day: str) -> int:
 def generate(rows: int = 40, users: int = 5, videos: int = 8, seed: int = 0) -> Files:
     """The files' content; each log holds `rows` rows and after them 3 exact duplicates.
 
-    Even users have a history that ends before every log; the history of odd users ends at their last exposure.
+    As in the real files, `hourmin` may be later than `time_ms`. Even users have a history that ends before every log; the history of odd users ends at their last exposure.
     User `users - 1` has no features, video `videos - 1` stands in no file but the logs.
     """
     rng = np.random.default_rng(seed)
@@ -39,7 +39,7 @@ def generate(rows: int = 40, users: int = 5, videos: int = 8, seed: int = 0) -> 
             day = str(rng.choice(DAYS[name]))
             second = int(rng.integers(86_400))
             row = {"user_id": int(rng.integers(users)), "video_id": int(rng.integers(videos)), "date": day,
-                   "hourmin": second // 3600 * 100, "time_ms": midnight(day) + 1000 * second,
+                   "hourmin": min(second + 1800, 86_399) // 3600 * 100, "time_ms": midnight(day) + 1000 * second,
                    **{c: int(rng.random() < 0.3) for c in FEEDBACK}, "play_time_ms": int(rng.integers(90_000)),
                    "duration_ms": int(rng.integers(1000, 60_000)), "profile_stay_time": 0, "comment_stay_time": 0,
                    "is_rand": int(name == RANDOM), "tab": int(rng.integers(3))}

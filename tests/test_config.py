@@ -58,7 +58,10 @@ def edited(tmp_path, section, key, value):
     ("model", "experts", None, r"config\.model\.experts must be int. Received: null"),
     ("model", "alpha", "0.3", r'config\.model\.alpha must be float. Received: "0\.3"'),
     ("model", "expert_units", 64, r"config\.model\.expert_units must be a tuple of int. Received: 64"),
-    ("model", "expert_units", [64, "32"], r"config\.model\.expert_units must be a tuple of int. Received: \[64, \"32\"\]"),
+    (
+        "model", "expert_units", [64, "32"],
+        r'config\.model\.expert_units must be a tuple of int. Received: \[64, "32"\]',
+    ),
     ("model", "experts", 0, r"config\.model\.experts must be at least 1. Received: 0"),
 ])
 def test_a_stored_configuration_that_cannot_be_read(tmp_path, section, key, value, message):

@@ -117,7 +117,7 @@ def test_tfds_reads_every_row_and_value(made):
         assert kept.keys() == given.keys() and len(found) == len(rows)
         for k, f in kept.items():
             row, video = given[k], videos.get(given[k]["video_id"], {})
-            assert f["hour"] == row["hourmin"] // 100
+            assert f["hour"] == (row["time_ms"] // 3_600_000 + 8) % 24
             assert f["play_s"] == np.float32(row["play_time_ms"] / 1000)
             assert f["duration_s"] == np.float32(row["duration_ms"] / 1000)
             assert f["author"].decode() == str(video.get("author_id", ""))
@@ -188,8 +188,14 @@ BAD = {
         rf"{kf.LATE} has no column \['is_like'\]. Received columns: \['user_id'",
     ),
     "missing user column": (without(kf.USERS, "register_days"), rf"{kf.USERS} has no column \['register_days'\]"),
-    "text for a number": (cell(kf.LATE, "is_click", "yes"), rf"{kf.LATE}: column 'is_click' must hold integers. Received: 'yes'"),
-    "text for a time": (cell(kf.RANDOM, "time_ms", "noon"), rf"{kf.RANDOM}: column 'time_ms' must hold integers. Received: 'noon'"),
+    "text for a number": (
+        cell(kf.LATE, "is_click", "yes"),
+        rf"{kf.LATE}: column 'is_click' must hold integers. Received: 'yes'",
+    ),
+    "text for a time": (
+        cell(kf.RANDOM, "time_ms", "noon"),
+        rf"{kf.RANDOM}: column 'time_ms' must hold integers. Received: 'noon'",
+    ),
     "bad date": (cell(kf.VIDEOS, "upload_dt", "spring"), rf"{kf.VIDEOS} cannot be read as videos.*upload_dt"),
     "NaN for an integer": (
         cell(kf.LATE, "play_time_ms", "nan"),
@@ -200,7 +206,7 @@ BAD = {
         rf"{kf.LATE}: column 'is_click' must hold integers. Received: '0.4'",
     ),
     "integer beyond 64 bits": (cell(kf.USERS, "user_id", 2**63), rf"{kf.USERS} cannot be read as users. Received"),
-    "NaN for a category": (cell(kf.VIDEOS, "music_type", "nan"), r"a value of .*in has .*Received: .*(?i:nan)"),
+    "NaN for a category": (cell(kf.VIDEOS, "music_type", "nan"), r"Received: .*nan .*column music_type"),
     "no date": (cell(kf.LATE, "date", ""), "log's column date must be YYYYMMDD. Received: None"),
     "date that is no day": (cell(kf.LATE, "date", "a/b"), "log's column date must be YYYYMMDD. Received: 'a/b'"),
     "is_rand outside 0 and 1": (cell(kf.LATE, "is_rand", 2), "log's column is_rand must be 0 or 1. Received: 2"),
@@ -218,7 +224,7 @@ BAD = {
     ),
     "history that is no list of ids": (
         cell(kf.HISTORY, "watch_seq", "1 x 2", 0),
-        r"a value of .*in has the wrong type. Received: .*'x'",
+        rf"{kf.HISTORY}.*watch_seq.*Received: .*x",
     ),
     "directory called log": (
         lambda d, f: (d / "log_x.csv").mkdir(),
@@ -234,7 +240,10 @@ BAD = {
     ),
     "no label": (cell(kf.LATE, "is_hate", ""), r"column 'hate' of split '2022042\d' must have no nulls. Received: 1"),
     "no time": (cell(kf.LATE, "time_ms", ""), r"column 'time_ms' must have a value.*Received: 1"),
-    "negative duration": (cell(kf.LATE, "duration_ms", -5000), r"'duration_s' has the transform 'log1p' and must be in \[0.0, inf\]. Received: values from -5.0"),
+    "negative duration": (
+        cell(kf.LATE, "duration_ms", -5000),
+        r"'duration_s' has the transform 'log1p' and must be in \[0.0, inf\]. Received: values from -5.0",
+    ),
     "not UTF-8": (
         raw(kf.USERS, lambda b: b.replace(b"full_active", b"full\xe9active")),
         rf"{kf.USERS} must be a UTF-8 text file. Received",

@@ -99,6 +99,21 @@ def test_layer(case, tmp_path):
     run_layer_test(*CASES[case], tmp_path)
 
 
+@pytest.mark.parametrize("size", [0.5, 20.0])
+def test_capped_head_stays_float32_under_mixed_precision(size):
+    towers, latent = tf.cast(normal(8, 3, 5), tf.bfloat16), size * normal(8, 1, seed=1)
+    whole, low = CappedHead((0.1, 0.5, 1.0)), CappedHead((0.1, 0.5, 1.0), dtype="mixed_bfloat16")
+    wanted = whole([tf.cast(towers, tf.float32), latent])
+    low([towers, latent])
+    low.set_weights(whole.get_weights())
+    found = low([towers, latent])
+    assert {name: (value.dtype, value.shape) for name, value in found.items()} == {
+        name: (tf.float32, (8, 3)) for name in ("logits", "preferred", "not_preferred")}
+    # Only the towers' products are rounded to 8 bits, and not the latent logit, however large it is.
+    for name in found:
+        assert_close(found[name], wanted[name], rtol=0, atol=0.03)
+
+
 # === Embeddings ===
 
 SCHEMA = Schema("hand", (

@@ -127,6 +127,18 @@ def test_embedding_tables_go_to_adagrad_and_the_rest_to_adam():
         assert (step > 0.05) if "tables" in weight.name else (step < 1.01e-4), weight.name
 
 
+@pytest.mark.parametrize("features", [["ctr"], ["ctr", "phone"], ["user_id", "video_id", "phone"]])
+def test_groups_of_one_feature_each(features):
+    schema = tiny_schema().select(features=features)
+    tf.keras.utils.set_random_seed(5)
+    network = build(tiny_config().model, schema)
+    batch = {g: {n: v for n, v in f.items() if n in features} for g, f in tiny_batch()[0].items()}
+    batch = {g: f for g, f in batch.items() if f}
+    assert all(len(f) == 1 for f in batch.values()) and len(batch) == len(features)
+    assert network(batch)["logits"].shape == (8, 3)
+    assert np.isfinite(ranker(network, schema).train_on_batch(batch, tiny_batch()[1])).all()
+
+
 # === Identities and sizes ===
 
 def test_mmoe_with_one_expert_is_the_shared_bottom():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlen_cam2.cli import UserError
-from dlen_cam2.schema import CAUSES, SIDES, Feature, Schema, Task
+from dlen_cam2.schema import CAUSES, SIDES, TRANSFORMS, Feature, Schema, Task
 from dlen_cam2.schema_pbtxt import FILE, dumps, load, loads, save
 from pipelines import dataset
 
@@ -51,7 +51,8 @@ def schemas(draw):
                 name, **common, **draw(categorical(kind)), table=table, max_length=draw(st.integers(1, 9))
             )
         else:
-            feature = Feature(name, "float", **common, transform=draw(st.sampled_from(("", "log1p", "logit"))), mean=draw(REAL), std=draw(POSITIVE))
+            transform = draw(st.sampled_from(TRANSFORMS))
+            feature = Feature(name, "float", **common, transform=transform, mean=draw(REAL), std=draw(POSITIVE))
         features.append(feature)
     mask = draw(st.sampled_from(["", next(take)]))
     tasks = [
@@ -116,6 +117,7 @@ RULES = {
     "and std positive": lambda: floats(std=math.inf),
     "width of a categorical feature": lambda: ints(width=0),
     "transform, mean and std are for float": lambda: ints(transform="log1p"),
+    "transform must be one of": lambda: floats(transform="log"),
     "mean and std are for float features": lambda: strings(mean=1.0),
     "a vocabulary is for string features": lambda: ints(vocabulary=("a",)),
     "vocabulary .* not hashed": lambda: strings(hashed=True),
@@ -193,7 +195,8 @@ def test_fit_equals_numpy_on_the_rows_of_the_given_days():
             "m": rng.integers(0, 2, rows),
         }
     schema = Schema(
-        "s", (floats("heavy", transform="log1p"), floats("plain"), floats("flat"), ints("i")), (Task("t"), Task("u", mask="m"))
+        "s", (floats("heavy", transform="log1p"), floats("plain"), floats("flat"), ints("i")),
+        (Task("t"), Task("u", mask="m")),
     )
     for day, columns in days.items():
         columns["i"] = np.arange(len(days[day]["t"])) % 3
@@ -250,9 +253,15 @@ def test_a_column_whose_tags_say_nothing_is_refused(tags):
     ("side:user", "side:author", "feature 'f': side must be one of .*Received: 'author'"),
     ("type: FLOAT", "type: STRUCT", "feature 'f': type must be INT, FLOAT or BYTES. Received"),
     ("std:1.0", "std:-1", "feature 'f': .*std positive. Received"),
+    ("mean:0.0", "mean:nan", "column 'f': tag mean must be finite. Received: 'nan'"),
+    ("std:1.0", "std:inf", "column 'f': tag std must be finite. Received: 'inf'"),
+    ("weight:1.0", "weight:inf", "column 't': tag weight must be finite. Received: 'inf'"),
+    ("positive_rate:0.0", "positive_rate:nan", "column 't': tag positive_rate must be finite. Received: 'nan'"),
+    ("dataset:s", "set:s", r"the schema must be tagged dataset:NAME. Received tags: \['set:s'\]"),
+    ("transform:log1p", "transform:log", "feature 'f': transform must be one of .*Received: 'log'"),
 ])
 def test_a_damaged_tag_is_named(old, new, message):
-    text = dumps(Schema("s", (floats(),), (Task("t"),)))
+    text = dumps(Schema("s", (floats(transform="log1p"),), (Task("t"),)))
     assert old in text
     with pytest.raises(UserError, match=message):
         loads(text.replace(old, new))
@@ -266,6 +275,20 @@ def test_other_tags_of_a_column_are_left_to_other_readers():
 def test_numpy_numbers_round_trip():
     schema = Schema("s", (floats(mean=np.float64(0.5), std=np.float64(2)),), (Task("t", weight=np.float64(2)),))
     assert loads(dumps(schema)) == schema
+    numbers = (schema.features[0].mean, schema.features[0].std, schema.tasks[0].weight, schema.tasks[0].positive_rate)
+    assert {type(n) for n in numbers} == {float}
+
+
+def test_a_mask_may_be_the_label_of_another_task():
+    schema = Schema("s", (), (Task("click"), Task("buy", label="bought", mask="click"), Task("keep", mask="bought")))
+    assert schema.columns == {"click": "int", "bought": "int", "keep": "int"}
+    assert loads(dumps(schema)) == schema
+    assert schema.select(tasks=["buy"]).columns == {"bought": "int", "click": "int"}
+    columns = {"click": [1, 1, 0, 1], "bought": [1, 0, 0, 1], "keep": [1, 0, 0, 0]}
+    fitted = schema.fit(statistics_of_days(schema, {"1": columns}), ["1"])
+    assert [t.positive_rate for t in fitted.tasks] == [3 / 4, 2 / 3, 1 / 2]
+    with pytest.raises(UserError, match=r"each column may be named once. Received more than once: \['a'\]"):
+        Schema("s", (ints("a"),), (Task("t", mask="a"),))
 
 
 def test_an_empty_file_is_no_schema():

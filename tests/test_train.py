@@ -1,0 +1,189 @@
+"""The commands, as a user types them, on small data."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dlen_cam2 import data, evaluation, model_dir, schema_pbtxt, trainer
+from dlen_cam2.cli import UserError
+from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from pipelines import simulate
+
+ROOT = pathlib.Path(__file__).parent.parent
+DAYS, DAY = "20240101..20240102", "20240103"
+OVERRIDES = [
+    "--config.model.expert_units=(8,)", "--config.model.tower_units=(4,)", "--config.model.latent_units=(4,)",
+    "--config.train.batch_size=128", "--config.train.bootstrap=5",
+]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """A small simulated data set."""
+    directory = tmp_path_factory.mktemp("log") / "data"
+    simulate.write(simulate.World(rows=1500, seed=1, days=3), str(directory))
+    return directory
+
+
+def run(module, *flags):
+    """`python -m module …` in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, flags)], capture_output=True, text=True, cwd=ROOT, env=environment
+    )
+
+
+def small(head="plain", **train):
+    sizes = {"experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
+    return Config("small", ModelConfig("mmoe", head=head, **sizes), TrainConfig(**{"batch_size": 128, **train}))
+
+
+def weights(directory):
+    return model_dir.load(directory).network.get_weights()
+
+
+def test_train_evaluate_export_score(log, tmp_path):
+    """The README's path through the product."""
+    model = tmp_path / "model"
+    done = run(
+        "dlen_cam2.train", "--config=dlen_cam2/configs/quickstart_mmoe_dlen.py", f"--data_dir={log}",
+        f"--model_dir={model}", f"--train_days={DAYS}", f"--eval_days={DAY},{DAY}_random", *OVERRIDES,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "rows/s" in done.stdout and "ETA" in done.stdout
+    found = {p.name for p in model.iterdir()}
+    assert {"config.json", "schema.pbtxt", "metrics.json", "report.md", "report.png", "tensorboard"} <= found
+    metrics = json.loads((model / "metrics.json").read_text())
+    assert list(metrics) == [DAY, f"{DAY}_random"]
+    assert list(metrics[DAY]) == [*simulate.TASKS, "user_favor"]
+    rows = data.statistics(log)["days"][DAY]["rows"]
+    assert {task["rows"] for task in metrics[DAY].values()} == {rows}
+    assert 0 < metrics[DAY]["click"]["auc"] < 1 and metrics[DAY]["click"]["intervals"]["auc"] is not None
+    assert "never a measure" in metrics[DAY]["user_favor"]["note"]
+    config = json.loads((model / "config.json").read_text())
+    assert config["model"]["head"] == "dlen" and config["model"]["expert_units"] == [8]
+    assert "report.png" in (model / "report.md").read_text() and list((model / "tensorboard").rglob("*tfevents*"))
+
+    again = run("dlen_cam2.evaluate", f"--model_dir={model}", f"--data_dir={log}", f"--days={DAY}",
+                f"--output={tmp_path / 'again.json'}", "--bootstrap=5")
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert json.loads((tmp_path / "again.json").read_text()) == {DAY: metrics[DAY]}
+
+    exported = run("dlen_cam2.export", f"--model_dir={model}", f"--output={tmp_path / 'served'}")
+    assert exported.returncode == 0, exported.stderr[-2000:]
+    scored = run("dlen_cam2.score", f"--model={tmp_path / 'served'}", f"--data_dir={log}", f"--day={DAY}", "--rows=3")
+    assert scored.returncode == 0, scored.stderr[-2000:]
+    head, *lines = [line.split() for line in scored.stdout.splitlines() if line.strip()]
+    loaded = model_dir.load(model)
+    wanted = evaluation.predict(loaded.network, loaded.schema, log, DAY).serving
+    assert head == ["row", *sorted(wanted)]
+    table = np.array(lines, float)[:, 1:]
+    np.testing.assert_allclose(table, np.stack([wanted[n][:3] for n in sorted(wanted)], axis=1), atol=1e-6)
+
+
+def test_a_seed_gives_the_same_weights_and_another_does_not(log, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        trainer.train(small(seed=seed, bootstrap=0), log, tmp_path / name, DAYS, DAY)
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert not all(np.array_equal(x, y) for x, y in zip(a, c, strict=True))
+
+
+def test_days_in_order(log, tmp_path, capsys):
+    """`order="days"` passes over each day in turn, and that is not the shuffled run."""
+    trainer.train(small(order="days", epochs=2, bootstrap=0), log, tmp_path / "days", DAYS, DAY)
+    passes = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("pass")]
+    assert list(dict.fromkeys(passes)) == [
+        "pass 1/4 (20240101)", "pass 2/4 (20240101)", "pass 3/4 (20240102)", "pass 4/4 (20240102)",
+    ]
+
+
+def test_the_model_keeps_what_was_fitted_on_training_days_only(log, tmp_path):
+    trainer.train(small(bootstrap=0), log, tmp_path / "m", DAYS, DAY)
+    schema = model_dir.load(tmp_path / "m").schema
+    days = data.parse_days(DAYS, list(data.statistics(log)["days"]))
+    assert schema == schema_pbtxt.load(log).fit(data.statistics(log), days)
+    positives, rows = (
+        sum(data.statistics(log)["days"][d]["tasks"]["like"][key] for d in days) for key in ("positives", "rows")
+    )
+    assert next(t.positive_rate for t in schema.tasks if t.name == "like") == positives / rows
+
+
+def test_a_day_without_positives_is_undefined_and_not_an_error(tmp_path):
+    """Nobody forwards anything in this world."""
+    world = simulate.World(rows=1500, seed=1, days=3)
+    world.rates["forward"] = 1e-12
+    simulate.write(world, str(tmp_path / "data"))
+    metrics = trainer.train(small(), tmp_path / "data", tmp_path / "m", DAYS, DAY)
+    forward = json.loads((tmp_path / "m" / "metrics.json").read_text())[DAY]["forward"]
+    assert forward == metrics[DAY]["forward"] and forward["positives"] == 0 and forward["rows"] > 0
+    assert (forward["auc"], forward["ne"], forward["calibration"]) == (None, None, None)
+    assert "| forward |" in (tmp_path / "m" / "report.md").read_text()
+    assert "undefined" in (tmp_path / "m" / "report.md").read_text()
+    with pytest.raises(UserError, match="task 'forward' has no positives in the training days"):
+        trainer.train(small("dlen"), tmp_path / "data", tmp_path / "dlen", DAYS, DAY)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "m"]
+
+
+def damaged(log, tmp_path, day):
+    """A copy of the data set with one byte of `day`'s shard flipped: (directory, shard)."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in log.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    shard = pathlib.Path(data.shards(copy, [day])[0])
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    return copy, shard
+
+
+@pytest.mark.parametrize("day", ["20240102", DAY], ids=["while training", "while evaluating"])
+def test_a_damaged_shard_ends_the_run_and_leaves_nothing(log, tmp_path, day):
+    copy, shard = damaged(log, tmp_path, day)
+    with pytest.raises(UserError, match=f"shard {shard} is damaged"):
+        trainer.train(small(bootstrap=0), copy, tmp_path / "m", DAYS, DAY)
+    assert [p.name for p in tmp_path.iterdir()] == ["copy"]
+
+
+BAD = {
+    "unknown key": (["--config.model.nonsense=1"], 2, "nonsense"),
+    "value out of range": (["--config.model.alpha=7"], 1, "config.model.alpha"),
+    "unknown task": (["--config.model.tasks=('clack',)"], 1, "clack"),
+    "unknown feature": (["--config.model.features=('colour',)"], 1, "colour"),
+    "unknown day": (["--train_days=20230101..20230102"], 1, "20230101..20230102"),
+    "no data": (["--data_dir=/nonexistent"], 1, "/nonexistent"),
+    "unknown flag": (["--colour=red"], 2, "colour"),
+}
+
+
+@pytest.mark.parametrize(("flags", "status", "word"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_message(log, tmp_path, flags, status, word):
+    model = tmp_path / "m"
+    done = run(
+        "dlen_cam2.train", "--config=dlen_cam2/configs/kuairand_mmoe.py", f"--data_dir={log}", f"--model_dir={model}",
+        f"--train_days={DAYS}", f"--eval_days={DAY}", *flags,
+    )
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == status and len(errors) == 1 and word in errors[0]
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_directory_that_is_not_ours_is_kept(log, tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="not empty and was not written by this command"):
+        trainer.train(small(bootstrap=0), log, tmp_path / "m", DAYS, DAY)
+    assert (tmp_path / "m" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_directory_without_a_model_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path} holds no trained model"):
+        model_dir.load(tmp_path)
