@@ -92,7 +92,7 @@ class Config:
 
 def check(config: Config) -> None:
     """Raise `UserError` naming the key if a value breaks a rule."""
-    _build(Config, json.loads(json.dumps(dataclasses.asdict(config))), "config")  # names and types
+    _build(Config, json.loads(json.dumps(dataclasses.asdict(config), default=repr)), "config")  # names and types
     model, train = config.model, config.train
 
     def rule(holds: bool, key: str, text: str, received: Any) -> None:

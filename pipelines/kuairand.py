@@ -67,12 +67,14 @@ def convert(source: pathlib.Path, output: str) -> dict:
         _load(connection, "users", _files(source, "user_features_*.csv"), _USERS, key="user_id")
         _load(connection, "videos", _files(source, "video_features_basic_*.csv"), _VIDEOS, key="video_id")
         _load(connection, "prior", sorted(source.glob("user_history_before_*.csv")), _HISTORY, key="user_id")
-        _check(connection, "date must be YYYYMMDD", "date", "NOT regexp_full_match(date, '[0-9]{8}')")
+        _check(connection, "date must be YYYYMMDD", "date",
+               "NOT regexp_full_match(date, '[0-9]{8}') OR try_strptime(date, '%Y%m%d') IS NULL")
+        _check(connection, "play_time_ms must be at least 0", "play_time_ms", "play_time_ms < 0")
         _check(connection, "is_rand must be 0 or 1", "is_rand", "is_rand NOT IN (0, 1)")
         try:
             connection.execute(pathlib.Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
         except duckdb.ConversionException as error:
-            reason = " ".join(str(error).split())[:400]
+            reason = " ".join(str(error).split()).split(" LINE ")[0]
             raise UserError(f"a value of {source} has the wrong type. Received: {reason}") from error
         read = _one(connection, "SELECT count(*) FROM log")
         kept = _one(connection, "SELECT count(*) FROM exposures WHERE split IS NOT NULL")
@@ -123,16 +125,20 @@ def _load(
                 f"CREATE OR REPLACE TEMP TABLE file AS SELECT {names} "
                 "FROM read_csv(?, header = true, delim = ',', types = ?)", [str(path), as_text],
             )
-            for column in integers:
-                bad = connection.sql(
-                    f'SELECT "{column}" FROM file WHERE NOT regexp_full_match("{column}", \'-?[0-9]+\') LIMIT 1'
-                ).fetchall()
+            rules = [(c, "-?[0-9]+", "integers") for c in integers]
+            rules += [(c, "([0-9]+( [0-9]+)*)?", "ids separated by one space") for c in types if c.endswith("_seq")]
+            for column, pattern, rule in rules:
+                query = f'SELECT "{column}" FROM file WHERE NOT regexp_full_match("{column}", $1) LIMIT 1'
+                bad = connection.sql(query, params=[pattern]).fetchall()
                 if bad:
-                    raise UserError(f"{path}: column {column!r} must hold integers. Received: {bad[0][0]!r}.")
+                    raise UserError(f"{path}: column {column!r} must hold {rule}. Received: {bad[0][0]!r}.")
             connection.execute(f'INSERT INTO "{table}" SELECT {names} FROM file')
         except duckdb.Error as error:
             reason = " ".join(str(error).split())[:400]
             raise UserError(f"{path} cannot be read as {table}. Received: {reason}") from error
+    for column in [c for c in (key, "last_time_ms") if c in types]:
+        if _one(connection, f'SELECT count(*) FROM "{table}" WHERE "{column}" IS NULL'):
+            raise UserError(f"{table}: each row must have a {column}. Received: a row without.")
     if key:
         query = f'SELECT "{key}" FROM "{table}" GROUP BY "{key}" HAVING count(*) > 1 LIMIT 1'
         twice = connection.sql(query).fetchall()

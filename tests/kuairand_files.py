@@ -29,7 +29,8 @@ def midnight(day: str) -> int:
 def generate(rows: int = 40, users: int = 5, videos: int = 8, seed: int = 0) -> Files:
     """The files' content; each log holds `rows` rows and after them 3 exact duplicates.
 
-    As in the real files, `hourmin` may be later than `time_ms`. Even users have a history that ends before every log; the history of odd users ends at their last exposure.
+    As in the real files, `hourmin` may be later than `time_ms`.
+    Even users have a history that ends before every log; the history of odd users ends at their last exposure.
     User `users - 1` has no features, video `videos - 1` stands in no file but the logs.
     """
     rng = np.random.default_rng(seed)
