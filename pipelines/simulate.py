@@ -26,6 +26,8 @@ TRUTH = "truth.parquet"
 TASKS = ("click", "long_view", "like", "comment", "follow", "forward")
 DAY_MS = 86_400_000
 
+Columns = dict[str, np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class World:
@@ -97,101 +99,121 @@ class World:
 def simulate(world: World) -> tuple[pa.Table, pa.Table]:
     """Draw the log: `exposures` (what a platform would record) and `truth`, row by row the same, in time order."""
     rng = np.random.default_rng(world.seed)
+    users, items = _users(world, rng), _items(world, rng)
+    shown = _expose(world, rng, users, items)
+    feedback, truth = _respond(world, rng, users, items, shown)
+
     n, k = world.rows, world.interests
-    users, items, authors = world.users, world.items, world.authors
-
-    # Users.
-    likes = rng.random((users, k)) < 0.3
-    tastes = np.where(likes, rng.beta(24, 6, (users, k)), rng.beta(6, 24, (users, k)))
-    declared = likes ^ (rng.random((users, k)) < 0.02)
-    conformity = rng.beta(2, 2, users)
-    habit = rng.normal(size=(users, len(TASKS)))
-    activity = rng.lognormal(0, 0.7, users)
-    age_band = rng.integers(0, 6, users)
-
-    # Items.
-    author = rng.integers(0, authors, items)
-    popularity = 0.5 * rng.normal(size=authors)[author] + math.sqrt(0.75) * rng.normal(size=items)
-    main, other = rng.integers(0, k, (2, items))
-    topics = 0.8 * np.eye(k)[main] + 0.2 * np.eye(k)[other]
-    duration = np.clip(rng.lognormal(math.log(30), 0.7, items), 5, 300)
-    uploaded = np.where(
-        rng.random(items) < world.new_share, rng.uniform(0, world.days - 1, items), -rng.exponential(20, items)
-    )
-
-    # Exposures, in time order, one millisecond apart at least.
-    span = world.days * DAY_MS
-    time = np.sort(rng.integers(0, span - n, n)) + np.arange(n)
-    user = rng.choice(users, n, p=activity / activity.sum())
-    is_random = rng.random(n) < world.random_share
-    by_upload = np.argsort(uploaded)
-    available = np.searchsorted(uploaded[by_upload], time / DAY_MS, side="right")
-    available = np.maximum(available, 1)
-    item = np.empty(n, np.int64)
-    # Candidates by popularity among what is uploaded: inverse of the cumulative weight of the upload order.
-    weight = np.cumsum(np.exp(world.popularity_exponent * popularity[by_upload]))
-    for rows in np.array_split(np.arange(n), max(1, n // 100_000)):
-        drawn = rng.random((len(rows), world.candidates)) * weight[available[rows] - 1, None]
-        shown = by_upload[np.searchsorted(weight, drawn)]
-        relevant = np.einsum("nk,nck->nc", tastes[user[rows]], topics[shown])
-        pick = np.argmax(world.policy_relevance * relevant + rng.gumbel(size=relevant.shape), axis=1)
-        uniform = by_upload[(rng.random(len(rows)) * available[rows]).astype(int)]
-        item[rows] = np.where(is_random[rows], uniform, shown[np.arange(len(rows)), pick])
-    tab = rng.choice(3, n, p=[0.6, 0.3, 0.1])
-
-    # The latent preference and the behaviours.
-    relevance = np.einsum("nk,nk->n", tastes[user], topics[item])
-    conforming = conformity[user] * popularity[item]
-    p_up = _sigmoid(
-        world.preference_bias + world.relevance_weight * (relevance - 0.5)
-        + world.conformity_weight * conforming - 0.5 * (tab == 2)
-    )
-    preferred = rng.random(n) < p_up
-    seconds = duration[item]
-    median = np.where(preferred, 1.3 * seconds**0.85, 1.5)
-    spread = np.where(preferred, 0.6, 0.7)
-    watch = np.minimum(median * np.exp(spread * rng.normal(size=n)), seconds)
-    enough = np.log(np.minimum(seconds, 18.0))
-    columns: dict[str, np.ndarray] = {}
-    truth: dict[str, np.ndarray] = {}
-    for index, task in enumerate(TASKS):
-        if task == "long_view":
-            given_up = ndtr((np.log(1.3 * seconds**0.85) - enough) / 0.6)
-            given_not = ndtr((math.log(1.5) - enough) / 0.7)
-            label = watch >= np.minimum(seconds, 18.0)
-        else:
-            h = habit[user, index]
-            given_up = _sigmoid(_logit(world.rates[task]) + world.habits[task] * h)
-            given_not = world.cap * np.mean(given_up * p_up) * _sigmoid(h)
-            label = rng.random(n) < np.where(preferred, given_up, given_not)
-        columns[task] = label.astype(np.int64)
-        truth[f"p_{task}"] = given_up * p_up + given_not * (1 - p_up)
-        truth[f"p_{task}_given_up"] = given_up
-        truth[f"p_{task}_given_not_up"] = given_not
-
+    user, item, time = shown["user"], shown["item"], shown["time"]
     first = datetime.datetime.strptime(world.first_day, "%Y%m%d")
     epoch = int(first.replace(tzinfo=datetime.UTC).timestamp() * 1000)
     names = np.array([(first + datetime.timedelta(days=d)).strftime("%Y%m%d") for d in range(world.days)])
     day = names[time // DAY_MS]
-    split = np.where(is_random, np.char.add(day, "_random"), day)
+    split = np.where(shown["random"], np.char.add(day, "_random"), day)
+    main, other = items["main"][item], items["other"][item]
     exposures = pa.table({
-        "split": split, "day": day, "time_ms": epoch + time, "user_id": user, "video_id": item,
-        "author_id": author[item], "topic": main[item].astype(str), "tab": tab,
-        "hour": time // 3_600_000 % 24, "duration_s": seconds, "play_s": watch,
-        "video_age_days": np.maximum(time / DAY_MS - uploaded[item], 0.0), "age_band": age_band[user],
-        "topics": _lists(
-            np.stack([main, other], axis=1)[item], np.stack([main >= 0, main != other], axis=1)[item]
-        ),
-        "user_topics": _lists(np.broadcast_to(np.arange(k), (n, k)), declared[user]),
+        "split": split, "time_ms": epoch + time, "user_id": user, "video_id": item,
+        "author_id": items["author"][item], "topic": main.astype(str), "tab": shown["tab"],
+        "hour": time // 3_600_000 % 24, "duration_s": items["duration"][item],
+        "video_age_days": np.maximum(time / DAY_MS - items["uploaded"][item], 0.0),
+        "age_band": users["age_band"][user],
+        "topics": _lists(np.stack([main, other], axis=1), np.stack([main >= 0, main != other], axis=1)),
+        "user_topics": _lists(np.broadcast_to(np.arange(k), (n, k)), users["declared"][user]),
         # The platform of this world offers no such behaviour; the counters of the contract read it.
-        "profile_enter": np.zeros(n, np.int64), **columns,
+        "profile_enter": np.zeros(n, np.int64), **feedback,
     })
-    truth = {
-        "time_ms": epoch + time, "split": split, "preferred": preferred.astype(np.int64), "p_up": p_up,
-        "relevance": relevance, "conformity": conforming, "user_conformity": conformity[user],
-        "popularity": popularity[item], **truth,
+    return exposures, pa.table({"time_ms": epoch + time, "split": split, **truth})
+
+
+def _users(world: World, rng: np.random.Generator) -> Columns:
+    """Tastes, habits and the like: (users,) or (users, …)."""
+    users, k = world.users, world.interests
+    likes = rng.random((users, k)) < 0.3
+    tastes = np.where(likes, rng.beta(24, 6, (users, k)), rng.beta(6, 24, (users, k)))
+    return {
+        "tastes": tastes,
+        "declared": likes ^ (rng.random((users, k)) < 0.02),  # what users say they like; a few are wrong
+        "conformity": rng.beta(2, 2, users),
+        "habit": rng.normal(size=(users, len(TASKS))),
+        "activity": rng.lognormal(0, 0.7, users),
+        "age_band": rng.integers(0, 6, users),
     }
-    return exposures, pa.table(truth)
+
+
+def _items(world: World, rng: np.random.Generator) -> Columns:
+    """Topics, popularity (partly the author's), duration in seconds, upload time in days of the log."""
+    items, k = world.items, world.interests
+    author = rng.integers(0, world.authors, items)
+    popularity = 0.5 * rng.normal(size=world.authors)[author] + math.sqrt(0.75) * rng.normal(size=items)
+    main, other = rng.integers(0, k, (2, items))
+    return {
+        "author": author, "popularity": popularity, "main": main, "other": other,
+        "topics": 0.8 * np.eye(k)[main] + 0.2 * np.eye(k)[other],
+        "duration": np.clip(rng.lognormal(math.log(30), 0.7, items), 5, 300),
+        "uploaded": np.where(
+            rng.random(items) < world.new_share, rng.uniform(0, world.days - 1, items), -rng.exponential(20, items)
+        ),
+    }
+
+
+def _expose(world: World, rng: np.random.Generator, users: Columns, items: Columns) -> Columns:
+    """Who is shown what, in time order and at least one millisecond apart."""
+    n = world.rows
+    time = np.sort(rng.integers(0, world.days * DAY_MS - n, n)) + np.arange(n)
+    user = rng.choice(world.users, n, p=users["activity"] / users["activity"].sum())
+    is_random = rng.random(n) < world.random_share
+    by_upload = np.argsort(items["uploaded"])
+    available = np.maximum(np.searchsorted(items["uploaded"][by_upload], time / DAY_MS, side="right"), 1)
+    # Candidates by popularity among what is uploaded: inverse of the cumulative weight of the upload order.
+    weight = np.cumsum(np.exp(world.popularity_exponent * items["popularity"][by_upload]))
+    item = np.empty(n, np.int64)
+    for rows in np.array_split(np.arange(n), max(1, n // 100_000)):
+        drawn = rng.random((len(rows), world.candidates)) * weight[available[rows] - 1, None]
+        shown = by_upload[np.searchsorted(weight, drawn)]
+        relevant = np.einsum("nk,nck->nc", users["tastes"][user[rows]], items["topics"][shown])
+        pick = np.argmax(world.policy_relevance * relevant + rng.gumbel(size=relevant.shape), axis=1)
+        uniform = by_upload[(rng.random(len(rows)) * available[rows]).astype(int)]
+        item[rows] = np.where(is_random[rows], uniform, shown[np.arange(len(rows)), pick])
+    return {"time": time, "user": user, "item": item, "random": is_random, "tab": rng.choice(3, n, p=[0.6, 0.3, 0.1])}
+
+
+def _respond(
+    world: World, rng: np.random.Generator, users: Columns, items: Columns, shown: Columns
+) -> tuple[Columns, Columns]:
+    """The latent preference and what the user does: feedback columns, and the truth behind them."""
+    n, user, item = world.rows, shown["user"], shown["item"]
+    relevance = np.einsum("nk,nk->n", users["tastes"][user], items["topics"][item])
+    conforming = users["conformity"][user] * items["popularity"][item]
+    p_up = _sigmoid(
+        world.preference_bias + world.relevance_weight * (relevance - 0.5)
+        + world.conformity_weight * conforming - 0.5 * (shown["tab"] == 2)
+    )
+    preferred = rng.random(n) < p_up
+    seconds = items["duration"][item]
+    log_median = np.where(preferred, np.log(1.3 * seconds**0.85), math.log(1.5))
+    spread = np.where(preferred, 0.6, 0.7)
+    watch = np.minimum(np.exp(log_median + spread * rng.normal(size=n)), seconds)
+    enough = np.minimum(seconds, 18.0)
+    feedback: Columns = {"play_s": watch}
+    truth: Columns = {
+        "preferred": preferred.astype(np.int64), "p_up": p_up, "relevance": relevance, "conformity": conforming,
+        "user_conformity": users["conformity"][user], "popularity": items["popularity"][item],
+    }
+    for index, task in enumerate(TASKS):
+        if task == "long_view":
+            given_up = ndtr((np.log(1.3 * seconds**0.85) - np.log(enough)) / 0.6)
+            given_not_up = ndtr((math.log(1.5) - np.log(enough)) / 0.7)
+            label = watch >= enough
+        else:
+            habit = users["habit"][user, index]
+            given_up = _sigmoid(_logit(world.rates[task]) + world.habits[task] * habit)
+            given_not_up = world.cap * np.mean(given_up * p_up) * _sigmoid(habit)
+            label = rng.random(n) < np.where(preferred, given_up, given_not_up)
+        feedback[task] = label.astype(np.int64)
+        truth[f"p_{task}"] = given_up * p_up + given_not_up * (1 - p_up)
+        truth[f"p_{task}_given_up"] = given_up
+        truth[f"p_{task}_given_not_up"] = given_not_up
+    return feedback, truth
 
 
 def schema(world: World) -> Schema:
