@@ -4,7 +4,7 @@ In one run, in turn, `--rounds` times each:
 
 - parse: `tf.io.parse_example` alone, on serialised rows that lie in memory in batches (the ceiling);
 - read: `dlen_cam2.data.read` from the shards in file order;
-- shuffled: the same with a shuffle buffer, as training reads.
+- shuffled: the same with shuffling, as training reads.
 """
 
 import statistics
@@ -30,12 +30,12 @@ def main() -> None:
     schema = schema_pbtxt.load(directory)
     days = list(data.statistics(directory)["days"])
     rows = sum(data.statistics(directory)["days"][day]["rows"] for day in days)
-    batches = list(tf.data.TFRecordDataset(data.shards(directory, days)).batch(FLAGS.batch))
+    batches = list(tf.data.TFRecordDataset(data.shards(directory, days)).batch(FLAGS.batch_size))
     parse = tf.function(lambda batch: data.parse_examples(batch, schema, labels=True), autograph=False)
     candidates: dict[str, Callable[[], Iterable]] = {
         "parse": lambda: map(parse, batches),
-        "read": lambda: data.read(directory, schema, days, FLAGS.batch),
-        "shuffled": lambda: data.read(directory, schema, days, FLAGS.batch, shuffle=100_000),
+        "read": lambda: data.read(directory, schema, days, FLAGS.batch_size),
+        "shuffled": lambda: data.read(directory, schema, days, FLAGS.batch_size, shuffle=16_384),
     }
     speeds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(FLAGS.rounds + 1):
@@ -45,7 +45,7 @@ def main() -> None:
                 pass
             speeds[name].append(rows / (time.perf_counter() - start))
     ceiling = statistics.median(speeds["parse"][1:])
-    print(f"{rows:,} rows, {len(schema.columns)} columns, batches of {FLAGS.batch:,}; {FLAGS.rounds} rounds")
+    print(f"{rows:,} rows, {len(schema.columns)} columns, batches of {FLAGS.batch_size:,}; {FLAGS.rounds} rounds")
     for name, values in speeds.items():
         median = statistics.median(values[1:])
         print(f"{name:9} {median:10,.0f} rows/s (min {min(values[1:]):,.0f}, max {max(values[1:]):,.0f}), "

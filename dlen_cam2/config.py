@@ -64,7 +64,7 @@ class TrainConfig:
             day, in day order.
         epochs: passes.
         batch_size: rows of a step, over all replicas.
-        shuffle: rows of the shuffle buffer.
+        shuffle: rows of a window within which rows are shuffled.
         seed: of weights, shuffling and dropout.
         embedding_learning_rate: Adagrad's, for embedding tables.
         learning_rate: Adam's, for all other weights.
@@ -74,7 +74,7 @@ class TrainConfig:
     order: str = "shuffled"
     epochs: int = 1
     batch_size: int = 1024
-    shuffle: int = 100_000
+    shuffle: int = 16_384
     seed: int = 0
     embedding_learning_rate: float = 0.02
     learning_rate: float = 0.001

@@ -75,7 +75,7 @@ def main() -> None:
         shown[model.config.name] = (predictions, truth)
     text = table(results)
     with staged(FLAGS.output, REPORT) as stage:
-        _draw(stage / "recovery.png", shown)
+        _draw(stage / "recovery.png", model.schema.task_names[0], shown)
         (stage / REPORT).write_text(f"# Recovery of the truth on {FLAGS.day}\n\n{text}\n\n![](recovery.png)\n")
     print(text)
     print(f"picture: {pathlib.Path(FLAGS.output) / 'recovery.png'}")
@@ -93,18 +93,17 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _draw(path: pathlib.Path, shown: dict[str, tuple[Predictions, dict[str, np.ndarray]]]) -> None:
-    """Per model: predicted against true click probability, and P(UP) against the true P(UP), by decile."""
+def _draw(path: pathlib.Path, task: str, shown: dict[str, tuple[Predictions, dict[str, np.ndarray]]]) -> None:
+    """By decile of the truth: the first task's predicted probability, and P(UP), for each model."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, (predictions, truth) in shown.items():
-        first = next(key for key in truth if key.startswith("p_") and key != "p_up")
-        left.plot(*_deciles(truth[first], predictions.probabilities[:, 0]), marker="o", label=name)
+        left.plot(*_deciles(truth[f"p_{task}"], predictions.probabilities[:, 0]), marker="o", label=name)
         if predictions.p_up is not None:
             right.plot(*_deciles(truth["p_up"], predictions.p_up), marker="o", label=name)
-    for axis, title in ((left, "first task: predicted by true probability"), (right, "P(UP): predicted by true")):
+    for axis, title in ((left, f"P({task}): predicted by true"), (right, "P(UP): predicted by true")):
         axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=0.8)
         axis.set(xlabel="true (means of deciles)", ylabel="predicted", title=title, xlim=(0, 1), ylim=(0, 1))
         axis.legend(fontsize=8)

@@ -54,11 +54,11 @@ def write(
 def draw(
     path: pathlib.Path, schema: Schema, metrics: Mapping[str, Any], predictions: Mapping[str, Predictions]
 ) -> None:
-    """AUC and NE of every task by day, calibration of the last day, P(UP) by number of positive behaviours."""
+    """AUC and NE of every task by day; of the largest split, calibration and P(UP) by positive behaviours."""
     from matplotlib.figure import Figure
 
-    last = list(predictions)[-1]
-    shown = predictions[last]
+    largest = max(predictions, key=lambda day: len(predictions[day].labels))
+    shown = predictions[largest]
     panels = 3 if shown.p_up is None else 4
     figure = Figure(figsize=(4.6 * panels, 4.2), layout="constrained")
     axes = figure.subplots(1, panels)
@@ -71,14 +71,17 @@ def draw(
 
     for column, task in enumerate(schema.tasks):
         rows = shown.mask[:, column] == 1
-        curve = calibration_curve(shown.labels[rows, column], shown.probabilities[rows, column], bins=10)
+        labels = shown.labels[rows, column]
+        # Few positives, few bins: a point of less than 20 positives is noise.
+        bins = int(np.clip(labels.sum() // 20, 1, 10))
+        curve = calibration_curve(labels, shown.probabilities[rows, column], bins)
         points = [(b["predicted"], b["observed"]) for b in curve if b["observed"] > 0]
         if points:
             axes[2].plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1, label=task.name)
     low = max(1e-5, min((p for p in axes[2].get_xlim() if p > 0), default=1e-5))
     axes[2].plot([low, 1], [low, 1], color="grey", linewidth=0.8, linestyle=":")
     axes[2].set(xscale="log", yscale="log", xlabel="predicted", ylabel="observed")
-    axes[2].set_title(f"Calibration on {last} (equal-mass bins)", fontsize=10)
+    axes[2].set_title(f"Calibration on {largest} (equal-mass bins)", fontsize=10)
 
     if shown.p_up is not None:
         count = behaviours(shown, schema)
@@ -87,7 +90,7 @@ def draw(
         axes[3].boxplot([g for _, g in kept], showfliers=False, medianprops={"color": "C1"})
         axes[3].set_xticks(range(1, len(kept) + 1), [f"{c}\nn={len(g):,}" for c, g in kept], fontsize=7)
         axes[3].set(xlabel="positive behaviours of the row", ylabel="P(UP)", ylim=(0, 1))
-        axes[3].set_title(f"P(UP) by positive behaviours on {last}", fontsize=10)
+        axes[3].set_title(f"P(UP) by positive behaviours on {largest}", fontsize=10)
     figure.savefig(path, dpi=110)
 
 

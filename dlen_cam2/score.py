@@ -28,6 +28,7 @@ def main() -> None:
     version = version / str(max(numbers)) if numbers else version
     records = tf.data.TFRecordDataset(data.shards(FLAGS.data_dir, [FLAGS.day]))
     examples = [record.numpy() for record in itertools.islice(records, FLAGS.rows)]
+    tf.get_logger().setLevel("ERROR")  # it would advise the Python loader, which is not what a server uses
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         try:
             meta = tf.compat.v1.saved_model.load(session, ["serve"], str(version))
