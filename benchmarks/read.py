@@ -35,7 +35,7 @@ def main() -> None:
     candidates: dict[str, Callable[[], Iterable]] = {
         "parse": lambda: map(parse, batches),
         "read": lambda: data.read(directory, schema, days, FLAGS.batch_size),
-        "shuffled": lambda: data.read(directory, schema, days, FLAGS.batch_size, shuffle=16_384),
+        "shuffled": lambda: data.read(directory, schema, days, FLAGS.batch_size, shuffle=100_000),
     }
     speeds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(FLAGS.rounds + 1):

@@ -74,7 +74,7 @@ class TrainConfig:
     order: str = "shuffled"
     epochs: int = 1
     batch_size: int = 1024
-    shuffle: int = 16_384
+    shuffle: int = 100_000
     seed: int = 0
     embedding_learning_rate: float = 0.02
     learning_rate: float = 0.001

@@ -16,6 +16,8 @@ from dlen_cam2.indexing import Indexer
 from dlen_cam2.schema import Schema
 
 STATISTICS = "statistics.json"
+# Rows that are parsed together on the way into a shuffled window.
+_CHUNK = 4096
 _DTYPES = {"int": tf.int64, "float": tf.float32, "string": tf.string}
 
 
@@ -94,7 +96,8 @@ def read(
         schema: columns to parse, usually the data set's own after `select` and `fit`. Others are not parsed.
         days: splits to read.
         batch_size: rows of a batch, over all input pipelines; the last batch may be smaller.
-        shuffle: rows of a shuffled window; 0 for none. Every pass has an order of its own.
+        shuffle: rows of a shuffled window; 0 for none. Every pass has an order of its own. A window should hold a
+            good part of the data: shards are in time order, so a small one holds one time of day.
         seed: of the shuffling; the same seed gives the same batches.
         context: the input pipeline's place under `tf.distribute`; each pipeline reads its own share of the
             shards (of the rows, when there are fewer shards than pipelines) in batches for its replicas.
@@ -128,10 +131,11 @@ def read(
         rows = tf.data.TFRecordDataset(files, buffer_size=1 << 20)
     if split_rows and context is not None:
         rows = rows.shard(context.num_input_pipelines, context.input_pipeline_id)
-    batches = rows.batch(shuffle or batch_size).map(_parser(schema), tf.data.AUTOTUNE, deterministic=True)
+    chunk = _CHUNK if shuffle else batch_size
+    batches = rows.batch(chunk).map(_parser(schema), tf.data.AUTOTUNE, deterministic=True)
     if shuffle:
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
-        batches = tf.data.Dataset.zip(batches, seeds).map(_permuted).rebatch(batch_size)
+        batches = tf.data.Dataset.zip(batches.rebatch(shuffle), seeds).map(_permuted).rebatch(batch_size)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 

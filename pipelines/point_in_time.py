@@ -32,7 +32,8 @@ COUNTERS = (
         "impressions", "clicks", "long_views", "likes", "profile_enters")),
     *(_rate(f"video_{r}", "item") for r in (
         "click_rate", "long_view_rate", "like_rate", "profile_enter_rate", "play_ratio")),
-    _count("author_impressions", "item"),
+    *(_count(f"author_{c}", "item") for c in (
+        "impressions", "clicks", "long_views", "likes", "profile_enters")),
     *(_rate(f"author_{r}", "item") for r in ("click_rate", "long_view_rate", "like_rate", "profile_enter_rate")),
     *(_count(f"user_{c}", "context") for c in (
         "tab_logged", "topic_impressions", "author_impressions", "author_long_views", "video_impressions")),
