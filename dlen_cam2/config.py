@@ -25,10 +25,11 @@ class ModelConfig:
         task_experts: experts of each task's own (CGC and PLE).
         levels: extraction layers of PLE.
         expert_units: layer sizes of an expert, and of the shared bottom; ReLU after each.
-        tower_units: layer sizes of a task's tower; ReLU after each.
+        tower_units: layer sizes of a task's tower; ReLU after each. DESIGN: DLEN's paper does not state them.
         head: "plain" (one logit per task) or "dlen".
         alpha: DLEN's cap factor c: alpha_k = c * positive rate of task k. The paper: 0.1 to 0.5.
-        alpha_constant: above 0, the literal cap alpha of every task, in place of c * positive rate.
+        alpha_constant: above 0, the literal cap alpha of every task that is not negative, in place of
+            c * positive rate.
         latent_units: layer sizes of DLEN's hidden state network.
         dropout: share of the trunk's input that is dropped while training.
         embedding_l2: weight of the mean squared norm of the looked-up id embeddings of a row in the loss.
@@ -57,7 +58,7 @@ class ModelConfig:
 
 @dataclasses.dataclass
 class TrainConfig:
-    """How the network is trained.
+    """How the network is trained. DESIGN: DLEN's paper states no optimizer, rates or batch size.
 
     Attributes:
         order: "shuffled": `epochs` passes over all training days together; "days": `epochs` passes over each

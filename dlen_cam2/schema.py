@@ -36,7 +36,8 @@ class Feature:
         cause: "statistical" (counts and rates of past feedback), "content" (attributes, ids, history) or
             "context". CAM2 gives statistical features to conformity and content features to relevance.
         size: int ids run over [0, size); for a hashed feature the number of buckets.
-        hashed: map any value to one of `size` buckets; two values collide with probability 1 / size.
+        hashed: map any value that is not missing (ids below 0, "") to one of `size` buckets; two values collide
+            with probability 1 / size.
         vocabulary: the known values of a string feature, in index order.
         width: embedding width of a categorical feature.
         table: name of the embedding table; features that name the same table share it. Default: `name`.

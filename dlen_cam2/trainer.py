@@ -39,6 +39,8 @@ def train(
     statistics = data.statistics(data_dir)
     days = data.parse_days(train_days, list(statistics["days"]))
     tests = data.parse_days(eval_days, list(statistics["days"]))
+    if both := [day for day in tests if day in days]:
+        raise UserError(f"a day may be trained on or measured on, not both. Received in both: {both}.")
     rows = {day: statistics["days"][day]["rows"] for day in days}
     if not sum(rows.values()):
         raise UserError(f"the training days hold no rows. Received: {train_days!r}.")
@@ -94,8 +96,8 @@ def _fit(
 
 def _log_metrics(logs: pathlib.Path, metrics: dict[str, Any]) -> None:
     with tf.summary.create_file_writer(str(logs / "evaluation")).as_default():
-        for day, tasks in metrics.items():
+        for step, (day, tasks) in enumerate(metrics.items()):
             for task, values in tasks.items():
                 for name in ("auc", "gauc", "ne", "calibration"):
                     if values[name] is not None:
-                        tf.summary.scalar(f"{task}/{name}", values[name], step=int(day[:8]))
+                        tf.summary.scalar(f"{day}/{task}/{name}", values[name], step=step)

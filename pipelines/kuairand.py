@@ -78,8 +78,11 @@ def convert(source: pathlib.Path, output: str) -> dict:
             raise UserError(f"a value of {source} has the wrong type. Received: {reason}") from error
         read = _one(connection, "SELECT count(*) FROM log")
         kept = _one(connection, "SELECT count(*) FROM exposures WHERE split IS NOT NULL")
-        print(f"{read:,} exposures read, {read - kept:,} exact duplicates dropped", flush=True)
-        report = {"pipeline": "kuairand", "rows_read": read, "duplicates_dropped": read - kept}
+        distinct = _one(connection, "SELECT count(*) FROM (SELECT DISTINCT user_id, video_id, time_ms FROM log)")
+        print(f"{read:,} exposures read, {read - kept:,} exact duplicates dropped; {kept - distinct:,} of those kept "
+              "repeat (user, video, time) with other values", flush=True)
+        report = {"pipeline": "kuairand", "rows_read": read, "duplicates_dropped": read - kept,
+                  "reported_again": kept - distinct}
         return write_dataset(output, _schema(connection), splits(connection), report)
 
 
@@ -153,7 +156,7 @@ def _one(connection: duckdb.DuckDBPyConnection, query: str) -> int:
 
 
 def _schema(connection: duckdb.DuckDBPyConnection) -> Schema:
-    """Sizes and vocabularies come from the users' and videos' tables, which are known before any exposure."""
+    """Vocabularies come from the users' and videos' tables; sizes also from the largest id in the log."""
 
     def size(table: str, column: str) -> int:
         return 1 + max(0, int(_one(connection, f'SELECT max("{column}") FROM "{table}"')))

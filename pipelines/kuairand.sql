@@ -6,6 +6,8 @@ CREATE TABLE exposures AS
 SELECT
     l.user_id,
     l.video_id,
+    -- The log's own days. date follows the clock of the report: for 1% of the rows, around midnight, it is the day
+    -- after that of time_ms. Features follow time_ms.
     CASE l.is_rand WHEN 1 THEN l.date || '_random' ELSE l.date END AS split,
     l.time_ms,
     -- Beijing time (UTC+8). Not hourmin: for a sixth of the rows it is later than time_ms, and these have longer
@@ -68,7 +70,8 @@ SELECT
     coalesce(CAST(u.onehot_feat15 AS BIGINT), -1) AS onehot_feat15,
     coalesce(CAST(u.onehot_feat16 AS BIGINT), -1) AS onehot_feat16,
     coalesce(CAST(u.onehot_feat17 AS BIGINT), -1) AS onehot_feat17
--- An exposure that stands twice, equal in every column, is one exposure.
+-- An exposure that stands twice, equal in every column, is one exposure. (Others are reported again with another
+-- date or hourmin; they are kept, and counted in statistics.json.)
 FROM (SELECT DISTINCT * FROM log) AS l
 LEFT JOIN videos AS v USING (video_id)
 LEFT JOIN users AS u USING (user_id);
@@ -77,7 +80,9 @@ LEFT JOIN users AS u USING (user_id);
 -- last_time_ms, so they stand one millisecond apart before it. Of their feedback only long views and likes are
 -- known. A user's count only if they end before the user's first exposure here: with the full set's earlier log
 -- files at hand they would stand twice. (Users without any exposure here still count for their videos, so that
--- nothing depends on whether an exposure is yet to come.)
+-- nothing depends on whether an exposure is yet to come.) Approximations: the list does not say which showing of
+-- a repeated video was viewed long or liked, so all of them count as such; and up to 50 events stand in one moment,
+-- which the last-hour counters of a first exposure within the hour see.
 INSERT INTO exposures BY NAME
 WITH past AS (
     SELECT

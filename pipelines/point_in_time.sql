@@ -2,8 +2,8 @@
 --
 -- In:  exposures: split, time_ms, user_id, video_id, author_id, topic, tab, duration_s, play_s, and the feedback
 --          click, long_view, "like", profile_enter (0 or 1); further columns pass through.
---          Rows whose split is NULL are older exposures: they feed counters and histories and are not kept;
---          their unknown feedback is NULL.
+--          Rows whose split is NULL are older exposures: they feed counters and histories and are not kept; their
+--          click, profile_enter and play_s are NULL where unknown. long_view and "like" are known for every row.
 -- Out: rows: exposures.* and the columns that point_in_time.py lists.
 --
 -- Strictly earlier: every window is ordered by time_ms and framed RANGE … 1 PRECEDING, which leaves out the row

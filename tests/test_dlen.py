@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from dlen_cam2.cli import UserError
-from dlen_cam2.layers import CappedHead
+from dlen_cam2.layers import CappedHead, TaskLogits
 from dlen_cam2.layers.capped_head import capped_probability
 from dlen_cam2.models import probabilities, serving_scores
 from dlen_cam2.models.build import caps
@@ -191,3 +191,19 @@ def test_served_score_is_below_the_trained_probability():
         np.testing.assert_allclose(scores[str(k)], (a * u)[:, k], rtol=1e-5)
         # eq 1 less eq 4 is the term of those who do not prefer the item
         np.testing.assert_allclose(p[:, k] - scores[str(k)], (b * (1 - u))[:, k], atol=2e-7)
+
+
+@pytest.mark.parametrize("head", ["plain", "dlen"])
+def test_every_task_starts_at_its_positive_rate(head):
+    """With nothing in the towers and P(UP) at one half, p_k is the rate: for common, rare and negative tasks."""
+    rates, alphas = (0.4, 0.001, 0.02), (0.12, 0.0003, 1.0)
+    towers, latent = tf.zeros((2, 3, 4)), tf.zeros((2, 1))
+    outputs = TaskLogits(rates)(towers) if head == "plain" else CappedHead(alphas, rates)([towers, latent])["logits"]
+    np.testing.assert_allclose(tf.sigmoid(outputs), [rates, rates], rtol=1e-5)
+
+
+def test_rates_of_zero_and_one_start_at_finite_logits():
+    outputs = TaskLogits((0.0, 1.0))(tf.zeros((1, 2, 4)))
+    np.testing.assert_allclose(tf.sigmoid(outputs), [[1e-4, 1 - 1e-4]], rtol=1e-3)
+    with pytest.raises(ValueError, match="one probability for each of 3 tasks. Received"):
+        TaskLogits((0.5,))(tf.zeros((1, 3, 4)))

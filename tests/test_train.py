@@ -176,6 +176,11 @@ def test_bad_input_is_one_message(log, tmp_path, flags, status, word):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_day_is_not_both_trained_and_measured_on(log, tmp_path):
+    with pytest.raises(UserError, match=r"not both\. Received in both: \['20240102'\]"):
+        trainer.train(small(bootstrap=0), log, tmp_path / "m", DAYS, f"20240102,{DAY}")
+
+
 def test_a_model_directory_that_is_not_ours_is_kept(log, tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "thesis.txt").write_text("years of work")

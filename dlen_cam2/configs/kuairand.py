@@ -4,7 +4,8 @@ from dlen_cam2.config import Config, ModelConfig, TrainConfig
 
 
 def experiment(trunk: str, head: str) -> Config:
-    """Sizes as in DLEN's section 4.1.1: 5 (shared) experts, PLE with 2 more for each task, all [256, 128, 64].
+    """Experts as in DLEN's section 4.1.1: 5 (shared), PLE with 2 more for each task, all [256, 128, 64]; the rest is
+    DESIGN, since the paper does not state it.
 
     One pass: ids overfit in the second. The weight of profile_enter was chosen on 05-05 (see README).
     """

@@ -16,8 +16,10 @@ class CappedHead(tf.keras.layers.Layer):
         b_k = P(k|¬UP) = α_k · σ(w_b · X^k) <= α_k       (eq 10)
         p_k = a_k P(UP) + b_k P(¬UP)                     (eq 1, the probability that is trained)
 
-    CERTAIN: the equations; cross-entropy of p_k for every task, nothing on P(UP). DESIGN: the sigmoid in
-    eqs 9-10 (implied by calling them probabilities), one constant α_k for each task, and the log space:
+    CERTAIN: the equations (eq 5 prints the same fraction twice and eq 6 has corrupted denominators; the text
+    around them says that P(k|¬UP) is below the marginal rate of k, which is below P(k|UP)); cross-entropy of p_k
+    for every task, nothing on P(UP). DESIGN: the sigmoid in eqs 9-10 (implied by calling them probabilities), one
+    constant α_k for each task, and the log space:
 
         log p     = logaddexp(log σ(a) + log σ(u),  log α + log σ(b) + log σ(-u))
         log (1-p) = logaddexp(log σ(-a) + log σ(u), log(1 - α σ(b)) + log σ(-u))
@@ -26,6 +28,8 @@ class CappedHead(tf.keras.layers.Layer):
 
     Args:
         alphas: the caps α_k in (0, 1], one for each task. 1 means uncapped.
+        rates: the tasks' positive rates; p_k starts there (DESIGN, see `TaskLogits`): P(UP) starts at one half and
+            b_k at α_k / 2 (uncapped: at the rate), so a_k at what is missing. Empty: the heads start at one half.
 
     Input: towers (B, T, h) and the logit of P(UP) (B, 1). Output: a dictionary of float32 tensors (B, T):
     "logits" of p_k, "preferred" the logits of a_k, "not_preferred" log b_k.
@@ -37,14 +41,18 @@ class CappedHead(tf.keras.layers.Layer):
         DLEN (Zhang et al., Tencent), eqs 1, 7, 9, 10; `Schema.fit` and config.model.alpha give α.
     """
 
-    def __init__(self, alphas: Sequence[float], **kwargs: Any):
+    def __init__(self, alphas: Sequence[float], rates: Sequence[float] = (), **kwargs: Any):
         # The logits are float32 and must stay so under mixed precision: Keras would round them on the way in.
         super().__init__(autocast=False, **kwargs)
         self.alphas = tuple(float(a) for a in alphas)
         if not all(0 < np.float32(a) <= 1 for a in self.alphas):
             raise ValueError(f"alphas must be in (0, 1]. Received: alphas={self.alphas}.")
-        self.preferred = TaskLogits(name="preferred")
-        self.not_preferred = TaskLogits(name="not_preferred")
+        self.rates = tuple(float(r) for r in rates)
+        starts = list(zip(self.alphas, self.rates, strict=True)) if rates else []
+        self.preferred = TaskLogits(
+            [r if alpha == 1 else min(2 * r - alpha / 2, 0.9) for alpha, r in starts], name="preferred"
+        )
+        self.not_preferred = TaskLogits([r if alpha == 1 else 0.5 for alpha, r in starts], name="not_preferred")
 
     def build(self, input_shape: Any) -> None:
         towers, _ = input_shape
@@ -57,7 +65,7 @@ class CappedHead(tf.keras.layers.Layer):
         return capped_probability(self.preferred(towers), self.not_preferred(towers), latent, self.alphas)
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"alphas": self.alphas}
+        return super().get_config() | {"alphas": self.alphas, "rates": self.rates}
 
 
 def capped_probability(

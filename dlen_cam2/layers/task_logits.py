@@ -1,12 +1,18 @@
 """TaskLogits: the last, linear step of every task's tower."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
 class TaskLogits(tf.keras.layers.Layer):
     """`logit_k = w_k · X^k + b_k` for all tasks at once.
+
+    Args:
+        rates: probabilities σ(b_k) at which the biases start, one for each task; empty: one half. DESIGN: rare
+            tasks that start at one half spend a short run's steps on learning their base rate.
 
     Input: (B, T, h), the towers' outputs X^k. Output: (B, T), float32 also under mixed precision.
 
@@ -15,14 +21,27 @@ class TaskLogits(tf.keras.layers.Layer):
         TensorShape([2, 3])
     """
 
+    def __init__(self, rates: Sequence[float] = (), **kwargs: Any):
+        super().__init__(**kwargs)
+        self.rates = tuple(float(r) for r in rates)
+
     def build(self, input_shape: Any) -> None:
         tasks, width = input_shape[1:]
         limit = (6 / (width + 1)) ** 0.5
         self.kernel = self.add_weight(
             name="kernel", shape=(tasks, width), initializer=tf.keras.initializers.RandomUniform(-limit, limit)
         )
-        self.bias = self.add_weight(name="bias", shape=(tasks,), initializer="zeros")
+        if len(self.rates) not in (0, tasks):
+            raise ValueError(f"rates must hold one probability for each of {tasks} tasks. Received: {self.rates}.")
+        # A task without positives, or without negatives, must still start at a finite logit.
+        rates = np.clip(self.rates or [0.5] * tasks, 1e-4, 1 - 1e-4)
+        self.bias = self.add_weight(
+            name="bias", shape=(tasks,), initializer=tf.keras.initializers.Constant(np.log(rates / (1 - rates)))
+        )
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.einsum("bth,th->bt", inputs, self.kernel) + self.bias, tf.float32)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"rates": self.rates}

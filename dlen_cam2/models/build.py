@@ -14,8 +14,8 @@ def build(config: ModelConfig, schema: Schema) -> tf.keras.Model:
 
     Args:
         config: trunk, head and sizes.
-        schema: the features and tasks, after `select`; for DLEN also after `fit`, because the caps are
-            multiples of the tasks' positive rates.
+        schema: the features and tasks, after `select` and `fit`: the tasks' positive rates are where their
+            probabilities start, and DLEN's caps are multiples of them.
 
     Returns:
         A model whose output "logits" holds one column for each task, in schema order. DLEN adds "preferred",
@@ -51,10 +51,11 @@ def build(config: ModelConfig, schema: Schema) -> tf.keras.Model:
     else:
         trunk = trunks.ple(x, tasks, config.task_experts, config.experts, config.expert_units, config.levels)
     towers = Experts(tasks, config.tower_units, name="towers")(trunk)
+    rates = [task.positive_rate for task in schema.tasks]
     if config.head == "dlen":
-        outputs = heads.dlen(towers, x, caps(config, schema), config.latent_units)
+        outputs = heads.dlen(towers, x, caps(config, schema), config.latent_units, rates)
     else:
-        outputs = heads.plain(towers)
+        outputs = heads.plain(towers, rates)
     network = tf.keras.Model(inputs, outputs, name=f"{config.trunk}_{config.head}")
     # tf_keras takes the nested inputs for flat ones where every group has one feature, and then fails on them.
     network.input_spec = None

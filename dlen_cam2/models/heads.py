@@ -8,13 +8,14 @@ from dlen_cam2.layers import CappedHead, LatentState, TaskLogits
 from dlen_cam2.schema import Task
 
 
-def plain(towers: tf.Tensor) -> dict[str, tf.Tensor]:
-    """One logit for each task. (B, T, h) -> {"logits": (B, T)}."""
-    return {"logits": TaskLogits(name="logits")(towers)}
+def plain(towers: tf.Tensor, rates: Sequence[float] = ()) -> dict[str, tf.Tensor]:
+    """One logit for each task, which starts at the task's positive rate. (B, T, h) -> {"logits": (B, T)}."""
+    return {"logits": TaskLogits(rates, name="logits")(towers)}
 
 
 def dlen(
-    towers: tf.Tensor, x: tf.Tensor, alphas: Sequence[float], latent_units: Sequence[int]
+    towers: tf.Tensor, x: tf.Tensor, alphas: Sequence[float], latent_units: Sequence[int],
+    rates: Sequence[float] = (),
 ) -> dict[str, tf.Tensor]:
     """The deep latent emotion network's head, over any trunk (DLEN, section 3).
 
@@ -23,12 +24,13 @@ def dlen(
         x: (B, d), the shared input, which the hidden state network reads.
         alphas: the caps of P(k|¬UP), see `CappedHead`.
         latent_units: layer sizes of the hidden state network.
+        rates: the tasks' positive rates, at which P(k) starts.
 
     Returns:
         What `CappedHead` returns, and "latent": (B, 1), the logit of P(UP).
     """
     latent = LatentState(latent_units, name="latent_state")(x)
-    return {**CappedHead(alphas, name="capped_head")([towers, latent]), "latent": latent}
+    return {**CappedHead(alphas, rates, name="capped_head")([towers, latent]), "latent": latent}
 
 
 def probabilities(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
