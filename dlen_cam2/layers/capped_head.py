@@ -28,8 +28,9 @@ class CappedHead(tf.keras.layers.Layer):
 
     Args:
         alphas: the caps α_k in (0, 1], one for each task. 1 means uncapped.
-        rates: the tasks' positive rates; p_k starts there (DESIGN, see `TaskLogits`): P(UP) starts at one half and
-            b_k at α_k / 2 (uncapped: at the rate), so a_k at what is missing. Empty: the heads start at one half.
+        rates: the tasks' positive rates; p_k starts there (DESIGN, see `TaskLogits`): b_k starts at α_k / 2
+            (uncapped: at the rate), so a_k at what is missing. Empty: the heads start at one half.
+        preferred_rate: where P(UP) starts, see `LatentState`.
 
     Input: towers (B, T, h) and the logit of P(UP) (B, 1). Output: a dictionary of float32 tensors (B, T):
     "logits" of p_k, "preferred" the logits of a_k, "not_preferred" log b_k.
@@ -41,16 +42,20 @@ class CappedHead(tf.keras.layers.Layer):
         DLEN (Zhang et al., Tencent), eqs 1, 7, 9, 10; `Schema.fit` and config.model.alpha give α.
     """
 
-    def __init__(self, alphas: Sequence[float], rates: Sequence[float] = (), **kwargs: Any):
+    def __init__(
+        self, alphas: Sequence[float], rates: Sequence[float] = (), preferred_rate: float = 0.5, **kwargs: Any
+    ):
         # The logits are float32 and must stay so under mixed precision: Keras would round them on the way in.
         super().__init__(autocast=False, **kwargs)
         self.alphas = tuple(float(a) for a in alphas)
         if not all(0 < np.float32(a) <= 1 for a in self.alphas):
             raise ValueError(f"alphas must be in (0, 1]. Received: alphas={self.alphas}.")
         self.rates = tuple(float(r) for r in rates)
+        self.preferred_rate = preferred_rate
         starts = list(zip(self.alphas, self.rates, strict=True)) if rates else []
         self.preferred = TaskLogits(
-            [r if alpha == 1 else min(2 * r - alpha / 2, 0.9) for alpha, r in starts], name="preferred"
+            [r if alpha == 1 else (r - (1 - preferred_rate) * alpha / 2) / preferred_rate for alpha, r in starts],
+            name="preferred",
         )
         self.not_preferred = TaskLogits([r if alpha == 1 else 0.5 for alpha, r in starts], name="not_preferred")
 
@@ -65,7 +70,9 @@ class CappedHead(tf.keras.layers.Layer):
         return capped_probability(self.preferred(towers), self.not_preferred(towers), latent, self.alphas)
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"alphas": self.alphas, "rates": self.rates}
+        return super().get_config() | {
+            "alphas": self.alphas, "rates": self.rates, "preferred_rate": self.preferred_rate,
+        }
 
 
 def capped_probability(

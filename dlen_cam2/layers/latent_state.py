@@ -17,6 +17,7 @@ class LatentState(tf.keras.layers.Layer):
 
     Args:
         units: layer sizes.
+        rate: where P(UP) starts.
 
     Input: (B, d). Output: (B, 1), the logit of P(UP).
 
@@ -24,14 +25,15 @@ class LatentState(tf.keras.layers.Layer):
         DLEN (Zhang et al., Tencent), figure 2, eqs 1-2.
     """
 
-    def __init__(self, units: Sequence[int] = (256, 128, 64), **kwargs: Any):
+    def __init__(self, units: Sequence[int] = (256, 128, 64), rate: float = 0.5, **kwargs: Any):
         super().__init__(**kwargs)
         self.units = tuple(units)
+        self.rate = rate
         self.network = Experts(1, units, name="network")
-        self.logit = TaskLogits(name="logit")
+        self.logit = TaskLogits([rate], name="logit")
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return self.logit(self.network(inputs))
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"units": self.units}
+        return super().get_config() | {"units": self.units, "rate": self.rate}

@@ -29,8 +29,12 @@ def dlen(
     Returns:
         What `CappedHead` returns, and "latent": (B, 1), the logit of P(UP).
     """
-    latent = LatentState(latent_units, name="latent_state")(x)
-    return {**CappedHead(alphas, rates, name="capped_head")([towers, latent]), "latent": latent}
+    # DESIGN: users prefer at least what they most often respond to, so P(UP) starts a little above that rate, and
+    # P(k|UP) of that task near its end, where the latent state has to explain the differences between rows.
+    capped = [rate for rate, alpha in zip(rates, alphas, strict=True) if alpha < 1] if rates else []
+    start = min(max(capped, default=0.45) / 0.9, 0.9)
+    latent = LatentState(latent_units, start, name="latent_state")(x)
+    return {**CappedHead(alphas, rates, start, name="capped_head")([towers, latent]), "latent": latent}
 
 
 def probabilities(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
