@@ -77,10 +77,10 @@ class World:
     conformity_weight: float = 1.6
     cap: float = 0.2
     rates: dict[str, float] = dataclasses.field(
-        default_factory=lambda: {"click": 0.85, "like": 0.2, "comment": 0.06, "follow": 0.05, "forward": 0.08}
+        default_factory=lambda: {"click": 0.8, "like": 0.2, "comment": 0.06, "follow": 0.05, "forward": 0.08}
     )
     habits: dict[str, float] = dataclasses.field(
-        default_factory=lambda: {"click": 0.4, "like": 1.2, "comment": 1.2, "follow": 1.2, "forward": 1.2}
+        default_factory=lambda: {"click": 1.5, "like": 1.5, "comment": 1.5, "follow": 1.5, "forward": 1.5}
     )
 
     @property
