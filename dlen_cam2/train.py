@@ -4,6 +4,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from dlen_cam2 import cli, report, trainer
+from dlen_cam2.config import Config
 
 FLAGS = flags.FLAGS
 
@@ -17,8 +18,11 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    if FLAGS.config is None:
-        raise cli.UserError("--config must name an experiment file. Received: none.")
+    if not isinstance(FLAGS.config, Config):
+        received = "none" if FLAGS.config is None else config_flags.get_config_filename(FLAGS["config"])
+        raise cli.UserError(
+            f"--config must name a Python file whose get_config() returns a Config. Received: {received}."
+        )
     metrics = trainer.train(FLAGS.config, FLAGS.data_dir, FLAGS.model_dir, FLAGS.train_days, FLAGS.eval_days)
     print(report.table(metrics))
     print(f"model, metrics.json and report.md are in {FLAGS.model_dir}")

@@ -160,6 +160,7 @@ BAD = {
     "unknown day": (["--train_days=20230101..20230102"], 1, "20230101..20230102"),
     "no data": (["--data_dir=/nonexistent"], 1, "/nonexistent"),
     "unknown flag": (["--colour=red"], 2, "colour"),
+    "no such configuration": (["--config=nowhere.py"], 1, "nowhere.py"),
 }
 
 
