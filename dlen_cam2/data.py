@@ -15,10 +15,13 @@ from dlen_cam2.files import read_json
 from dlen_cam2.indexing import Indexer
 from dlen_cam2.schema import Schema
 
+# Files of a data set beside its shards and schema.pbtxt; a simulated one has its truth.
 STATISTICS = "statistics.json"
+TRUTH = "truth.parquet"
 # Rows that are parsed together on the way into a shuffled window.
 _CHUNK = 4096
-_DTYPES = {"int": tf.int64, "float": tf.float32, "string": tf.string}
+# Types of raw columns.
+DTYPES = {"int": tf.int64, "float": tf.float32, "string": tf.string}
 
 
 def statistics(directory: str | os.PathLike) -> dict[str, Any]:
@@ -155,9 +158,9 @@ def example_spec(schema: Schema, labels: bool) -> dict[str, Any]:
     optional = {f.name: {"int": -1, "string": ""}[f.dtype] for f in schema.features if not f.is_numeric}
     names = schema.columns if labels else {f.name: f.dtype for f in schema.features}
     return {
-        name: tf.io.RaggedFeature(_DTYPES[dtype], row_splits_dtype=tf.int64)
+        name: tf.io.RaggedFeature(DTYPES[dtype], row_splits_dtype=tf.int64)
         if name in lists
-        else tf.io.FixedLenFeature([], _DTYPES[dtype], optional.get(name))
+        else tf.io.FixedLenFeature([], DTYPES[dtype], optional.get(name))
         for name, dtype in names.items()
     }
 
@@ -190,7 +193,7 @@ def explained(directory: str | os.PathLike, schema: Schema, days: Sequence[str])
 
 def _parser(schema: Schema) -> Callable[[tf.Tensor], tuple[dict[str, dict[str, tf.Tensor]], dict[str, tf.Tensor]]]:
     indexer = Indexer(schema)
-    binary = list(dict.fromkeys([t.label for t in schema.tasks] + [t.mask for t in schema.tasks if t.mask]))
+    binary = schema.binary_columns
     domains = {name: (-math.inf, math.inf) for name in schema.targets}
     domains |= {f.name: f.domain for f in schema.features if f.is_numeric}
 
@@ -214,7 +217,7 @@ def _parser(schema: Schema) -> Callable[[tf.Tensor], tuple[dict[str, dict[str, t
     return parse
 
 
-def _require(rule: str, names: list[str], values: tf.Tensor, allowed: tf.Tensor) -> tf.Operation:
+def _require(rule: str, names: Sequence[str], values: tf.Tensor, allowed: tf.Tensor) -> tf.Operation:
     """Assert that all of `values` (columns, B) are allowed; the message has the columns and values that are not."""
     columns = tf.boolean_mask(tf.constant(names), ~tf.reduce_all(allowed, axis=1))
     message = ["column", columns, f"must be {rule}. Received:", tf.boolean_mask(values, ~allowed)]

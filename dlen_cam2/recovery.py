@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow.parquet as pq
 from absl import flags
 
-from dlen_cam2 import cli, evaluation, model_dir
+from dlen_cam2 import cli, data, evaluation, model_dir
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.files import staged
 from dlen_cam2.metrics import auc
 from dlen_cam2.schema import Schema
 
 FLAGS = flags.FLAGS
-TRUTH = "truth.parquet"
+
 REPORT = "recovery.md"
 
 
@@ -31,7 +31,7 @@ def truth_of(directory: str, predictions: Predictions) -> dict[str, np.ndarray]:
     Raises:
         UserError: the data set has no truth file, or a row is not in it.
     """
-    path = pathlib.Path(directory) / TRUTH
+    path = pathlib.Path(directory) / data.TRUTH
     if not path.is_file():
         raise cli.UserError(f"{path} does not exist: only data sets of pipelines.simulate have a known truth.")
     stored = pq.read_table(path)

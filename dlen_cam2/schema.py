@@ -184,8 +184,7 @@ class Schema:
     keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        labels = [t.label for t in self.tasks]
-        labels += sorted({t.mask for t in self.tasks if t.mask} - set(labels))
+        labels = list(self.binary_columns)
         numeric = {f.name for f in self.features if f.is_numeric}
         _unique("column", [f.name for f in self.features] + labels + [t for t in self.targets if t not in numeric])
         _unique("target", list(self.targets))
@@ -228,13 +227,20 @@ class Schema:
         return tuple(t.name for t in self.tasks)
 
     @property
+    def mask_columns(self) -> tuple[str, ...]:
+        """The masks that are no task's label."""
+        return tuple(sorted({t.mask for t in self.tasks if t.mask} - {t.label for t in self.tasks}))
+
+    @property
+    def binary_columns(self) -> tuple[str, ...]:
+        """Columns that hold 0 or 1: the labels in task order, then the masks."""
+        return tuple(t.label for t in self.tasks) + self.mask_columns
+
+    @property
     def columns(self) -> dict[str, str]:
         """Every column of a record with its type: features, labels, masks, targets, keys."""
         columns = {f.name: f.dtype for f in self.features}
-        for task in self.tasks:
-            columns[task.label] = "int"
-            if task.mask:
-                columns[task.mask] = "int"
+        columns |= dict.fromkeys(self.binary_columns, "int")
         columns |= dict.fromkeys(self.targets, "float")
         for column in self.keys.values():
             columns.setdefault(column, "int")

@@ -47,7 +47,6 @@ def dumps(schema: Schema) -> str:
         roles[target] = [f"target:{index}", *roles.get(target, [])]
     for feature in schema.features:
         _write_feature(proto.feature.add(), feature, roles.pop(feature.name, []))
-    masks = {t.mask for t in schema.tasks if t.mask}
     for task in schema.tasks:
         tags = [f"task:{task.name}", f"weight:{task.weight!r}", f"positive_rate:{task.positive_rate!r}"]
         if task.mask:
@@ -55,7 +54,7 @@ def dumps(schema: Schema) -> str:
         if task.negative:
             tags.append("negative")
         _write_column(proto, task.label, "int", tags, binary=True)
-    for mask in sorted(masks - {t.label for t in schema.tasks}):
+    for mask in schema.mask_columns:
         _write_column(proto, mask, "int", ["sample_space"], binary=True)
     for column, tags in roles.items():
         _write_column(proto, column, "float" if tags[0].startswith("target:") else "int", tags)

@@ -7,13 +7,11 @@ from typing import Any
 import tensorflow as tf
 
 from dlen_cam2.cli import UserError
-from dlen_cam2.data import parse_examples
+from dlen_cam2.data import DTYPES, parse_examples
 from dlen_cam2.files import staged
 from dlen_cam2.indexing import Indexer
 from dlen_cam2.model_dir import TrainedModel
 from dlen_cam2.models import serving_scores
-
-_DTYPES = {"int": tf.int64, "float": tf.float32, "string": tf.string}
 
 
 class Server(tf.Module):
@@ -34,7 +32,7 @@ class Server(tf.Module):
     def concrete_signatures(self) -> dict[str, Any]:
         """The signatures, traced, by name."""
         columns = {
-            f.name: tf.TensorSpec([None, None] if f.is_list else [None], _DTYPES[f.dtype], name=f.name)
+            f.name: tf.TensorSpec([None, None] if f.is_list else [None], DTYPES[f.dtype], name=f.name)
             for f in self.schema.features
         }
         examples = tf.TensorSpec([None], tf.string, name="examples")

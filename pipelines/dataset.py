@@ -17,12 +17,12 @@ import tensorflow as tf
 
 from dlen_cam2 import schema_pbtxt
 from dlen_cam2.cli import UserError
+from dlen_cam2.data import DTYPES, STATISTICS
 from dlen_cam2.files import staged, write_json
 from dlen_cam2.indexing import transform
 from dlen_cam2.schema import Feature, Schema
 from pipelines.encode import examples
 
-STATISTICS = "statistics.json"
 ROWS_PER_SHARD = 16384
 _ARROW = {"int": pa.int64(), "float": pa.float32(), "string": pa.string()}
 
@@ -85,7 +85,6 @@ def _checked(schema: Schema, split: str, table: pa.Table) -> pa.Table:
     """`table` with exactly the schema's columns, cast to the types that are written."""
     columns = {}
     lists = {f.name for f in schema.features if f.is_list}
-    labels = {t.label for t in schema.tasks} | {t.mask for t in schema.tasks if t.mask}
     for name, dtype in schema.columns.items():
         where = f"column {name!r} of split {split!r}"
         if name not in table.column_names:
@@ -103,7 +102,7 @@ def _checked(schema: Schema, split: str, table: pa.Table) -> pa.Table:
         if dtype == "float" and not pc.all(pc.is_finite(column)).as_py() and len(column):
             bad = pc.sum(pc.invert(pc.is_finite(column))).as_py()
             raise UserError(f"{where} must be finite. Received: {bad} values that are NaN or infinite.")
-        if name in labels and len(column):
+        if name in schema.binary_columns and len(column):
             values = set(pc.unique(column).to_pylist())
             if not values <= {0, 1}:
                 raise UserError(f"{where} is a label or mask and must be 0 or 1. Received: {sorted(values)[:5]}.")
@@ -160,10 +159,9 @@ def _write_tfds(stage: pathlib.Path, schema: Schema, infos: list[tuple[str, list
     """Metadata that lets `tfds.builder_from_directory(directory)` read the shards."""
     import tensorflow_datasets as tfds
 
-    dtypes = {"int": tf.int64, "float": tf.float32, "string": tf.string}
     lists = {f.name for f in schema.features if f.is_list}
     features = {
-        name: tfds.features.Sequence(dtypes[dtype]) if name in lists else tfds.features.Scalar(dtypes[dtype])
+        name: tfds.features.Sequence(DTYPES[dtype]) if name in lists else tfds.features.Scalar(DTYPES[dtype])
         for name, dtype in schema.columns.items()
     }
     template = tfds.core.ShardedFileTemplate(

@@ -16,13 +16,13 @@ from absl import flags
 from scipy.special import ndtr
 
 from dlen_cam2 import cli
+from dlen_cam2.data import TRUTH
 from dlen_cam2.schema import Feature, Schema, Task
 from pipelines.dataset import write_dataset
 from pipelines.point_in_time import COUNTERS, histories, splits
 
 FLAGS = flags.FLAGS
 
-TRUTH = "truth.parquet"
 TASKS = ("click", "long_view", "like", "comment", "follow", "forward")
 DAY_MS = 86_400_000
 
