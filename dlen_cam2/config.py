@@ -13,6 +13,57 @@ from dlen_cam2.files import read_json, write_json
 
 TRUNKS = ("shared_bottom", "mmoe", "cgc", "ple")
 HEADS = ("plain", "dlen")
+VARIANTS = ("production", "task_arch", "joint_loss", "all_features", "proposed")
+CAUSAL_HEADS = ("joint", "conditional", "gated")
+CONFORMITY = ("logistic", "norm")
+RELEVANCE = ("probability", "interests")
+ANY_POSITIVE = "any_positive"
+
+
+@dataclasses.dataclass
+class Cam2Config:
+    """CAM2's conformity and relevance branches, beside any trunk and head (`dlen_cam2/models/cam2.py`).
+
+    Attributes:
+        variant: a row of the paper's Table 1. "production": no branches. "proposed": the branches' embeddings, behind
+            a stop-gradient, join the trunk's output. "task_arch": they join the towers' outputs. "joint_loss": no
+            stop-gradient, so that one loss of task and causal labels trains the branches. "all_features": both
+            branches see all features.
+        engagement: whose labels are split by cause: a task, or "any_positive" for any positive behaviour of the row.
+        statistic: X, a numeric statistical feature of the data set; the model need not use it.
+        thresh: engagement at X >= thresh is conformity, at X < thresh relevance; see `thresh_unit`.
+        thresh_unit: "quantile": `thresh` is a quantile of X over the training rows; "value": X itself.
+        heads: "joint" heads estimate Pr(t and X >= thresh) and Pr(t and X < thresh) on all rows. "conditional" heads
+            estimate Pr(t | X >= thresh) on the rows at or above thresh and Pr(t | X < thresh) on the others, and two
+            learned scalars mix them; "gated": a learned gate for each row mixes them.
+        conformity: "logistic" or "norm", see `Conformity`.
+        relevance: "probability": cross-entropy of Σ û_x î_x; "interests": the paper's L2 loss for each interest,
+            where `interest_feature` says which an item has.
+        interest_feature: a categorical item feature such as "tags".
+        without: features that no branch reads, such as ids of single videos, whose embeddings learn how popular
+            each one is although their cause is content.
+        units, blocks: width and number of the residual blocks.
+        embedding: width of the conformity parts û and î.
+        interests: k of the relevance parts (with "interests" it is the number of values of `interest_feature`).
+        conformity_weight, relevance_weight: w_C and w_R of the total loss.
+    """
+
+    variant: str = "production"
+    engagement: str = ANY_POSITIVE
+    statistic: str = "video_impressions"
+    thresh: float = 0.5
+    thresh_unit: str = "quantile"
+    heads: str = "joint"
+    conformity: str = "logistic"
+    relevance: str = "probability"
+    interest_feature: str = ""
+    without: tuple[str, ...] = ()
+    units: int = 64
+    blocks: int = 2
+    embedding: int = 16
+    interests: int = 8
+    conformity_weight: float = 1.0
+    relevance_weight: float = 1.0
 
 
 @dataclasses.dataclass
@@ -36,6 +87,9 @@ class ModelConfig:
         tasks, features: names to use; empty: all of the schema.
         task_weights: weights of the tasks' losses, in the schema's order of the tasks used; empty: the schema's.
         without: features to leave out.
+        trunk_groups: feature groups that the trunk reads, such as "user_content"; empty: all. CAM2's branches choose
+            theirs by cause.
+        cam2: the causal branches.
     """
 
     trunk: str = "mmoe"
@@ -54,6 +108,8 @@ class ModelConfig:
     task_weights: tuple[float, ...] = ()
     features: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    trunk_groups: tuple[str, ...] = ()
+    cam2: Cam2Config = dataclasses.field(default_factory=Cam2Config)
 
 
 @dataclasses.dataclass
@@ -113,6 +169,22 @@ def check(config: Config) -> None:
     rule(0 <= model.alpha_constant <= 1, "model.alpha_constant", "in [0, 1]", model.alpha_constant)
     rule(0 <= model.dropout < 1, "model.dropout", "in [0, 1)", model.dropout)
     rule(0 <= model.embedding_l2 < math.inf, "model.embedding_l2", "finite and at least 0", model.embedding_l2)
+    cam2 = model.cam2
+    for key, choices in (
+        ("variant", VARIANTS), ("heads", CAUSAL_HEADS), ("conformity", CONFORMITY), ("relevance", RELEVANCE),
+        ("thresh_unit", ("quantile", "value")),
+    ):
+        rule(getattr(cam2, key) in choices, f"model.cam2.{key}", f"one of {choices}", getattr(cam2, key))
+    quantile = cam2.thresh_unit == "quantile"
+    rule(0 < cam2.thresh < 1 if quantile else math.isfinite(cam2.thresh), "model.cam2.thresh",
+         "a quantile in (0, 1)" if quantile else "finite", cam2.thresh)
+    rule(cam2.relevance != "interests" or bool(cam2.interest_feature), "model.cam2.interest_feature",
+         "the item feature that names interests, since model.cam2.relevance='interests' needs known interests",
+         cam2.interest_feature)
+    for key, least in (("units", 1), ("blocks", 0), ("embedding", 1), ("interests", 1)):
+        rule(getattr(cam2, key) >= least, f"model.cam2.{key}", f"at least {least}", getattr(cam2, key))
+    for key in ("conformity_weight", "relevance_weight"):
+        rule(0 <= getattr(cam2, key) < math.inf, f"model.cam2.{key}", "finite and at least 0", getattr(cam2, key))
     rule(train.order in ("shuffled", "days"), "train.order", "'shuffled' or 'days'", train.order)
     for key in ("epochs", "batch_size", "shuffle"):
         rule(getattr(train, key) >= 1, f"train.{key}", "at least 1", getattr(train, key))

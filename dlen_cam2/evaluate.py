@@ -20,8 +20,9 @@ def main() -> None:
     model = model_dir.load(FLAGS.model_dir)
     days = data.parse_days(FLAGS.days, list(data.statistics(FLAGS.data_dir)["days"]))
     metrics = {}
+    score = evaluation.scorer(model.network, model.schema)
     for day in days:
-        predictions = evaluation.predict(model.network, model.schema, FLAGS.data_dir, day)
+        predictions = evaluation.predict(score, model.schema, FLAGS.data_dir, day)
         metrics[day] = evaluation.evaluate(predictions, model.schema, FLAGS.bootstrap)
     if FLAGS.output:
         write_json(FLAGS.output, metrics)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow as tf
 from dlen_cam2 import data
 from dlen_cam2.losses import targets
 from dlen_cam2.metrics import task_metrics
-from dlen_cam2.models import probabilities, serving_scores
+from dlen_cam2.models import cause_scores, probabilities, serving_scores
 from dlen_cam2.schema import Schema
 
 USER_FAVOR = "user_favor"
@@ -28,6 +29,8 @@ class Predictions:
         labels, mask, probabilities: (N, T) in the schema's task order; `probabilities` is P(k) (DLEN: eq 1).
         p_up: (N,), DLEN's P(UP), else None.
         serving: {score: (N,)}, what the exported model returns.
+        causes: {"conformity", "relevance"}: (N,), CAM2's scores of the causes; empty without branches.
+        columns: {column: (N,)}, the schema's targets.
         keys: {role: (N,)} raw key columns.
     """
 
@@ -36,34 +39,45 @@ class Predictions:
     probabilities: np.ndarray
     p_up: np.ndarray | None
     serving: dict[str, np.ndarray]
+    causes: dict[str, np.ndarray]
+    columns: dict[str, np.ndarray]
     keys: dict[str, np.ndarray]
 
 
-def predict(
-    network: tf.keras.Model, schema: Schema, directory: str | os.PathLike, day: str, batch_size: int = 4096
-) -> Predictions:
-    """Score every row of `day`, in file order."""
+Score = Callable[[Any, Any], tuple[Any, ...]]
+
+
+def scorer(network: tf.keras.Model, schema: Schema) -> Score:
+    """The network with its derived scores as one graph, for `predict` to call on every batch of any day."""
 
     @tf.function(reduce_retracing=True)
     def score(features: Any, labels: Any) -> tuple[Any, ...]:
         outputs = network(features, training=False)
-        return (*targets(labels, schema), probabilities(outputs), serving_scores(outputs, schema.tasks))
+        return (
+            *targets(labels, schema), probabilities(outputs), serving_scores(outputs, schema.tasks),
+            cause_scores(outputs),
+        )
 
+    return score
+
+
+def predict(
+    score: Score, schema: Schema, directory: str | os.PathLike, day: str, batch_size: int = 4096
+) -> Predictions:
+    """Score every row of `day` with what `scorer` returned, in file order."""
     parts: list[tuple[Any, ...]] = []
-    keys: list[dict[str, np.ndarray]] = []
     with data.explained(directory, schema, [day]):
         for features, labels in data.read(directory, schema, [day], batch_size):
-            parts.append(tf.nest.map_structure(lambda t: t.numpy(), score(features, labels)))
-            keys.append({role: labels[column].numpy() for role, column in schema.keys.items()})
+            columns = {column: labels[column] for column in schema.targets}
+            keys = {role: labels[column] for role, column in schema.keys.items()}
+            parts.append(tf.nest.map_structure(lambda t: t.numpy(), (*score(features, labels), columns, keys)))
     if not parts:
         empty = np.zeros((0, len(schema.tasks)), np.float32)
-        return Predictions(empty, empty, empty, None, {}, {role: np.zeros(0, np.int64) for role in schema.keys})
-    labels, mask, scores = (np.concatenate([p[i] for p in parts]) for i in range(3))
-    serving = {name: np.concatenate([p[3][name] for p in parts]) for name in parts[0][3]}
-    return Predictions(
-        labels, mask, scores, serving.get("p_up"), serving,
-        {role: np.concatenate([k[role] for k in keys]) for role in keys[0]},
-    )
+        keys = {role: np.zeros(0, np.int64) for role in schema.keys}
+        return Predictions(empty, empty, empty, None, {}, {}, {c: np.zeros(0) for c in schema.targets}, keys)
+    whole = tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+    labels, mask, scores, serving, causes, columns, keys = whole
+    return Predictions(labels, mask, scores, serving.get("p_up"), serving, causes, columns, keys)
 
 
 def evaluate(predictions: Predictions, schema: Schema, bootstrap: int = 200, seed: int = 0) -> dict[str, Any]:

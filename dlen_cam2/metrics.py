@@ -202,10 +202,15 @@ class _Totals(NamedTuple):
         return _ratio(self.predicted, self.positives)
 
 
+def cross_entropy(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """-(y log p + (1 - y) log(1 - p)) of each element, broadcast; p clipped by 1e-12."""
+    chance = np.clip(np.asarray(probabilities, np.float64), _CLIP, 1 - _CLIP)
+    return -np.where(labels == 1, np.log(chance), np.log1p(-chance))
+
+
 def _columns(y: Vector, p: Vector) -> tuple[Vector, Vector, Vector, Vector]:
     """What each row adds to each field of `_Totals`."""
-    chance = np.clip(p, _CLIP, 1 - _CLIP)
-    return np.ones_like(y), y, p, -np.where(y == 1, np.log(chance), np.log1p(-chance))
+    return np.ones_like(y), y, p, cross_entropy(y, p)
 
 
 def _totals(labels: ArrayLike, probabilities: ArrayLike) -> _Totals:

@@ -1,4 +1,4 @@
-"""A trained model on disk: `config.json`, `schema.pbtxt`, `weights/`, and what training reported."""
+"""A trained model on disk: `config.json`, `schema.pbtxt`, `weights/`, CAM2's `split.json`, and training's reports."""
 
 import dataclasses
 import os
@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from dlen_cam2 import config as config_module
 from dlen_cam2 import schema_pbtxt
+from dlen_cam2.causes import Split
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config
 from dlen_cam2.models import build
@@ -15,26 +16,30 @@ from dlen_cam2.schema import Schema
 
 CONFIG = "config.json"
 METRICS = "metrics.json"
+_SPLIT = "split.json"
 _WEIGHTS = "weights"
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """What `load` returns: the configuration, the schema as it was fitted, and the network with its weights."""
+    """What `load` returns: the configuration, what was fitted on training days, and the network with its weights."""
 
     config: Config
     schema: Schema
+    split: Split | None
     network: tf.keras.Model
 
 
 def save(
-    directory: str | os.PathLike, config: Config, schema: Schema, network: tf.keras.Model,
+    directory: str | os.PathLike, config: Config, schema: Schema, split: Split | None, network: tf.keras.Model,
     optimizer: tf.keras.optimizers.Optimizer,
 ) -> None:
     """Write the model into `directory` (a staged one, see `dlen_cam2.files.staged`)."""
     directory = pathlib.Path(directory)
     config_module.save(config, directory / CONFIG)
     schema_pbtxt.save(schema, directory)
+    if split is not None:
+        split.save(directory / _SPLIT)
     tf.train.Checkpoint(network=network, optimizer=optimizer).write(str(directory / _WEIGHTS / "final"))
 
 
@@ -49,11 +54,27 @@ def load(directory: str | os.PathLike) -> TrainedModel:
         raise UserError(f"{directory} holds no trained model: it has no {CONFIG}.")
     config = config_module.load(directory / CONFIG)
     schema = schema_pbtxt.load(directory)
-    network = build(config.model, schema)
+    split = None if config.model.cam2.variant == "production" else Split.load(directory / _SPLIT)
+    network = build(config.model, schema, split)
+    restore(directory, network)
+    return TrainedModel(config, schema, split, network)
+
+
+def restore(
+    directory: str | os.PathLike, network: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer | None = None
+) -> None:
+    """Read the stored weights into `network`, and the optimizer's state into `optimizer` if one is given.
+
+    Raises:
+        UserError: the weights are absent, damaged, or do not fit the network.
+    """
+    stored = pathlib.Path(directory) / _WEIGHTS / "final"
     try:
-        status = tf.train.Checkpoint(network=network).read(str(directory / _WEIGHTS / "final"))
-        status.assert_existing_objects_matched().expect_partial()
+        if optimizer is None:
+            status = tf.train.Checkpoint(network=network).read(str(stored))
+            status.assert_existing_objects_matched().expect_partial()
+        else:
+            tf.train.Checkpoint(network=network, optimizer=optimizer).read(str(stored)).assert_consumed()
     except (tf.errors.OpError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{directory / _WEIGHTS}: the weights cannot be read. Received: {reason}") from error
-    return TrainedModel(config, schema, network)
+        raise UserError(f"{stored.parent}: the weights cannot be read. Received: {reason}") from error

@@ -23,4 +23,6 @@ def composite(network: tf.keras.Model, config: TrainConfig) -> tf.keras.optimize
             config.embedding_learning_rate, initial_accumulator_value=1e-8, epsilon=1e-8
         )
         pairs.append((adagrad, lambda: embedding))
+    for optimizer, variables in pairs:
+        optimizer.build(variables())  # at once, so that a checkpoint has slots to restore into
     return tfrs.experimental.optimizers.CompositeOptimizer(pairs)

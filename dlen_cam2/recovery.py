@@ -25,8 +25,8 @@ FLAGS = flags.FLAGS
 REPORT = "recovery.md"
 
 
-def truth_of(directory: str, predictions: Predictions) -> dict[str, np.ndarray]:
-    """The truth columns of the predicted rows, joined by time (unique in a simulated log).
+def truth_at(directory: str, times: np.ndarray) -> dict[str, np.ndarray]:
+    """The truth columns of the rows of these times, which are unique in a simulated log.
 
     Raises:
         UserError: the data set has no truth file, or a row is not in it.
@@ -36,9 +36,9 @@ def truth_of(directory: str, predictions: Predictions) -> dict[str, np.ndarray]:
         raise cli.UserError(f"{path} does not exist: only data sets of pipelines.simulate have a known truth.")
     stored = pq.read_table(path)
     table = {name: stored.column(name).to_numpy() for name in stored.column_names if name != "split"}
-    rows = np.searchsorted(table["time_ms"], predictions.keys["time"])
+    rows = np.searchsorted(table["time_ms"], times)
     rows = np.minimum(rows, len(table["time_ms"]) - 1)
-    if not np.array_equal(table["time_ms"][rows], predictions.keys["time"]):
+    if not np.array_equal(table["time_ms"][rows], times):
         raise cli.UserError(f"{path} lacks rows of the day: it belongs to another data set.")
     return {name: column[rows] for name, column in table.items()}
 
@@ -69,8 +69,9 @@ def main() -> None:
     results, shown = {}, {}
     for directory in FLAGS.model_dirs:
         model = model_dir.load(directory)
-        predictions = evaluation.predict(model.network, model.schema, FLAGS.data_dir, FLAGS.day)
-        truth = truth_of(FLAGS.data_dir, predictions)
+        score = evaluation.scorer(model.network, model.schema)
+        predictions = evaluation.predict(score, model.schema, FLAGS.data_dir, FLAGS.day)
+        truth = truth_at(FLAGS.data_dir, predictions.keys["time"])
         results[model.config.name] = recovery(predictions, model.schema, truth)
         shown[model.config.name] = (predictions, truth)
     text = table(results)

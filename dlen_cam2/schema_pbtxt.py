@@ -138,7 +138,8 @@ def _read_feature(column: Any, tags: dict[str, list[str]]) -> Feature:
     if column.HasField("int_domain") and not numeric and not hashed:
         size = column.int_domain.max + 1
     return Feature(
-        name=column.name, dtype=dtypes[column.type], side=_one(tags, "side", ""), cause=_one(tags, "cause", ""),
+        name=column.name, dtype=dtypes[column.type],
+        side=_group(column, tags, "side"), cause=_group(column, tags, "cause"),
         size=size, hashed=hashed, vocabulary=tuple(column.string_domain.value),
         width=int(_number(column, tags, "embedding_width", 0)), table=_one(tags, "table", ""),
         max_length=column.value_count.max if column.HasField("value_count") else 1,
@@ -153,6 +154,17 @@ def _tags(annotated: Any) -> dict[str, list[str]]:
         key, _, value = tag.partition(":")
         tags.setdefault(key, []).append(value)
     return tags
+
+
+def _group(column: Any, tags: dict[str, list[str]], key: str) -> str:
+    """A feature's one side or cause: CAM2's branches each read their own part of the features."""
+    found = tags.get(key, [])
+    if len(found) != 1:
+        raise UserError(
+            f"feature {column.name!r} must be tagged with one side: and one cause:, since it belongs to one group. "
+            f"Received {key}: {found}."
+        )
+    return found[0]
 
 
 def _one(tags: dict[str, list[str]], key: str, default: str) -> str:

@@ -11,11 +11,15 @@ from dlen_cam2.data import DTYPES, parse_examples
 from dlen_cam2.files import staged
 from dlen_cam2.indexing import Indexer
 from dlen_cam2.model_dir import TrainedModel
-from dlen_cam2.models import serving_scores
+from dlen_cam2.models import cause_scores, functional, serving_scores
+from dlen_cam2.models.cam2 import AUXILIARY
 
 
 class Server(tf.Module):
     """Raw rows in, scores out: {task: (B,)} and, for DLEN, {"p_up": (B,)}, see `serving_scores`.
+
+    CAM2's causal heads are for training only and are left out with their weights; with `causes` they stay, and
+    {"conformity", "relevance": (B,)} are served too, see `cause_scores`.
 
     Signatures:
         serving_default: "examples", (B,) serialised `tf.train.Example`s. A missing categorical value counts
@@ -23,10 +27,16 @@ class Server(tf.Module):
         raw: one tensor for each feature, (B,), or (B, L) for lists, padded with -1 or "".
     """
 
-    def __init__(self, model: TrainedModel):
+    def __init__(self, model: TrainedModel, causes: bool = False):
         super().__init__(name="server")
+        if causes and model.split is None:
+            raise UserError(
+                "only a model with CAM2's branches has scores of causes to serve. Received: "
+                f"config.model.cam2.variant={model.config.model.cam2.variant!r}."
+            )
         self.schema = model.schema
-        self.network = model.network
+        kept = {name: t for name, t in model.network.output.items() if causes or name not in AUXILIARY}
+        self.network = functional(model.network.input, kept, model.network.name)
         self.indexer = Indexer(model.schema)
 
     def concrete_signatures(self) -> dict[str, Any]:
@@ -55,21 +65,22 @@ class Server(tf.Module):
         return self._score(columns)
 
     def _score(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return serving_scores(self.network(self.indexer(columns), training=False), self.schema.tasks)
+        outputs = self.network(self.indexer(columns), training=False)
+        return {**serving_scores(outputs, self.schema.tasks), **cause_scores(outputs)}
 
 
-def export(model: TrainedModel, output: str | os.PathLike) -> pathlib.Path:
+def export(model: TrainedModel, output: str | os.PathLike, causes: bool = False) -> pathlib.Path:
     """Write `output/<version>/`, version one above the newest there, aside and renamed. Returns the directory.
 
     Raises:
-        UserError: `output` cannot be written.
+        UserError: `output` cannot be written, or `causes` is asked of a model without branches.
     """
     output = pathlib.Path(output)
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} must be a directory. Received: a file.")
     versions = [int(p.name) for p in output.iterdir() if p.name.isdigit()] if output.is_dir() else []
     target = output / str(max(versions, default=0) + 1)
-    server = Server(model)
+    server = Server(model, causes)
     with staged(target, "saved_model.pb") as stage:
         tf.saved_model.save(server, str(stage), signatures=server.concrete_signatures())
     return target

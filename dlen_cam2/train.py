@@ -1,4 +1,7 @@
-"""python -m dlen_cam2.train --config=FILE --data_dir=DIR --model_dir=DIR --train_days=A..B --eval_days=C."""
+"""python -m dlen_cam2.train --config=FILE --data_dir=DIR --model_dir=DIR --train_days=A..B --eval_days=C.
+
+Day by day: `--continue_from=YESTERDAYS_MODEL_DIR` goes on from its weights and optimizer state.
+"""
 
 from absl import flags
 from ml_collections import config_flags
@@ -15,6 +18,7 @@ def define_flags() -> None:
     flags.DEFINE_string("model_dir", None, "Where the model goes; an earlier one is replaced.", required=True)
     flags.DEFINE_string("train_days", None, "Days to train on: 20220425..20220504 or a,b,c.", required=True)
     flags.DEFINE_string("eval_days", None, "Days to measure on.", required=True)
+    flags.DEFINE_string("continue_from", None, "Yesterday's model: start from its weights and optimizer state.")
 
 
 def main() -> None:
@@ -23,7 +27,9 @@ def main() -> None:
         raise cli.UserError(
             f"--config must name a Python file whose get_config() returns a Config. Received: {received}."
         )
-    metrics = trainer.train(FLAGS.config, FLAGS.data_dir, FLAGS.model_dir, FLAGS.train_days, FLAGS.eval_days)
+    metrics = trainer.train(
+        FLAGS.config, FLAGS.data_dir, FLAGS.model_dir, FLAGS.train_days, FLAGS.eval_days, FLAGS.continue_from
+    )
     print(report.table(metrics))
     print(f"model, metrics.json and report.md are in {FLAGS.model_dir}")
 

@@ -7,7 +7,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dlen_cam2.layers import CGC, CappedHead, Embeddings, Experts, Gates, LatentState, TaskLogits
+from dlen_cam2.layers import (
+    CGC,
+    CappedHead,
+    CauseMixture,
+    Conformity,
+    Dropout,
+    Embeddings,
+    Experts,
+    Gates,
+    LatentState,
+    Relevance,
+    Residual,
+    TaskLogits,
+)
 from dlen_cam2.models import trunks
 from dlen_cam2.schema import Feature, Schema
 from tests.builders import numpy_mlp, numpy_softmax, tiny_batch, tiny_schema
@@ -76,6 +89,19 @@ def run_layer_test(make_layer, inputs, expected_shape, tmp_path):
 CASES = {
     "embeddings": (lambda: Embeddings(tiny_schema(), stddev=0.5), tiny_batch()[0], (8, 22)),
     "embeddings_l2": (lambda: Embeddings(tiny_schema(), l2=0.1, stddev=0.5), tiny_batch()[0], (8, 22)),
+    "dropout": (lambda: Dropout(0.5), normal(8, 5), (8, 5)),
+    "residual": (lambda: Residual(6, 2, 4), normal(8, 5), (8, 4)),
+    "conformity": (Conformity, [normal(8, 5), normal(8, 5, seed=1)], (8, 1)),
+    "conformity_norm": (lambda: Conformity("norm"), [normal(8, 5), normal(8, 5, seed=1)], (8, 1)),
+    "relevance": (Relevance, [normal(8, 5), normal(8, 5, seed=1)], {"relevance": (8, 1), "interests": (8, 5)}),
+    "cause_mixture": (
+        lambda: CauseMixture(share=0.3), [tf.sigmoid(normal(8, 1)), tf.sigmoid(normal(8, 1, seed=1)), normal(8, 5)],
+        (8, 1),
+    ),
+    "cause_gate": (
+        lambda: CauseMixture(gated=True), [tf.sigmoid(normal(8, 1)), tf.sigmoid(normal(8, 1, seed=1)), normal(8, 5)],
+        (8, 1),
+    ),
     "experts_shared": (lambda: Experts(3, (8, 6)), normal(8, 5), (8, 3, 6)),
     "experts_one_each": (lambda: Experts(3, (8, 6)), normal(8, 3, 5), (8, 3, 6)),
     "experts_no_layer": (lambda: Experts(3, ()), normal(8, 5), (8, 3, 5)),
@@ -112,6 +138,25 @@ def test_capped_head_stays_float32_under_mixed_precision(size):
     # Only the towers' products are rounded to 8 bits, and not the latent logit, however large it is.
     for name in found:
         assert_close(found[name], wanted[name], rtol=0, atol=0.03)
+
+
+# === Dropout ===
+
+def test_dropout_keeps_the_mean_and_its_state(tmp_path):
+    tf.keras.utils.set_random_seed(2)
+    layer, x = Dropout(0.3), tf.ones((2000, 20))
+    np.testing.assert_array_equal(layer(x), x)
+    first = layer(x, training=True).numpy()
+    assert set(np.unique(first.round(4))) == {0.0, np.float32(1.4286)}
+    assert abs((first == 0).mean() - 0.3) < 0.01
+    path = tf.train.Checkpoint(layer=layer).write(str(tmp_path / "state"))
+    second = layer(x, training=True).numpy()
+    assert np.any(first != second)
+    other = Dropout(0.3)
+    tf.train.Checkpoint(layer=other).read(path).assert_consumed()
+    np.testing.assert_array_equal(other(x, training=True), second)
+    with pytest.raises(ValueError, match=r"rate must be in \[0, 1\). Received: rate=1"):
+        Dropout(1.0)
 
 
 # === Embeddings ===

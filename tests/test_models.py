@@ -37,7 +37,7 @@ def trained_model(tmp_path, **model):
     model = ranker(network)
     model.train_on_batch(*tiny_batch(8))
     tmp_path.mkdir(exist_ok=True)
-    model_dir.save(tmp_path, config, tiny_schema(), network, model.optimizer)
+    model_dir.save(tmp_path, config, tiny_schema(), None, network, model.optimizer)
     return model_dir.load(tmp_path), network(tiny_batch(8)[0])
 
 
@@ -242,7 +242,7 @@ def test_unknown_names(names):
 
 def test_weights_of_another_model_are_refused(tmp_path):
     network = built()
-    model_dir.save(tmp_path, tiny_config(experts=4), tiny_schema(), network, tf.keras.optimizers.SGD())
+    model_dir.save(tmp_path, tiny_config(experts=4), tiny_schema(), None, network, tf.keras.optimizers.SGD())
     with pytest.raises(UserError, match="the weights cannot be read. Received: "):
         model_dir.load(tmp_path)
     with pytest.raises(UserError, match="holds no trained model"):

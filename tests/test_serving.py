@@ -36,7 +36,7 @@ def expected(served):
     """What the training graph says of the day, by score."""
     directory, model, _ = served
     loaded = model_dir.load(model)
-    return evaluation.predict(loaded.network, loaded.schema, directory, DAY).serving
+    return evaluation.predict(evaluation.scorer(loaded.network, loaded.schema), loaded.schema, directory, DAY).serving
 
 
 def raw_columns(directory):

@@ -80,7 +80,7 @@ def test_train_evaluate_export_score(log, tmp_path):
     assert scored.returncode == 0, scored.stderr[-2000:]
     head, *lines = [line.split() for line in scored.stdout.splitlines() if line.strip()]
     loaded = model_dir.load(model)
-    wanted = evaluation.predict(loaded.network, loaded.schema, log, DAY).serving
+    wanted = evaluation.predict(evaluation.scorer(loaded.network, loaded.schema), loaded.schema, log, DAY).serving
     assert head == ["row", *sorted(wanted)]
     table = np.array(lines, float)[:, 1:]
     np.testing.assert_allclose(table, np.stack([wanted[n][:3] for n in sorted(wanted)], axis=1), atol=1e-6)

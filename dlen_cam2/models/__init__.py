@@ -1,7 +1,11 @@
-"""Builders: `model = trunk x head`, every combination."""
+"""Builders: `model = trunk x head x (causal branches or none)`, every combination."""
 
-from dlen_cam2.models.build import build
+from dlen_cam2.models.build import build, functional
+from dlen_cam2.models.cam2 import branches, cause_scores, join
 from dlen_cam2.models.heads import dlen, plain, probabilities, serving_scores
 from dlen_cam2.models.trunks import cgc, mmoe, ple, shared_bottom
 
-__all__ = ["build", "cgc", "dlen", "mmoe", "plain", "ple", "probabilities", "serving_scores", "shared_bottom"]
+__all__ = [
+    "branches", "build", "cause_scores", "cgc", "dlen", "functional", "join", "mmoe", "plain", "ple", "probabilities",
+    "serving_scores", "shared_bottom",
+]

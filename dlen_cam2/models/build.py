@@ -1,28 +1,34 @@
 """`build`: a configuration and a schema to a Keras model."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
+from dlen_cam2.causes import Split
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import ModelConfig
-from dlen_cam2.layers import Embeddings, Experts
-from dlen_cam2.models import heads, trunks
-from dlen_cam2.schema import Schema
+from dlen_cam2.layers import Dropout, Embeddings, Experts
+from dlen_cam2.models import cam2, heads, trunks
+from dlen_cam2.schema import Feature, Schema
 
 
-def build(config: ModelConfig, schema: Schema) -> tf.keras.Model:
+def build(config: ModelConfig, schema: Schema, split: Split | None = None) -> tf.keras.Model:
     """A functional model: `{group: {feature: tensor}}` -> dictionary of (B, T) float32 tensors.
 
     Args:
         config: trunk, head and sizes.
         schema: the features and tasks, after `select` and `fit`: the tasks' positive rates are where their
             probabilities start, and DLEN's caps are multiples of them.
+        split: CAM2's, as fitted on the training days: where the causal predictions start.
 
     Returns:
         A model whose output "logits" holds one column for each task, in schema order. DLEN adds "preferred",
-        "not_preferred" (B, T) and "latent" (B, 1), see `CappedHead`.
+        "not_preferred" (B, T) and "latent" (B, 1), see `CappedHead`; CAM2 adds the outputs of `cam2.branches`.
 
     Raises:
-        UserError: there are no features or tasks, or DLEN has no positive rate to put a cap on.
+        UserError: there are no features or tasks, a group that the trunk should read is not there, DLEN has no
+            positive rate to put a cap on, or a part of CAM2's branches has no features.
     """
     if not schema.features or not schema.tasks:
         raise UserError(
@@ -38,9 +44,12 @@ def build(config: ModelConfig, schema: Schema) -> tf.keras.Model:
         }
         for group, features in schema.groups.items()
     }
-    x = Embeddings(schema, l2=config.embedding_l2, name="embeddings")(inputs)
+    read = _read_by_trunk(schema, config.trunk_groups)
+    x = Embeddings(schema.select(features=[f.name for f in read]), l2=config.embedding_l2, name="embeddings")(
+        {f.group: inputs[f.group] for f in read}
+    )
     if config.dropout:
-        x = tf.keras.layers.Dropout(config.dropout, name="dropout")(x)
+        x = Dropout(config.dropout, name="dropout")(x)
     tasks = len(schema.tasks)
     if config.trunk == "shared_bottom":
         trunk = trunks.shared_bottom(x, tasks, config.expert_units)
@@ -50,16 +59,42 @@ def build(config: ModelConfig, schema: Schema) -> tf.keras.Model:
         trunk = trunks.cgc(x, tasks, config.task_experts, config.experts, config.expert_units)
     else:
         trunk = trunks.ple(x, tasks, config.task_experts, config.experts, config.expert_units, config.levels)
+    # After the trunk, so that with one seed the trunk starts from the same weights with and without branches.
+    causal: dict[str, tf.Tensor] = {}
+    variant = config.cam2.variant
+    if variant != "production":
+        embeddings, causal = cam2.branches(inputs, schema, config.cam2, split)
+        if variant != "task_arch":
+            trunk = cam2.join(trunk, embeddings, config.cam2)
     towers = Experts(tasks, config.tower_units, name="towers")(trunk)
+    if variant == "task_arch":
+        towers = cam2.join(towers, embeddings, config.cam2)
     rates = [task.positive_rate for task in schema.tasks]
     if config.head == "dlen":
         outputs = heads.dlen(towers, x, caps(config, schema), config.latent_units, rates)
     else:
         outputs = heads.plain(towers, rates)
-    network = tf.keras.Model(inputs, outputs, name=f"{config.trunk}_{config.head}")
+    name = f"{config.trunk}_{config.head}" + ("" if variant == "production" else f"_cam2_{variant}")
+    return functional(inputs, {**outputs, **causal}, name)
+
+
+def functional(inputs: Any, outputs: dict[str, tf.Tensor], name: str) -> tf.keras.Model:
+    """A functional model of nested inputs; it holds just the layers on the way to `outputs`."""
+    network = tf.keras.Model(inputs, outputs, name=name)
     # tf_keras takes the nested inputs for flat ones where every group has one feature, and then fails on them.
     network.input_spec = None
     return network
+
+
+def _read_by_trunk(schema: Schema, groups: Sequence[str]) -> list[Feature]:
+    """The features of the named groups; of all, if none is named."""
+    unknown = sorted(set(groups) - set(schema.groups))
+    if unknown:
+        raise UserError(
+            f"config.model.trunk_groups must name groups of the model's features. Received: {unknown}. "
+            f"Known: {list(schema.groups)}."
+        )
+    return [f for f in schema.features if not groups or f.group in groups]
 
 
 def caps(config: ModelConfig, schema: Schema) -> list[float]:

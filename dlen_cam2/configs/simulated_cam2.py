@@ -1,0 +1,22 @@
+"""The simulated feed, mmoe trunk, CAM2; `--config.model.cam2.variant=…` as for KuaiRand:
+
+python -m dlen_cam2.train --config=dlen_cam2/configs/simulated_cam2.py --data_dir=DIR --model_dir=DIR \
+    --train_days=20240101..20240107 --eval_days=20240108,20240108_random
+"""
+
+from dlen_cam2.config import Cam2Config, Config, ModelConfig, TrainConfig
+
+
+def get_config() -> Config:
+    """X is the rate at which a video has been clicked so far, and the tenth of the exposures with the highest of it is
+    conformity's. Ids stay with the trunk: an id's embedding learns how popular a single video is. One pass, since in a
+    second one the towers would read embeddings that have seen the labels of the row.
+    """
+    cam2 = Cam2Config(
+        variant="proposed", statistic="video_click_rate", thresh=0.9, relevance="interests", interest_feature="topics",
+        without=("user_id", "video_id", "author_id"), blocks=1,
+    )
+    return Config(
+        name="simulated_cam2", model=ModelConfig(cam2=cam2),
+        train=TrainConfig(order="days", batch_size=256, learning_rate=0.002, embedding_learning_rate=0.1),
+    )

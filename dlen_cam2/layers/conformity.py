@@ -1,0 +1,53 @@
+"""Conformity: CAM2's prediction that a user engages because others do."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dlen_cam2.config import CONFORMITY
+
+
+class Conformity(tf.keras.layers.Layer):
+    """The conformity prediction from the user's part û and the item's part î:
+
+        logistic: c = σ(w · (û + î) + b)        DESIGN, the output is the logit
+        norm:     c = ‖û + î‖                   CERTAIN (section 2.3), the output is the norm
+
+    The norm may exceed 1 and so is no probability; it goes with the L2 loss (c̄ - ‖û + î‖)², the logistic read-out
+    with cross-entropy.
+
+    Args:
+        kind: "logistic" or "norm".
+        rate: where the logistic prediction starts (DESIGN, see `TaskLogits`).
+
+    Input: û and î, (B, e) each. Output: (B, 1), float32 also under mixed precision.
+
+    Raises:
+        ValueError: `kind` is another.
+
+    References:
+        CAM2 (Raul et al., 2023), section 2.3, L_C.
+    """
+
+    def __init__(self, kind: str = "logistic", rate: float = 0.5, **kwargs: Any):
+        super().__init__(**kwargs)
+        if kind not in CONFORMITY:
+            raise ValueError(f"kind must be one of {CONFORMITY}. Received: kind={kind!r}.")
+        self.kind = kind
+        self.rate = rate
+        start = np.clip(rate, 1e-4, 1 - 1e-4)
+        self.read_out = tf.keras.layers.Dense(
+            1, bias_initializer=tf.keras.initializers.Constant(np.log(start / (1 - start))), name="read_out"
+        ) if kind == "logistic" else None
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        user, item = inputs
+        total = user + item
+        if self.read_out is not None:
+            return tf.cast(self.read_out(total), tf.float32)
+        squares = tf.reduce_sum(tf.square(tf.cast(total, tf.float32)), axis=1, keepdims=True)
+        return tf.sqrt(squares + 1e-12)  # the norm has no gradient at 0
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"kind": self.kind, "rate": self.rate}

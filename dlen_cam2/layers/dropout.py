@@ -1,0 +1,38 @@
+"""Dropout: whose random state is part of the checkpoint."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+class Dropout(tf.keras.layers.Layer):
+    """Sets a share `rate` of the inputs to 0 and scales the others by `1 / (1 - rate)`, in training only.
+
+    Keras' own layer keeps its random state out of checkpoints, so a job that continues from one would draw the first
+    masks again, and would differ from a job that was never interrupted.
+
+    Args:
+        rate: in [0, 1).
+
+    Input and output: any shape.
+
+    References:
+        Srivastava et al., 2014.
+    """
+
+    def __init__(self, rate: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate must be in [0, 1). Received: rate={rate}.")
+        self.rate = rate
+        # numpy's seed is set by tf.keras.utils.set_random_seed, together with TensorFlow's.
+        self.generator = tf.random.Generator.from_seed(np.random.randint(2**31))
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if not training:
+            return inputs
+        return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed=self.generator.make_seeds()[:, 0])
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"rate": self.rate}

@@ -1,0 +1,34 @@
+"""Relevance: CAM2's prediction that a user engages out of interest."""
+
+
+import tensorflow as tf
+
+
+class Relevance(tf.keras.layers.Layer):
+    """The relevance prediction over k interests:
+
+        û_x = σ(a_x)          = Pr(the user engages | interest x)
+        î   = softmax(b)      : î_x = Pr(the item has interest x), Σ_x î_x = 1
+        r   = Σ_x û_x î_x
+
+    CERTAIN (section 2.3): the products û_x î_x and what both factors mean. DESIGN: sigmoid and softmax, which make r
+    a probability, and log space. Since Σ_x î_x = 1, also 1 - r = Σ_x (1 - û_x) î_x, so
+
+        logit r = logsumexp_x(log σ(a_x) + log î_x) - logsumexp_x(log σ(-a_x) + log î_x).
+
+    Input: a and b, (B, k) each. Output: a dictionary of float32 tensors: "relevance" (B, 1), the logit of r, and
+    "interests" (B, k), the products û_x î_x.
+
+    References:
+        CAM2 (Raul et al., 2023), section 2.3, L_R.
+    """
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        user, item = (tf.cast(part, tf.float32) for part in inputs)
+        log_item = tf.nn.log_softmax(item)
+        log_product = tf.math.log_sigmoid(user) + log_item
+        log_rest = tf.math.log_sigmoid(-user) + log_item
+        logit = tf.reduce_logsumexp(log_product, axis=1, keepdims=True) - tf.reduce_logsumexp(
+            log_rest, axis=1, keepdims=True
+        )
+        return {"relevance": logit, "interests": tf.exp(log_product)}

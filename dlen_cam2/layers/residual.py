@@ -1,0 +1,50 @@
+"""Residual: the network inside CAM2's branches."""
+
+from typing import Any
+
+import tensorflow as tf
+
+
+class Residual(tf.keras.layers.Layer):
+    """A residual network of fully connected pre-activation blocks:
+
+        h_0 = W_in x + b_in
+        h_n = h_{n-1} + W'_n relu(W_n relu(h_{n-1}) + b_n) + b'_n        n = 1..blocks
+        y   = W_out relu(h_blocks) + b_out
+
+    CERTAIN: CAM2's modules are residual networks (its reference 10). DESIGN: sizes, and no normalisation between
+    the layers, since inputs are standardised numbers and small embeddings.
+
+    Args:
+        units: width of the blocks.
+        blocks: number of blocks; 0 leaves one hidden layer.
+        outputs: width of y.
+
+    Input: (B, d). Output: (B, outputs).
+
+    Example:
+        >>> Residual(64, 2, 8)(tf.ones((2, 10))).shape
+        TensorShape([2, 8])
+
+    References:
+        CAM2 (Raul et al., 2023), section 2.3; pre-activation: He et al., "Identity Mappings", 2016.
+    """
+
+    def __init__(self, units: int, blocks: int, outputs: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.units = units
+        self.blocks = blocks
+        self.outputs = outputs
+        self.into = tf.keras.layers.Dense(units, name="into")
+        self.inner = [tf.keras.layers.Dense(units, name=f"inner_{n}") for n in range(1, blocks + 1)]
+        self.outer = [tf.keras.layers.Dense(units, name=f"outer_{n}") for n in range(1, blocks + 1)]
+        self.out = tf.keras.layers.Dense(outputs, name="out")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        h = self.into(inputs)
+        for inner, outer in zip(self.inner, self.outer, strict=True):
+            h += outer(tf.nn.relu(inner(tf.nn.relu(h))))
+        return self.out(tf.nn.relu(h))
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"units": self.units, "blocks": self.blocks, "outputs": self.outputs}

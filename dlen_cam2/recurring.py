@@ -1,0 +1,66 @@
+"""Recurring training: every day is measured by the model of the day before, and then trained on."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from dlen_cam2 import data, evaluation, schema_pbtxt, trainer
+from dlen_cam2.config import Config
+from dlen_cam2.evaluation import Predictions
+
+# Splits of a day that no model trains on: uniformly random exposures, and DICE's intervened sample.
+OFF_POLICY = ("random", "intervened")
+LOGGED = "logged"
+
+
+def recurring(
+    config: Config, data_dir: str | os.PathLike, warm: Sequence[str], days: Sequence[str],
+    columns: Sequence[str] = (),
+) -> dict[str, Predictions]:
+    """Train on `warm`, then for each of `days`: predict it, and go on to train on it.
+
+    So day D continues from the weights and optimizer state of day D-1 and is measured on D+1 (CAM2, section 3.1).
+    What is fitted (moments, positive rates, CAM2's threshold) comes from `warm` and stays.
+
+    Args:
+        config: `config.train.epochs` passes over each day.
+        data_dir: the data set.
+        warm: the first days, none of which is measured.
+        days: the days to measure; each but the last is then trained on.
+        columns: numeric columns to keep beside the predictions.
+
+    Returns:
+        Predictions of all of `days` by kind: "logged", and "random" or "intervened" where the data set has such splits
+        of these days.
+    """
+    job = trainer.start(config, data_dir, warm)
+    schema = dataclasses.replace(job.schema, targets=tuple(dict.fromkeys((*job.schema.targets, *columns))))
+    score = evaluation.scorer(job.network, schema)
+    splits = data.statistics(data_dir)["days"]
+    found: dict[str, list[Predictions]] = {}
+    for trained, measured in zip([list(warm), *([day] for day in days)], days, strict=False):
+        trainer.fit(job, trained)
+        for kind, split in [(LOGGED, measured), *((kind, f"{measured}_{kind}") for kind in OFF_POLICY)]:
+            if split in splits:
+                found.setdefault(kind, []).append(evaluation.predict(score, schema, data_dir, split))
+    return {kind: _together(parts) for kind, parts in found.items()}
+
+
+def _together(parts: Sequence[Predictions]) -> Predictions:
+    """The rows of several predictions as one."""
+    fields = [{f.name: getattr(p, f.name) for f in dataclasses.fields(Predictions)} for p in parts if len(p.labels)]
+    return Predictions(**tf.nest.map_structure(lambda *a: None if a[0] is None else np.concatenate(a), *fields))
+
+
+def active_days(data_dir: str | os.PathLike, days: Sequence[str], last: int = 28) -> dict[int, int]:
+    """`{user: number of the last `last` of `days` on which the user had an exposure}`."""
+    schema = dataclasses.replace(schema_pbtxt.load(data_dir), features=(), tasks=(), targets=())
+    active: dict[int, int] = {}
+    for day in days[-last:]:
+        users = [labels[schema.keys["user"]].numpy() for _, labels in data.read(data_dir, schema, [day], 8192)]
+        for user in np.unique(np.concatenate(users)) if users else ():
+            active[user] = active.get(user, 0) + 1
+    return active

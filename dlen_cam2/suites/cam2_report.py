@@ -1,0 +1,176 @@
+"""CAM2's tables and pictures, from the results of its suite."""
+
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from dlen_cam2.config import VARIANTS
+from dlen_cam2.files import write_json, write_text
+from dlen_cam2.paired import Estimate, Resamples, percent, table
+from dlen_cam2.suites import cam2
+from dlen_cam2.suites.cam2 import BASELINE, PROPOSED, Results
+
+REPORT = "report.md"
+# What each kind of exposure is, as a reader of the page should know it.
+_KINDS = {
+    "logged": "next day, as logged",
+    "random": "next day, uniformly random exposures",
+    "intervened": "next day, exposures sampled against popularity (DICE's intervened test)",
+}
+# CAM2's own Table 1, aggregated NE change in percent.
+_PAPER = {"task_arch": -0.060, "joint_loss": -0.016, "all_features": 0.029, "proposed": -0.139}
+
+
+def write(results: Results, output: pathlib.Path) -> None:
+    """Write `report.md`, `results.json`, `ne_change.png`, `engagement_by_age.png` and `causes.png` into `output`."""
+    draws = {kind: Resamples.draw(rows.users, results.seeds) for kind, rows in results.kinds.items()}
+    changes = {kind: cam2.ne_changes(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
+    logged = results.kinds["logged"]
+    by_age = cam2.engagement_by_age(results, logged, draws["logged"])
+    against = {kind: cam2.causes_to_compare(results, rows) for kind, rows in results.kinds.items()}
+    correlations = {kind: cam2.correlations(rows, against[kind]) for kind, rows in results.kinds.items()}
+    slices = {
+        kind: {
+            family: cam2.slice_changes(results, rows, draws[kind], masks)
+            for family, masks in cam2.row_slices(results, rows).items()
+        }
+        for kind, rows in results.kinds.items()
+    }
+    items = cam2.items_of_engagement(results, logged, draws["logged"])
+
+    parts = [_head(results)]
+    for kind, rows in results.kinds.items():
+        parts += [
+            f"## {_KINDS[kind]}: {len(rows.labels):,} rows",
+            "NE relative to production, mean over seeds; below 0 is better. Brackets: 95% paired bootstrap intervals "
+            "over users and seeds.",
+            _with_paper(table(changes[kind], "variant")),
+            "NE and AUC, mean over seeds:", _levels(cam2.levels(results, rows)),
+        ]
+        for family, estimates in slices[kind].items():
+            sizes = {n: int(m.sum()) for n, m in cam2.row_slices(results, rows)[family].items()}
+            named = {f"{n} ({sizes[n]:,} rows)": e for n, e in estimates.items()}
+            parts += [f"Change of aggregated NE by {family}:", table(named, family)]
+        parts += ["Rank correlation of the causal scores, mean over seeds (least to greatest):",
+                  _correlations(correlations[kind])]
+    parts += [
+        f"## What the rankings show (top {results.top_k} of a user's logged rows)",
+        "Engagement observed on the rows that a variant ranks highest, relative to production, by the item's age:",
+        table(by_age, "age"),
+        "Items that make up a share of the predicted engagement of these rows; more is less concentrated:",
+        _items(items),
+        "![NE change](ne_change.png)\n![engagement by age](engagement_by_age.png)\n![causes](causes.png)",
+    ]
+    _draw_changes(output / "ne_change.png", changes)
+    _draw_changes(output / "engagement_by_age.png", {"logged": _transposed(by_age)}, "engagement on top-k rows")
+    _draw_causes(output / "causes.png", results)
+    write_json(output / "results.json", _plain({
+        "ne_change": changes, "slices": slices, "engagement_by_age": by_age, "items": items,
+        "correlations": correlations,
+    }))
+    write_text(output / REPORT, "\n\n".join(parts) + "\n")
+
+
+def _head(results: Results) -> str:
+    seeds = "one seed" if results.seeds == 1 else f"{results.seeds} seeds"
+    return (
+        f"# CAM2 on {results.config.name}\n\n"
+        f"Recurring training: {results.warm[0]}..{results.warm[-1]} first, then each day is measured by the model of "
+        f"the day before and trained on: {results.days[0]}..{results.days[-1]}, {seeds}. Aggregated: the NE of all "
+        "tasks' rows together (the paper does not say how it aggregates). "
+        "`production` is the same network without branches."
+    )
+
+
+def _with_paper(text: str) -> str:
+    """The table with the paper's figures beside the aggregated column."""
+    lines = text.splitlines()
+    extra = ["| paper's Table 1 ", "|---"]
+    extra += [f"| {_PAPER[v]:+.3f}% " for v in VARIANTS if v != BASELINE]
+    return "\n".join(f"{line[:-1]}{more}|" for line, more in zip(lines, extra, strict=True))
+
+
+def _levels(levels: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
+    tasks = list(levels[BASELINE])
+    lines = ["| variant | " + " | ".join(tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
+    for variant, values in levels.items():
+        lines.append(f"| {variant} | " + " | ".join("{:.4f}, {:.4f}".format(*values[t]) for t in tasks) + " |")
+    return "\n".join(lines)
+
+
+def _correlations(found: Mapping[str, Mapping[str, list[float]]]) -> str:
+    causes = list(next(iter(found.values())))
+    lines = ["| score | " + " | ".join(causes) + " |", "|---" * (len(causes) + 1) + "|"]
+    for name, row in found.items():
+        lines.append(f"| {name} | " + " | ".join(cam2.summary(row[c]) for c in causes) + " |")
+    return "\n".join(lines)
+
+
+def _items(found: Mapping[str, Mapping[str, tuple[float, Estimate]]]) -> str:
+    lines = ["| variant | 50% | change | 75% | change |", "|---" * 5 + "|"]
+    for variant, shares in found.items():
+        cells = [cell for mean, change in shares.values() for cell in (f"{mean:.1f}", percent(change))]
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _transposed(found: Mapping[str, Mapping[str, Estimate]]) -> dict[str, dict[str, Estimate]]:
+    return {v: {name: row[v] for name, row in found.items()} for v in next(iter(found.values()))}
+
+
+def _draw_changes(
+    path: pathlib.Path, changes: Mapping[str, Mapping[str, Mapping[str, Estimate]]], what: str = "NE"
+) -> None:
+    """One panel for each kind of exposure: every variant's change with its interval, column by column."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * len(changes) + 1.5, 4.6), layout="constrained")
+    axes = figure.subplots(1, len(changes), squeeze=False)[0]
+    for axis, (kind, by_variant) in zip(axes, changes.items(), strict=True):
+        names = list(next(iter(by_variant.values())))
+        for index, (variant, row) in enumerate(by_variant.items()):
+            y = np.arange(len(names)) + (index - (len(by_variant) - 1) / 2) * 0.8 / len(by_variant)
+            value, low, high = 100 * np.array([row[n] for n in names]).T
+            axis.errorbar(value, y, xerr=[value - low, high - value], fmt="o", markersize=4, capsize=2, label=variant)
+        axis.axvline(0, color="grey", linewidth=0.8)
+        axis.set_yticks(range(len(names)), names)
+        axis.invert_yaxis()
+        axis.set_xlabel(f"change of {what} against production, %")
+        axis.set_title(_KINDS[kind], fontsize=10)
+    axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_causes(path: pathlib.Path, results: Results) -> None:
+    """Of the proposed variant: median conformity and relevance scores by popularity and by true interest.
+
+    One line a seed, over twentieths of the rows, on a logarithmic axis, since joint heads give conformity next to
+    nothing far below the threshold. A real log has no true interest: there both scores stand against popularity.
+    """
+    from matplotlib.figure import Figure
+
+    kind = results.kinds.get("random", results.kinds["logged"])
+    causes = cam2.causes_to_compare(results, kind)
+    shown = [name for name in causes if name != cam2.TRUE_CONFORMITY]
+    panels = [(score, name, causes[name]) for score in ("conformity", "relevance") for name in shown]
+    figure = Figure(figsize=(4.3 * len(panels), 3.9), layout="constrained")
+    for axis, (score, cause, values) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        for seed, row in enumerate(kind.causes[PROPOSED][score]):
+            parts = np.array_split(np.argsort(values, kind="stable"), 20)
+            axis.plot([values[p].mean() for p in parts], [np.median(row[p]) for p in parts], marker="o", markersize=3,
+                      linewidth=1, label=f"seed {seed}")
+        axis.set(xlabel=f"{cause} (means of twentieths)", ylabel=f"median {score} score", yscale="log")
+        axis.set_title(f"{score} by {cause}", fontsize=10)
+    figure.savefig(path, dpi=110)
+
+
+def _plain(value: object) -> object:
+    """`value` with undefined numbers as None, for strict JSON."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+

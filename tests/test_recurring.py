@@ -1,0 +1,143 @@
+"""Day by day: continuing from yesterday's weights and optimizer state, and measuring tomorrow."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dlen_cam2 import data, evaluation, model_dir, recurring, trainer
+from dlen_cam2.cli import UserError
+from dlen_cam2.config import Cam2Config, Config, ModelConfig, TrainConfig
+from pipelines import simulate
+from tests.test_train import run
+
+DAYS = ["20240101", "20240102", "20240103", "20240104"]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("log") / "data"
+    simulate.write(simulate.World(rows=2000, seed=1, days=4), str(directory))
+    return directory
+
+
+def small(variant="proposed", trunk="mmoe", head="plain", **train):
+    cam2 = Cam2Config(variant=variant, statistic="video_click_rate", units=6, blocks=1, embedding=4, interests=3)
+    sizes = {"experts": 2, "task_experts": 1, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
+    return Config("small", ModelConfig(trunk, head=head, dropout=0.2, cam2=cam2, **sizes),
+                  TrainConfig(**{"batch_size": 64, "order": "days", "bootstrap": 0, **train}))
+
+
+def state(directory):
+    """Every number of the stored checkpoint: weights, optimizer slots, steps."""
+    path = str(directory / "weights" / "final")
+    return {n: tf.train.load_variable(path, n) for n, _ in tf.train.list_variables(path) if "GRAPH" not in n}
+
+
+def same(a, b):
+    return [n for n in a if not np.array_equal(a[n], b[n])] if a.keys() == b.keys() else ["keys"]
+
+
+@pytest.mark.parametrize("trunk, head, variant", [("mmoe", "plain", "proposed"), ("ple", "dlen", "production"),
+                                                  ("cgc", "dlen", "joint_loss")])
+def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
+    """Day 2 in another job, with the optimizer's state, is bit for bit the uninterrupted run; without it, it is not."""
+    config = small(variant, trunk, head, epochs=2)
+    # What is fitted comes from the first job's day, so the uninterrupted run starts there too.
+    whole = trainer.start(config, log, DAYS[:1])
+    trainer.fit(whole, DAYS[:2])
+    (tmp_path / "whole").mkdir()
+    model_dir.save(tmp_path / "whole", config, whole.schema, whole.split, whole.network, whole.ranker.optimizer)
+
+    trainer.train(config, log, tmp_path / "day1", DAYS[0], DAYS[3])
+    trainer.train(config, log, tmp_path / "day2", DAYS[1], DAYS[3], continue_from=tmp_path / "day1")
+    assert same(state(tmp_path / "whole"), state(tmp_path / "day2")) == []
+    assert model_dir.load(tmp_path / "day2").split == whole.split
+
+    weights_only = model_dir.load(tmp_path / "day1")
+    job = trainer.start(config, log, DAYS[:1])
+    job.network.set_weights(weights_only.network.get_weights())
+    trainer.fit(job, DAYS[1:2])
+    different = [not np.array_equal(a, b) for a, b in
+                 zip(job.network.get_weights(), whole.network.get_weights(), strict=True)]
+    assert sum(different) > len(different) / 2
+
+
+def test_continue_from_the_command_line(log, tmp_path):
+    flags = ["--config=dlen_cam2/configs/simulated_cam2.py", f"--data_dir={log}", f"--eval_days={DAYS[3]}",
+             "--config.model.expert_units=(8,)", "--config.train.bootstrap=0"]
+    first = run("dlen_cam2.train", *flags, f"--model_dir={tmp_path / 'a'}", f"--train_days={DAYS[0]}..{DAYS[1]}")
+    assert first.returncode == 0, first.stderr[-2000:]
+    assert "any_positive at video_click_rate >=" in first.stdout
+    second = run("dlen_cam2.train", *flags, f"--model_dir={tmp_path / 'b'}", f"--train_days={DAYS[2]}",
+                 f"--continue_from={tmp_path / 'a'}")
+    assert second.returncode == 0, second.stderr[-2000:]
+    a, b = (model_dir.load(tmp_path / n) for n in "ab")
+    assert a.split == b.split and a.schema == b.schema
+    assert any(np.any(x != y) for x, y in zip(a.network.get_weights(), b.network.get_weights(), strict=True))
+    other = run("dlen_cam2.train", *flags, f"--model_dir={tmp_path / 'c'}", f"--train_days={DAYS[2]}",
+                f"--continue_from={tmp_path / 'a'}", "--config.model.cam2.variant=task_arch")
+    assert other.returncode == 1 and "Received: different ['cam2']" in other.stderr
+    absent = run("dlen_cam2.train", *flags, f"--model_dir={tmp_path / 'c'}", f"--train_days={DAYS[2]}",
+                 f"--continue_from={tmp_path / 'nothing'}")
+    assert absent.returncode == 1 and "holds no trained model" in absent.stderr
+    assert not (tmp_path / "c").exists()
+
+
+def test_one_config_file_runs_every_variant(log, tmp_path):
+    for variant in ("production", "task_arch", "joint_loss", "all_features", "proposed"):
+        done = run(
+            "dlen_cam2.train", "--config=dlen_cam2/configs/simulated_cam2.py", f"--data_dir={log}",
+            f"--model_dir={tmp_path / variant}", f"--train_days={DAYS[0]}", f"--eval_days={DAYS[1]}",
+            f"--config.model.cam2.variant={variant}", "--config.train.bootstrap=0", "--config.model.expert_units=(8,)",
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert model_dir.load(tmp_path / variant).config.model.cam2.variant == variant
+
+
+def test_each_day_is_measured_before_it_is_trained_on(log, monkeypatch):
+    """Rows and kinds are right, and day D+1's predictions are those of a model trained on exactly the days to D."""
+    found = recurring.recurring(small(), log, DAYS[:1], DAYS[1:], ("video_age_days",))
+    sizes = data.statistics(log)["days"]
+    assert set(found) == {"logged", "random"}
+    assert len(found["logged"].labels) == sum(sizes[d]["rows"] for d in DAYS[1:])
+    assert len(found["random"].labels) == sum(sizes[f"{d}_random"]["rows"] for d in DAYS[1:])
+    assert found["logged"].columns["video_age_days"].min() >= 0
+    assert set(found["logged"].causes) == {"conformity", "relevance"}
+
+    job = trainer.start(small(), log, DAYS[:1])
+    trainer.fit(job, DAYS[:2])
+    alone = evaluation.predict(evaluation.scorer(job.network, job.schema), job.schema, log, DAYS[2])
+    first = sizes[DAYS[1]]["rows"]
+    rows = slice(first, first + sizes[DAYS[2]]["rows"])
+    np.testing.assert_array_equal(found["logged"].probabilities[rows], alone.probabilities)
+    np.testing.assert_array_equal(found["logged"].keys["time"][rows], alone.keys["time"])
+
+
+def test_active_days(log):
+    schema = dataclasses.replace(model_schema(log), features=(), targets=())
+    users = {}
+    for day in DAYS[:3]:
+        for _, labels in data.read(log, schema, [day], 512):
+            users.setdefault(day, set()).update(labels["user_id"].numpy().tolist())
+    active = recurring.active_days(log, DAYS[:3])
+    assert active == {u: sum(u in users[d] for d in DAYS[:3]) for u in set().union(*users.values())}
+    assert recurring.active_days(log, DAYS[:3], last=1) == dict.fromkeys(users[DAYS[2]], 1)
+
+
+def model_schema(log):
+    from dlen_cam2 import schema_pbtxt
+
+    return schema_pbtxt.load(log)
+
+
+def test_a_split_follows_the_first_days_only(log):
+    """Continuing keeps the threshold, whatever later days hold."""
+    first = trainer.start(small(), log, DAYS[:1]).split
+    both = trainer.start(small(), log, DAYS[:2]).split
+    assert first.thresh != both.thresh
+    config = small()
+    config.model.cam2.thresh, config.model.cam2.thresh_unit = 2.0, "value"
+    with pytest.raises(UserError, match=r"both sides of video_click_rate = 2\. *|both sides of video_click_rate = 2"):
+        trainer.start(config, log, DAYS[:1])
