@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "dlen_cam2/__init__.py").re
 setup(
     name="dlen_cam2",
     version=VERSION.group(1),
-    description="Multi-task ranking for feeds in TensorFlow: MMOE, CGC, PLE, DLEN",
+    description="Multi-task ranking for feeds in TensorFlow: MMOE, CGC, PLE, DLEN, CAM2",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -42,6 +42,11 @@ class Split:
         """A split of nothing known: half of the rows engage, half of all stand on each side."""
         return cls(config.engagement, config.statistic, config.thresh, 4, 2, 2, 1)
 
+    def rates(self, joint: bool) -> tuple[float, float]:
+        """What conformity and relevance predict on average: of joint heads, or of conditional ones."""
+        above, below = (self.rows, self.rows) if joint else (self.rows_above, self.rows - self.rows_above)
+        return self.engaged_above / above, (self.engaged - self.engaged_above) / below
+
     def save(self, path: str | os.PathLike) -> None:
         write_json(path, dataclasses.asdict(self))
 
@@ -52,6 +57,9 @@ class Split:
         names = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
             raise UserError(f"{path} must be an object with the keys {sorted(names)}. Received: {values!r}.")
+        for key, value in values.items():
+            if not isinstance(value, str if key in ("engagement", "statistic") else int | float):
+                raise UserError(f"{path}: {key} has the wrong type. Received: {value!r}.")
         return cls(**values)
 
 
@@ -90,9 +98,21 @@ def engagement(labels: Mapping[str, tf.Tensor], schema: Schema, name: str) -> tu
     return y[:, k], mask[:, k]
 
 
+def check_statistic(config: Cam2Config, columns: Sequence[Feature]) -> None:
+    """Raise `UserError` if X is not among the numeric statistical features of `columns`."""
+    known = [f.name for f in columns if f.is_numeric and f.cause == "statistical"]
+    if config.statistic not in known:
+        raise UserError(
+            "config.model.cam2.statistic must name a numeric statistical feature of the data set. "
+            f"Received: {config.statistic!r}. Known: {known}."
+        )
+
+
 def fit(config: Cam2Config, schema: Schema, columns: Sequence[Feature], directory: str | os.PathLike,
         days: Sequence[str]) -> Split:
     """Find the threshold on the training days, in one pass over X and the labels.
+
+    A quantile is that of X over the training rows in the engagement's sample space.
 
     Args:
         config: which statistic, engagement and threshold.
@@ -101,18 +121,18 @@ def fit(config: Cam2Config, schema: Schema, columns: Sequence[Feature], director
         directory, days: the data set and its training days.
 
     Raises:
-        UserError: X is no numeric statistical feature, or one side of the threshold has no rows or no engagement.
+        UserError: X is no numeric statistical feature, one side of the threshold has no rows or no engagement, or no
+            row's item has a known interest for the loss of each interest.
     """
-    known = [f.name for f in columns if f.is_numeric and f.cause == "statistical"]
-    if config.statistic not in known:
-        raise UserError(
-            "config.model.cam2.statistic must name a numeric statistical feature of the data set. "
-            f"Received: {config.statistic!r}. Known: {known}."
-        )
-    narrow = dataclasses.replace(schema, features=(), targets=(config.statistic,), keys={})
-    xs, ys = [], []
+    check_statistic(config, columns)
+    interests = tuple(f for f in schema.features if f.name == config.interest_feature)
+    if config.relevance != "interests":
+        interests = ()
+    narrow = dataclasses.replace(schema, features=interests, targets=(config.statistic,), keys={})
+    xs, ys, tagged = [], [], 0
     with data.explained(directory, narrow, days):
-        for _, labels in data.read(directory, narrow, days, batch_size=8192):
+        for features, labels in data.read(directory, narrow, days, batch_size=8192):
+            tagged += sum(int(np.sum(features[f.group][f.name].numpy() > 0)) for f in interests)
             y, mask = engagement(labels, narrow, config.engagement)
             kept = mask.numpy() == 1
             ys.append(y.numpy()[kept] == 1)
@@ -120,6 +140,11 @@ def fit(config: Cam2Config, schema: Schema, columns: Sequence[Feature], director
     x, engaged = np.concatenate([np.zeros(0), *xs]), np.concatenate([np.zeros(0, bool), *ys])
     if not len(x):
         raise UserError(f"the training days hold no row of the engagement {config.engagement!r} to split.")
+    if interests and not tagged:
+        raise UserError(
+            f"config.model.cam2.relevance='interests' needs items with known interests. Received: no known value of "
+            f"{config.interest_feature!r} in the training days."
+        )
     # float32 as the labels are, so that rows at the threshold compare equal.
     quantile = config.thresh_unit == "quantile"
     thresh = float(np.float32(np.quantile(x, config.thresh) if quantile else config.thresh))
@@ -146,15 +171,17 @@ class CausalLoss:
     | labels | c̄ and r̄ of `decompose` | y |
 
     Each is a mean over its rows. CERTAIN: labels and joint heads as printed ("the conformity label is 1 if a user
-    engagement happens and X >= thresh and 0 otherwise"), all rows used for both, and the L2 forms. The text also
+    engagement happens and X >= thresh and 0 otherwise"), and all rows used for both. The text also
     calls the heads conditional, which labels on all rows do not make them; both readings are offered.
-    DESIGN: cross-entropy is the classification form of both losses; the L2 forms are squared and averaged:
+    DESIGN: cross-entropy as the classification form of both losses. The literal forms print the norm of one number,
+    its absolute value, which would be least at the median, 0 for every rare label; squared they estimate the mean:
 
         conformity="norm":     L_C = mean (c̄ - ‖û + î‖)²
         relevance="interests": L_R = mean Σ_x (r̄_x - û_x î_x)²,   r̄_x = r̄ · 1[the item has x] / (interests it has)
 
-    over rows whose item has at least one known interest. With conditional heads the cross-entropy of their mixture
-    is added; only the mixing weights learn from it.
+    DESIGN: an item's interests share its label, so that Σ_x û_x î_x estimates r̄; rows whose item has no known interest
+    are left out of L_R. With conditional heads the cross-entropy of their mixture is added, at weight 1, because only
+    the mixing weights learn from it.
 
     Args:
         config: weights and forms.
@@ -196,7 +223,9 @@ class CausalLoss:
         loss = self.config.conformity_weight * _mean(loss_c, mask if joint else above)
         loss += self.config.relevance_weight * _mean(loss_r, known * (mask if joint else below))
         if not joint:
-            p = tf.clip_by_value(outputs["engagement"][:, 0], 1e-6, 1 - 1e-6)
+            p = outputs["engagement"][:, 0]
+            # Clipped without taking the gradient away: a mixture above 1 must come down.
+            p += tf.stop_gradient(tf.clip_by_value(p, 1e-6, 1 - 1e-6) - p)
             loss += _mean(-y * tf.math.log(p) - (1 - y) * tf.math.log1p(-p), mask)
         return loss
 

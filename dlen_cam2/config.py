@@ -27,8 +27,8 @@ class Cam2Config:
     Attributes:
         variant: a row of the paper's Table 1. "production": no branches. "proposed": the branches' embeddings, behind
             a stop-gradient, join the trunk's output. "task_arch": they join the towers' outputs. "joint_loss": no
-            stop-gradient, so that one loss of task and causal labels trains the branches. "all_features": both
-            branches see all features.
+            stop-gradient, so that one loss of task and causal labels trains the branches (DESIGN, our reading).
+            "all_features": both branches see all features.
         engagement: whose labels are split by cause: a task, or "any_positive" for any positive behaviour of the row.
         statistic: X, a numeric statistical feature of the data set; the model need not use it.
         thresh: engagement at X >= thresh is conformity, at X < thresh relevance; see `thresh_unit`.
@@ -37,14 +37,14 @@ class Cam2Config:
             estimate Pr(t | X >= thresh) on the rows at or above thresh and Pr(t | X < thresh) on the others, and two
             learned scalars mix them; "gated": a learned gate for each row mixes them.
         conformity: "logistic" or "norm", see `Conformity`.
-        relevance: "probability": cross-entropy of Σ û_x î_x; "interests": the paper's L2 loss for each interest,
-            where `interest_feature` says which an item has.
+        relevance: "probability": cross-entropy of Σ û_x î_x; "interests": the paper's loss of each interest,
+            squared, where `interest_feature` says which an item has; see `CausalLoss`.
         interest_feature: a categorical item feature such as "tags".
-        without: features that no branch reads, such as ids of single videos, whose embeddings learn how popular
-            each one is although their cause is content.
+        without: features that no branch reads (but under "all_features"), such as ids of single videos, whose
+            embeddings learn how popular each one is although their cause is content.
         units, blocks: width and number of the residual blocks.
         embedding: width of the conformity parts û and î.
-        interests: k of the relevance parts (with "interests" it is the number of values of `interest_feature`).
+        interests: k of the relevance parts (with "interests" the rows of the table of `interest_feature`).
         conformity_weight, relevance_weight: w_C and w_R of the total loss.
     """
 
@@ -83,7 +83,7 @@ class ModelConfig:
             c * positive rate.
         latent_units: layer sizes of DLEN's hidden state network.
         dropout: share of the trunk's input that is dropped while training.
-        embedding_l2: weight of the mean squared norm of the looked-up id embeddings of a row in the loss.
+        embedding_l2: weight of the mean squared norm of the trunk's looked-up id embeddings of a row in the loss.
         tasks, features: names to use; empty: all of the schema.
         task_weights: weights of the tasks' losses, in the schema's order of the tasks used; empty: the schema's.
         without: features to leave out.
@@ -181,7 +181,7 @@ def check(config: Config) -> None:
     rule(cam2.relevance != "interests" or bool(cam2.interest_feature), "model.cam2.interest_feature",
          "the item feature that names interests, since model.cam2.relevance='interests' needs known interests",
          cam2.interest_feature)
-    for key, least in (("units", 1), ("blocks", 0), ("embedding", 1), ("interests", 1)):
+    for key, least in (("units", 1), ("blocks", 0), ("embedding", 2), ("interests", 2)):
         rule(getattr(cam2, key) >= least, f"model.cam2.{key}", f"at least {least}", getattr(cam2, key))
     for key in ("conformity_weight", "relevance_weight"):
         rule(0 <= getattr(cam2, key) < math.inf, f"model.cam2.{key}", "finite and at least 0", getattr(cam2, key))

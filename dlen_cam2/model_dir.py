@@ -1,8 +1,9 @@
-"""A trained model on disk: `config.json`, `schema.pbtxt`, `weights/`, CAM2's `split.json`, and training's reports."""
+"""A trained model on disk: `config.json`, `schema.pbtxt`, `days.json`, `weights/`, CAM2's `split.json`, reports."""
 
 import dataclasses
 import os
 import pathlib
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -11,33 +12,37 @@ from dlen_cam2 import schema_pbtxt
 from dlen_cam2.causes import Split
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config
+from dlen_cam2.files import read_json, write_json
 from dlen_cam2.models import build
 from dlen_cam2.schema import Schema
 
 CONFIG = "config.json"
 METRICS = "metrics.json"
+_DAYS = "days.json"
 _SPLIT = "split.json"
 _WEIGHTS = "weights"
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """What `load` returns: the configuration, what was fitted on training days, and the network with its weights."""
+    """What `load` returns: the configuration, what was fitted, the network with its weights, the days trained on."""
 
     config: Config
     schema: Schema
     split: Split | None
     network: tf.keras.Model
+    days: list[str]
 
 
 def save(
     directory: str | os.PathLike, config: Config, schema: Schema, split: Split | None, network: tf.keras.Model,
-    optimizer: tf.keras.optimizers.Optimizer,
+    optimizer: tf.keras.optimizers.Optimizer, days: Sequence[str] = (),
 ) -> None:
-    """Write the model into `directory` (a staged one, see `dlen_cam2.files.staged`)."""
+    """Write the model, trained on `days`, into `directory` (a staged one, see `dlen_cam2.files.staged`)."""
     directory = pathlib.Path(directory)
     config_module.save(config, directory / CONFIG)
     schema_pbtxt.save(schema, directory)
+    write_json(directory / _DAYS, list(days))
     if split is not None:
         split.save(directory / _SPLIT)
     tf.train.Checkpoint(network=network, optimizer=optimizer).write(str(directory / _WEIGHTS / "final"))
@@ -57,7 +62,7 @@ def load(directory: str | os.PathLike) -> TrainedModel:
     split = None if config.model.cam2.variant == "production" else Split.load(directory / _SPLIT)
     network = build(config.model, schema, split)
     restore(directory, network)
-    return TrainedModel(config, schema, split, network)
+    return TrainedModel(config, schema, split, network, read_json(directory / _DAYS))
 
 
 def restore(

@@ -4,10 +4,13 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from scipy.stats import norm, t
 
 from dlen_cam2.metrics import cross_entropy
 
 Estimate = tuple[float, float, float]  # the value and its 95% interval
+UNDEFINED: Estimate = (float("nan"), float("nan"), float("nan"))
+MIN_USERS = 10  # an interval over fewer would say nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,16 +18,21 @@ class Resamples:
     """Draws of users and of seeds that every comparison shares.
 
     Users are drawn with replacement and bring all their rows; seeds are drawn with replacement too. Both arms of a
-    comparison use the same draw, which is what makes the interval that of the paired difference.
+    comparison use the same draw, which is what makes the interval that of the paired difference. Few seeds drawn with
+    replacement vary too little, so their departure from equal weight is widened by the ratio of Student's quantile to
+    the normal one, and by sqrt(S / (S - 1)). With one seed the interval is over users alone.
 
     Attributes:
         users: (rows,) the place of each row's user among the distinct users.
         times: (R + 1, users) how often each is drawn; the first draw takes each once.
-        seeds: (R + 1, seeds) the same of seeds.
+        halves: (R + 1, users) 1 for a random half of the users, for statistics that do not bear repeated users; the
+            first takes all.
+        seeds: (R + 1, seeds) the weight of each seed, which add up to their number.
     """
 
     users: np.ndarray
     times: np.ndarray
+    halves: np.ndarray
     seeds: np.ndarray
 
     @classmethod
@@ -32,19 +40,28 @@ class Resamples:
         rng = np.random.default_rng(seed)
         distinct, code = np.unique(users, return_inverse=True)
 
-        def draws(count: int) -> np.ndarray:
+        def draws(count: int, widen: float = 1.0) -> np.ndarray:
             # Each of `count` units as often as it falls in `count` equal draws.
             drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
-            return np.concatenate([np.ones((1, count)), drawn])
+            return np.concatenate([np.ones((1, count)), 1 + widen * (drawn - 1)])
 
-        return cls(code, draws(len(distinct)), draws(seeds))
+        few = t.ppf(0.975, seeds - 1) / norm.ppf(0.975) * (seeds / (seeds - 1)) ** 0.5 if seeds > 1 else 1.0
+        users_drawn, seeds_drawn = draws(len(distinct)), draws(seeds, few)
+        halves = rng.random((resamples + 1, len(distinct))).argsort(axis=1) < -(-len(distinct) // 2)
+        halves[0] = True
+        return cls(code, users_drawn, halves, seeds_drawn)
 
     def of(self, rows: np.ndarray) -> "Resamples":
         """The same draws, for a part of the rows."""
         return dataclasses.replace(self, users=self.users[rows])
 
     def change(self, variant: np.ndarray, baseline: np.ndarray) -> Estimate:
-        """`Σ variant / Σ baseline - 1`, the arms (seeds, rows), with its 95% percentile interval."""
+        """`Σ variant / Σ baseline - 1`, the arms (seeds, rows), with its 95% percentile interval.
+
+        Undefined with fewer than 10 users.
+        """
+        if len(np.unique(self.users)) < MIN_USERS:
+            return UNDEFINED
         arms = []
         for arm in (variant, baseline):
             by_user = np.stack([np.bincount(self.users, row, self.times.shape[1]) for row in arm])
@@ -58,7 +75,7 @@ def estimate(variant: np.ndarray, baseline: np.ndarray) -> Estimate:
         change = variant / baseline - 1
     replicates = change[1:][np.isfinite(change[1:])]
     if not np.isfinite(change[0]) or 2 * len(replicates) < len(change) - 1:
-        return (float("nan"),) * 3
+        return UNDEFINED
     low, high = np.percentile(replicates, [2.5, 97.5]) if len(replicates) else (change[0], change[0])
     return float(change[0]), float(low), float(high)
 
@@ -91,22 +108,28 @@ def over_rows(
     statistic: Callable[[np.ndarray, np.ndarray], float], variant: Sequence[np.ndarray],
     baseline: Sequence[np.ndarray], resamples: Resamples, limit: int = 200,
 ) -> Estimate:
-    """Relative change of a statistic that is no sum over rows.
+    """Relative change of a statistic that is no sum over rows, such as a number of distinct items.
+
+    Drawing users twice would make them fewer, so each replicate takes a random half of the users once, whose spread is
+    that of the whole sample; its level is not (half the users show fewer items), so the replicates are moved to have
+    the estimate as their mean.
 
     Args:
-        statistic: of (values (rows,), how often each row counts (rows,)).
+        statistic: of (values (rows,), which rows count (rows,)).
         variant, baseline: for each seed the values (rows,) that `statistic` takes.
         resamples: draws over these rows' users.
         limit: at most so many of the draws are used.
     """
+    halves = resamples.halves[: limit + 1]
     totals = []
     for arm in (variant, baseline):
-        values = np.empty((limit + 1, len(arm)))
-        for r, times in enumerate(resamples.times[: limit + 1]):
-            weight = times[resamples.users]
-            values[r] = [statistic(row, weight) for row in arm]
-        totals.append((values * resamples.seeds[: limit + 1]).sum(axis=1))
-    return estimate(*totals)
+        values = np.array([[statistic(row, half[resamples.users]) for row in arm] for half in halves])
+        totals.append((values * resamples.seeds[: len(halves)]).sum(axis=1))
+    value, low, high = estimate(*totals)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        replicates = (totals[0] / totals[1] - 1)[1:]
+    shift = value - float(np.mean(replicates[np.isfinite(replicates)])) if np.isfinite(value) else 0.0
+    return value, low + shift, high + shift
 
 
 def table(rows: Mapping[str, Mapping[str, Estimate]], head: str) -> str:

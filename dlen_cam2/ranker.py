@@ -39,4 +39,6 @@ class Ranker(tfrs.Model):
         loss = self.ranking(
             labels=y, predictions=outputs["logits"], sample_weight=sample_weights(mask, self.schema), training=training
         )
-        return loss if self.causal_loss is None else loss + self.causal_loss(features, labels, outputs)
+        if self.causal_loss is None or not training:
+            return loss
+        return loss + self.causal_loss(features, labels, outputs)

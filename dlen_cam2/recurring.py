@@ -44,7 +44,7 @@ def recurring(
     for trained, measured in zip([list(warm), *([day] for day in days)], days, strict=False):
         trainer.fit(job, trained)
         for kind, split in [(LOGGED, measured), *((kind, f"{measured}_{kind}") for kind in OFF_POLICY)]:
-            if split in splits:
+            if split in splits and splits[split]["rows"]:
                 found.setdefault(kind, []).append(evaluation.predict(score, schema, data_dir, split))
     return {kind: _together(parts) for kind, parts in found.items()}
 

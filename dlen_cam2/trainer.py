@@ -48,6 +48,11 @@ def train(
     if both := [day for day in tests if day in days]:
         raise UserError(f"a day may be trained on or measured on, not both. Received in both: {both}.")
     job = start(config, data_dir, days) if continue_from is None else resume(config, data_dir, continue_from)
+    if again := [day for day in (*days, *tests) if day in job.days]:
+        raise UserError(
+            f"{continue_from} was trained on some of these days already, which may be neither trained on again nor "
+            f"measured. Received: {again}."
+        )
     network, schema = job.network, job.schema
     print(f"{network.name}: {network.count_params():,} parameters, {len(schema.features)} features, "
           f"tasks {', '.join(schema.task_names)}", flush=True)
@@ -66,7 +71,7 @@ def train(
             predictions[day] = evaluation.predict(score, schema, data_dir, day)
             metrics[day] = evaluation.evaluate(predictions[day], schema, config.train.bootstrap)
         _log_metrics(logs, metrics)
-        model_dir.save(stage, config, schema, job.split, network, job.ranker.optimizer)
+        model_dir.save(stage, config, schema, job.split, network, job.ranker.optimizer, job.days)
         report.write(stage, config, schema, metrics, predictions, train_days)
         write_json(stage / model_dir.METRICS, metrics)
     return metrics
@@ -80,7 +85,8 @@ class Job:
         config, data_dir: as given.
         schema, split: as fitted on the first training days; CAM2's split is None without branches.
         network, ranker: the network, and what trains it.
-        passes: passes over training days so far.
+        days: days trained on, by earlier jobs too.
+        passes: passes over training days of this job.
     """
 
     config: Config
@@ -89,6 +95,7 @@ class Job:
     split: Split | None
     network: tf.keras.Model
     ranker: Ranker
+    days: list[str] = dataclasses.field(default_factory=list)
     passes: int = 0
 
 
@@ -107,6 +114,7 @@ def start(config: Config, data_dir: str | os.PathLike, days: Sequence[str]) -> J
     schema = schema.fit(statistics, days)
     split = None
     if model.cam2.variant != "production":
+        stored.select(without=model.cam2.without)  # refuses names that no feature has
         split = causes.fit(model.cam2, schema, stored.features, data_dir, days)
         if split.statistic not in schema.targets:
             schema = dataclasses.replace(schema, targets=(*schema.targets, split.statistic))
@@ -128,6 +136,7 @@ def resume(config: Config, data_dir: str | os.PathLike, directory: str | os.Path
             f"{different}: {[now[key] for key in different]} in place of {[before[key] for key in different]}."
         )
     job = _job(config, data_dir, previous.schema, previous.split, previous.network)
+    job.days += previous.days
     model_dir.restore(directory, job.network, job.ranker.optimizer)
     return job
 
@@ -148,6 +157,7 @@ def _job(
 def fit(job: Job, days: Sequence[str], callbacks: Sequence[tf.keras.callbacks.Callback] = ()) -> None:
     """`epochs` passes over all of `days` together, or over each in turn (`order="days"`)."""
     train = job.config.train
+    job.days += days
     recorded = data.statistics(job.data_dir)["days"]
     stages = [list(days)] if train.order == "shuffled" else [[day] for day in days]
     last = job.passes + len(stages) * train.epochs

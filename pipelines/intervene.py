@@ -5,7 +5,8 @@ for a test under another exposure policy (Zheng et al. 2021, "Disentangling User
 Recommendation with Causal Embedding", section 5.1; there applied to positive interactions, here to all exposures).
 Split D of the output holds the training rows of day D, D_validation and D_intervened its validation and test rows.
 
-The rows move between splits as they are: a counter or history may count an earlier exposure that is held out.
+The rows move between splits as they are, so a counter or history of a training row counts earlier held-out exposures
+and their feedback. Measure a model on days after those that it was trained on, as the suites do.
 """
 
 import pathlib

@@ -10,7 +10,7 @@ import tensorflow as tf
 from dlen_cam2 import causes, model_dir, serving
 from dlen_cam2.causes import CausalLoss, Split, decompose
 from dlen_cam2.cli import UserError
-from dlen_cam2.config import CAUSAL_HEADS, HEADS, TRUNKS, VARIANTS, Cam2Config, TrainConfig
+from dlen_cam2.config import CAUSAL_HEADS, HEADS, TRUNKS, VARIANTS, Cam2Config, TrainConfig, check
 from dlen_cam2.indexing import Indexer
 from dlen_cam2.layers import CauseMixture, Conformity, Relevance, Residual
 from dlen_cam2.losses import sample_weights, targets
@@ -74,11 +74,22 @@ def largest(gradient):
 
 # === What the losses reach ===
 
+def perturb(network):
+    """Weights that start at 0 (of what joins the towers, of the gate) stop other gradients: give them a value."""
+    rng = np.random.default_rng(0)
+    for weight in network.weights:
+        weight.assign_add(tf.constant(0.05 * rng.normal(size=weight.shape), weight.dtype))
+
+
 @pytest.mark.parametrize("heads", CAUSAL_HEADS)
+@pytest.mark.parametrize("literal", [
+    {}, {"conformity": "norm", "relevance": "interests", "interest_feature": "video_id"},
+], ids=["default", "literal"])
 @pytest.mark.parametrize("variant", BRANCHED)
-def test_where_gradients_go(variant, heads):
-    settings = config(variant, heads=heads)
+def test_where_gradients_go(variant, literal, heads):
+    settings = config(variant, heads=heads, **literal)
     network = built(settings)
+    perturb(network)
     tasks, causal, tape = losses(settings, network)
     names = [w.name for w in network.weights]
     by_task = dict(zip(names, map(largest, tape.gradient(tasks, network.weights)), strict=True))
@@ -102,6 +113,7 @@ def test_the_stop_gradient_holds_in_every_trunk_and_head(trunk, head):
     for variant in ("task_arch", "proposed"):
         settings = config(variant, trunk=trunk, head=head)
         network = built(settings)
+        perturb(network)
         tasks, causal, tape = losses(settings, network)
         for loss, reached in ((tasks, False), (causal, True)):
             for weight, gradient in zip(network.weights, tape.gradient(loss, network.weights), strict=True):
@@ -113,6 +125,7 @@ def test_gradients_reach_branches_when_the_stop_gradient_is_taken_away(monkeypat
     monkeypatch.setattr(cam2.tf, "stop_gradient", tf.identity)
     settings = config()
     network = built(settings)
+    perturb(network)
     tasks, _, tape = losses(settings, network)
     gradients = tape.gradient(tasks, [w for w in network.weights if is_branch(w)])
     assert max(map(largest, gradients)) > 0
@@ -166,7 +179,7 @@ def test_partition_and_its_errors():
         "conformity": {"user": ["active_days"], "item": ["ctr"]},
         "relevance": {"user": ["user_id", "history"], "item": ["video_id", "author"]},
     }
-    everything = cam2.partition(tiny_schema(), config("all_features").model.cam2)
+    everything = cam2.partition(tiny_schema(), config("all_features", without=("author",)).model.cam2)
     for sides in everything.values():
         assert [f.name for f in sides["item"].features] == ["video_id", "author", "ctr"]
         assert [f.name for f in sides["user"].features] == ["user_id", "history", "active_days", "phone"]
@@ -174,8 +187,12 @@ def test_partition_and_its_errors():
         cam2.partition(tiny_schema().select(without=["ctr"]), config().model.cam2)
     with pytest.raises(UserError, match="relevance branch needs at least one content feature of the user"):
         cam2.partition(tiny_schema(), config(without=("user_id", "history")).model.cam2)
-    with pytest.raises(UserError, match="no feature"):
-        cam2.partition(tiny_schema(), config(without=("nope",)).model.cam2)
+    # A feature that the model does not have cannot be read by a branch either; `trainer.start` knows all names.
+    assert cam2.partition(tiny_schema(), config(without=("phone", "gone")).model.cam2).keys() == parts.keys()
+    odd = dataclasses.replace(tiny_schema().features[2], cause="context")
+    with pytest.raises(UserError, match="'active_days' of the user must have one of the causes.*Received: 'context'"):
+        cam2.partition(dataclasses.replace(tiny_schema(), features=(*tiny_schema().features[3:], odd), keys={}),
+                       config().model.cam2)
 
 
 # === Variants ===
@@ -190,11 +207,24 @@ def test_variants_change_the_graph_as_described():
     assert set(networks["production"].output) == {"logits"}
     assert {v: set(n.output) for v, n in networks.items() if v != "production"} == {
         v: {"logits", "conformity", "relevance", "interests"} for v in BRANCHED}
-    for variant in BRANCHED:  # one seed, one trunk
-        for layer in ("embeddings", "experts", "gates"):
-            for a, b in zip(networks["production"].get_layer(layer).get_weights(),
-                            networks[variant].get_layer(layer).get_weights(), strict=True):
-                np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("tower_units", [(4,), ()])
+@pytest.mark.parametrize("head", HEADS)
+def test_every_variant_starts_as_production(head, tower_units):
+    """One seed, one network: what joins it starts without effect, so a comparison is not one of initial weights."""
+    def outputs(variant):
+        settings = config(variant, head=head)
+        settings.model.tower_units = tower_units
+        return built(settings)(batch()[0])["logits"]
+    for variant in BRANCHED:
+        np.testing.assert_allclose(outputs(variant), outputs("production"), rtol=1e-6, atol=1e-6)
+    settings = config()
+    first = built(settings)
+    tf.keras.utils.set_random_seed(6)
+    other = build(settings.model, tiny_schema(), SPLIT)
+    for a, b in zip(first.weights, other.weights, strict=True):  # and another seed has other branches, too
+        assert a.shape[-1] == 1 or not np.any(a) or "bias" in a.name or np.any(a != b), a.name
 
 
 @pytest.mark.parametrize("fields", [
@@ -245,7 +275,7 @@ def test_the_served_model_drops_the_causal_heads(tmp_path):
 
     plain = serving.export(loaded, tmp_path / "plain")
     exposed = serving.export(loaded, tmp_path / "exposed", causes=True)
-    # The read-out of û + î (4 + 1) and the gate over the embedding (7 + 1).
+    # The read-out of û + î (4 + 1) and the gate over both embeddings (7 + 1).
     assert parameters(exposed) - parameters(plain) == 5 + 8
     assert len(names(exposed)) - len(names(plain)) == 4
 
@@ -260,12 +290,16 @@ def test_only_branches_have_scores_of_causes(tmp_path):
         serving.export(loaded, tmp_path / "served", causes=True)
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", '{"thresh": 1}'])
-def test_a_damaged_split_is_named(text, tmp_path):
+@pytest.mark.parametrize("text, message", [
+    ("{}", "must be an object with the keys"), ("[]", "must be an object with the keys"),
+    ('{"thresh": 1}', "must be an object with the keys"),
+    (json.dumps(dataclasses.asdict(SPLIT) | {"thresh": "high"}), "split.json: thresh has the wrong type. Received: 'h"),
+])
+def test_a_damaged_split_is_named(text, message, tmp_path):
     settings = config()
     model_dir.save(tmp_path, settings, tiny_schema(), SPLIT, built(settings), tf.keras.optimizers.SGD())
     (tmp_path / "split.json").write_text(text)
-    with pytest.raises(UserError, match="split.json must be an object with the keys"):
+    with pytest.raises(UserError, match=message):
         model_dir.load(tmp_path)
 
 
@@ -311,6 +345,19 @@ def test_relevance_by_hand_and_at_extremes():
     np.testing.assert_allclose(tf.sigmoid(found["relevance"])[:, 0], product.sum(axis=1), rtol=1e-5)
     extreme = Relevance()([tf.constant([[-80.0, -90.0], [80.0, 90.0]]), tf.constant([[100.0, 0.0], [0.0, -50.0]])])
     np.testing.assert_allclose(extreme["relevance"][:, 0], [-80.0, 80.0], rtol=1e-5)
+
+
+def test_relevance_starts_at_its_rate():
+    found = Relevance(rate=0.02)([tf.zeros((3, 5)), tf.constant(RNG.normal(size=(3, 5)), tf.float32)])
+    np.testing.assert_allclose(tf.sigmoid(found["relevance"]), np.full((3, 1), 0.02), rtol=1e-5)
+    np.testing.assert_allclose(tf.reduce_sum(found["interests"], axis=1), [0.02] * 3, rtol=1e-5)
+
+
+def test_predictions_start_at_the_rates_of_their_labels():
+    assert SPLIT.rates(joint=True) == (0.25, 0.25)
+    assert SPLIT.rates(joint=False) == (25 / 40, 25 / 60)
+    with pytest.raises(UserError, match="config.model.cam2.interests must be at least 2. Received: 1"):
+        check(config(interests=1))
 
 
 def test_mixture_starts_at_the_shares_and_learns_only_its_weights():
@@ -506,6 +553,40 @@ def test_a_value_and_a_masked_task(tmp_path):
 def test_a_split_that_cannot_be(tmp_path, fields, message):
     with pytest.raises(UserError, match=message):
         fit(tmp_path, [[0, 1, 2, 3]], [[1, 1, 0, 0]], **fields)
+
+
+def test_a_mixture_above_one_comes_down():
+    """The clip keeps the loss finite and must not take the gradient away."""
+    settings = config(heads="conditional").model.cam2
+    loss = CausalLoss(settings, tiny_schema(), SPLIT)
+    _, labels = batch()
+    labels |= {name: tf.zeros(16) for name in ("click", "is_finish")}
+    p = tf.Variable(tf.fill((16, 1), 1.7))
+    with tf.GradientTape() as tape:
+        value = loss({}, labels, {"conformity": tf.zeros((16, 1)), "relevance": tf.zeros((16, 1)), "engagement": p})
+    assert np.isfinite(value) and np.all(tape.gradient(value, p) > 0)
+
+
+def test_a_batch_with_one_side_empty_has_a_finite_loss():
+    settings = config(heads="gated").model.cam2
+    features, labels = batch()
+    labels |= {"ctr": tf.zeros(16)}
+    x = tf.zeros((16, 1))
+    loss = CausalLoss(settings, tiny_schema(), SPLIT)(features, labels, {
+        "conformity": x, "relevance": x, "engagement": x + 0.5})
+    assert np.isfinite(loss)
+
+
+def test_interests_that_no_item_has(tmp_path):
+    schema = Schema("log", (
+        Feature("x", "float", "item", "statistical"),
+        Feature("tags", "string", "item", "content", vocabulary=("a", "b"), width=2, max_length=2),
+    ), (Task("click"),))
+    table = pa.table({"x": np.arange(4, dtype=np.float32), "click": [1, 0, 1, 0], "tags": [[], ["c"], [], [""]]})
+    write_dataset(tmp_path / "data", schema, [("20240101", table)], {})
+    settings = Cam2Config(statistic="x", engagement="click", relevance="interests", interest_feature="tags")
+    with pytest.raises(UserError, match="needs items with known interests. Received: no known value of 'tags'"):
+        causes.fit(settings, schema, schema.features, tmp_path / "data", ["20240101"])
 
 
 @pytest.mark.parametrize("feature", ["", "nope", "ctr", "user_id"])

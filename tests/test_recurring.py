@@ -5,11 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.stats import spearmanr
 
-from dlen_cam2 import data, evaluation, model_dir, recurring, trainer
+from dlen_cam2 import data, evaluation, model_dir, recovery, recurring, schema_pbtxt, trainer
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import Cam2Config, Config, ModelConfig, TrainConfig
-from pipelines import simulate
+from dlen_cam2.configs import simulated_cam2
+from dlen_cam2.optimizers import composite
+from pipelines import intervene, simulate
 from tests.test_train import run
 
 DAYS = ["20240101", "20240102", "20240103", "20240104"]
@@ -55,9 +58,9 @@ def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
     assert same(state(tmp_path / "whole"), state(tmp_path / "day2")) == []
     assert model_dir.load(tmp_path / "day2").split == whole.split
 
-    weights_only = model_dir.load(tmp_path / "day1")
-    job = trainer.start(config, log, DAYS[:1])
-    job.network.set_weights(weights_only.network.get_weights())
+    # The same weights and dropout state, and an optimizer that starts anew.
+    job = trainer.resume(config, log, tmp_path / "day1")
+    job.ranker.compile(optimizer=composite(job.network, config.train))
     trainer.fit(job, DAYS[1:2])
     different = [not np.array_equal(a, b) for a, b in
                  zip(job.network.get_weights(), whole.network.get_weights(), strict=True)]
@@ -81,6 +84,10 @@ def test_continue_from_the_command_line(log, tmp_path):
     assert other.returncode == 1 and "Received: different ['cam2']" in other.stderr
     absent = run("dlen_cam2.train", *flags, f"--model_dir={tmp_path / 'c'}", f"--train_days={DAYS[2]}",
                  f"--continue_from={tmp_path / 'nothing'}")
+    again = run("dlen_cam2.train", *flags, f"--model_dir={tmp_path / 'c'}", f"--train_days={DAYS[1]}",
+                f"--continue_from={tmp_path / 'a'}")
+    assert again.returncode == 1 and f"neither trained on again nor measured. Received: ['{DAYS[1]}']" in again.stderr
+    assert b.days == DAYS[:3]
     assert absent.returncode == 1 and "holds no trained model" in absent.stderr
     assert not (tmp_path / "c").exists()
 
@@ -116,7 +123,7 @@ def test_each_day_is_measured_before_it_is_trained_on(log, monkeypatch):
 
 
 def test_active_days(log):
-    schema = dataclasses.replace(model_schema(log), features=(), targets=())
+    schema = dataclasses.replace(schema_pbtxt.load(log), features=(), targets=())
     users = {}
     for day in DAYS[:3]:
         for _, labels in data.read(log, schema, [day], 512):
@@ -126,12 +133,6 @@ def test_active_days(log):
     assert recurring.active_days(log, DAYS[:3], last=1) == dict.fromkeys(users[DAYS[2]], 1)
 
 
-def model_schema(log):
-    from dlen_cam2 import schema_pbtxt
-
-    return schema_pbtxt.load(log)
-
-
 def test_a_split_follows_the_first_days_only(log):
     """Continuing keeps the threshold, whatever later days hold."""
     first = trainer.start(small(), log, DAYS[:1]).split
@@ -139,5 +140,37 @@ def test_a_split_follows_the_first_days_only(log):
     assert first.thresh != both.thresh
     config = small()
     config.model.cam2.thresh, config.model.cam2.thresh_unit = 2.0, "value"
-    with pytest.raises(UserError, match=r"both sides of video_click_rate = 2\. *|both sides of video_click_rate = 2"):
+    with pytest.raises(UserError, match="both sides of video_click_rate = 2, or a cause"):
         trainer.start(config, log, DAYS[:1])
+    config = small()
+    config.model.cam2.without = ("nope",)
+    with pytest.raises(UserError, match=r"has no feature \['nope'\]"):
+        trainer.start(config, log, DAYS[:1])
+
+
+def test_intervened_exposures_are_measured(log, tmp_path):
+    intervene.write(str(log), str(tmp_path / "intervened"), seed=0)
+    found = recurring.recurring(small(), tmp_path / "intervened", DAYS[:2], DAYS[2:])
+    sizes = data.statistics(tmp_path / "intervened")["days"]
+    assert set(found) == {"logged", "intervened"}
+    assert len(found["intervened"].labels) == sum(sizes[f"{d}_intervened"]["rows"] for d in DAYS[2:])
+
+
+@pytest.fixture(scope="module")
+def causal_scores(tmp_path_factory):
+    """Scores and truth on the random exposures of a small feed whose popular videos are engaged with."""
+    log = tmp_path_factory.mktemp("causes") / "data"
+    simulate.write(simulate.World(rows=30_000, seed=7, days=4, random_share=0.3), str(log))
+    found = recurring.recurring(simulated_cam2.get_config(), log, DAYS[:3], DAYS[3:])["random"]
+    truth = recovery.truth_at(str(log), found.keys["time"])
+    return {(score, cause): spearmanr(found.causes[score], truth[cause]).statistic
+            for score in ("conformity", "relevance") for cause in ("popularity", "relevance")}
+
+
+def test_the_causes_come_apart(causal_scores):
+    """Conformity goes with popularity and relevance with interest, each more than with the other's cause."""
+    found = causal_scores
+    assert found["conformity", "popularity"] > 0.4
+    assert found["relevance", "relevance"] > 0.2
+    assert found["conformity", "popularity"] > found["relevance", "popularity"] + 0.2
+    assert found["relevance", "relevance"] > found["conformity", "relevance"] + 0.1

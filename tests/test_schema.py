@@ -267,6 +267,19 @@ def test_a_damaged_tag_is_named(old, new, message):
         loads(text.replace(old, new))
 
 
+@pytest.mark.parametrize("tags, received", [
+    (["side:user", "side:item", "cause:content"], r"Received side: \['user', 'item'\]"),
+    (["side:user", "cause:content", "cause:statistical"], r"Received cause: \['content', 'statistical'\]"),
+    (["side:user"], r"Received cause: \[\]"),
+    (["cause:content"], r"Received side: \[\]"),
+])
+def test_a_feature_belongs_to_one_group(tags, received):
+    """CAM2's branches divide the features, so one of two groups, or of none, has no place."""
+    lines = " ".join(f'tag: "{tag}"' for tag in tags)
+    with pytest.raises(UserError, match="feature 'x' must be tagged with one side: and one cause:.*" + received):
+        loads(f'feature {{ name: "x" type: FLOAT annotation {{ {lines} }} }}')
+
+
 def test_other_tags_of_a_column_are_left_to_other_readers():
     text = dumps(Schema("s", (floats(),), (Task("t"),)))
     assert loads(text.replace('tag: "side:user"', 'tag: "colour:red"\n    tag: "side:user"')) == loads(text)

@@ -31,6 +31,7 @@ class CappedHead(tf.keras.layers.Layer):
         rates: the tasks' positive rates; p_k starts there (DESIGN, see `TaskLogits`): b_k starts at α_k / 2
             (uncapped: at the rate), so a_k at what is missing. Empty: the heads start at one half.
         preferred_rate: where P(UP) starts, see `LatentState`.
+        joined: so many of the towers' last columns are joined from another network, see `Experts`.
 
     Input: towers (B, T, h) and the logit of P(UP) (B, 1). Output: a dictionary of float32 tensors (B, T):
     "logits" of p_k, "preferred" the logits of a_k, "not_preferred" log b_k.
@@ -43,7 +44,8 @@ class CappedHead(tf.keras.layers.Layer):
     """
 
     def __init__(
-        self, alphas: Sequence[float], rates: Sequence[float] = (), preferred_rate: float = 0.5, **kwargs: Any
+        self, alphas: Sequence[float], rates: Sequence[float] = (), preferred_rate: float = 0.5, joined: int = 0,
+        **kwargs: Any,
     ):
         # The logits are float32 and must stay so under mixed precision: Keras would round them on the way in.
         super().__init__(autocast=False, **kwargs)
@@ -52,12 +54,13 @@ class CappedHead(tf.keras.layers.Layer):
             raise ValueError(f"alphas must be in (0, 1]. Received: alphas={self.alphas}.")
         self.rates = tuple(float(r) for r in rates)
         self.preferred_rate = preferred_rate
+        self.joined = joined
         starts = list(zip(self.alphas, self.rates, strict=True)) if rates else []
         self.preferred = TaskLogits(
             [r if alpha == 1 else (r - (1 - preferred_rate) * alpha / 2) / preferred_rate for alpha, r in starts],
-            name="preferred",
+            joined, name="preferred",
         )
-        self.not_preferred = TaskLogits([r if alpha == 1 else 0.5 for alpha, r in starts], name="not_preferred")
+        self.not_preferred = TaskLogits([r if alpha == 1 else 0.5 for alpha, r in starts], joined, name="not_preferred")
 
     def build(self, input_shape: Any) -> None:
         towers, _ = input_shape
@@ -72,6 +75,7 @@ class CappedHead(tf.keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "alphas": self.alphas, "rates": self.rates, "preferred_rate": self.preferred_rate,
+            "joined": self.joined,
         }
 
 

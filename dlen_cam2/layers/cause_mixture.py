@@ -12,8 +12,9 @@ class CauseMixture(tf.keras.layers.Layer):
         Pr(t) = w1 c + w2 r
 
     CERTAIN: the formula, w1 = Pr(Conformity) and w2 = Pr(Relevance), learnt. DESIGN: scalars w = softplus(·), which
-    equal the shares only where X does not depend on the input; or a gate for each row, the exact version,
-    w1(x) = σ(v · z + b) and w2 = 1 - w1. Nothing flows back into heads or z: only the weights learn here.
+    equal the shares only where X does not depend on the input; or a gate for each row, w1(x) = σ(v · z + b) and
+    w2 = 1 - w1, which is exact if heads and gate know the same x and Pr(X >= thresh | x) has that form. Nothing flows
+    back into heads or z: only the weights learn here.
 
     Args:
         gated: a gate for each row in place of two scalars.

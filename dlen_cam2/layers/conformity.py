@@ -14,12 +14,13 @@ class Conformity(tf.keras.layers.Layer):
         logistic: c = σ(w · (û + î) + b)        DESIGN, the output is the logit
         norm:     c = ‖û + î‖                   CERTAIN (section 2.3), the output is the norm
 
-    The norm may exceed 1 and so is no probability; it goes with the L2 loss (c̄ - ‖û + î‖)², the logistic read-out
-    with cross-entropy.
+    The norm may exceed 1 and so is no probability; it goes with a squared loss, the logistic read-out with
+    cross-entropy (see `CausalLoss`).
 
     Args:
         kind: "logistic" or "norm".
-        rate: where the logistic prediction starts (DESIGN, see `TaskLogits`).
+        rate: where the logistic prediction starts (DESIGN, see `TaskLogits`); the norm starts where û and î do.
+        seed: of the initial values; None: they are drawn after those of the layers built before.
 
     Input: û and î, (B, e) each. Output: (B, 1), float32 also under mixed precision.
 
@@ -30,15 +31,17 @@ class Conformity(tf.keras.layers.Layer):
         CAM2 (Raul et al., 2023), section 2.3, L_C.
     """
 
-    def __init__(self, kind: str = "logistic", rate: float = 0.5, **kwargs: Any):
+    def __init__(self, kind: str = "logistic", rate: float = 0.5, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         if kind not in CONFORMITY:
             raise ValueError(f"kind must be one of {CONFORMITY}. Received: kind={kind!r}.")
         self.kind = kind
         self.rate = rate
+        self.seed = seed
         start = np.clip(rate, 1e-4, 1 - 1e-4)
         self.read_out = tf.keras.layers.Dense(
-            1, bias_initializer=tf.keras.initializers.Constant(np.log(start / (1 - start))), name="read_out"
+            1, kernel_initializer=tf.keras.initializers.GlorotUniform(seed),
+            bias_initializer=tf.keras.initializers.Constant(np.log(start / (1 - start))), name="read_out",
         ) if kind == "logistic" else None
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
@@ -50,4 +53,4 @@ class Conformity(tf.keras.layers.Layer):
         return tf.sqrt(squares + 1e-12)  # the norm has no gradient at 0
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"kind": self.kind, "rate": self.rate}
+        return super().get_config() | {"kind": self.kind, "rate": self.rate, "seed": self.seed}

@@ -27,6 +27,7 @@ class Embeddings(tf.keras.layers.Layer):
             single-valued features, the lists and the products, each in schema order.
         l2: weight of the regulariser `l2 * mean over rows of sum of squares of the looked-up vectors`.
         stddev: standard deviation of the tables' initial values.
+        seed: of the initial values; None: they are drawn after those of the layers built before.
 
     Input: `{group: {feature: tensor}}` as `Indexer` makes it. Output: (B, D), D = the number of numeric
     features + the widths of the categorical ones + the widths of the products.
@@ -37,11 +38,14 @@ class Embeddings(tf.keras.layers.Layer):
         TensorShape([2, 4])
     """
 
-    def __init__(self, schema: Schema, l2: float = 0.0, stddev: float = 0.05, **kwargs: Any):
+    def __init__(
+        self, schema: Schema, l2: float = 0.0, stddev: float = 0.05, seed: int | None = None, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         self.schema = schema
         self.l2 = l2
         self.stddev = stddev
+        self.seed = seed
         self._numeric = tuple(f for f in schema.features if f.is_numeric)
         categorical = [f for f in schema.features if not f.is_numeric]
         self._widths = tuple(sorted({f.width for f in categorical}))
@@ -64,7 +68,9 @@ class Embeddings(tf.keras.layers.Layer):
         self.tables = [
             self.add_weight(
                 name=f"tables_{width}", shape=(rows, width),
-                initializer=tf.keras.initializers.RandomNormal(stddev=self.stddev),
+                initializer=tf.keras.initializers.RandomNormal(
+                    stddev=self.stddev, seed=None if self.seed is None else self.seed + width
+                ),
             )
             for width, rows in zip(self._widths, self._rows, strict=True)
         ]
@@ -105,7 +111,7 @@ class Embeddings(tf.keras.layers.Layer):
         return tf.concat(parts, axis=1)
 
     def get_config(self) -> dict[str, Any]:
-        config = {"schema": dataclasses.asdict(self.schema), "l2": self.l2, "stddev": self.stddev}
+        config = {"schema": dataclasses.asdict(self.schema), "l2": self.l2, "stddev": self.stddev, "seed": self.seed}
         return super().get_config() | config
 
     @classmethod

@@ -1,7 +1,7 @@
 """Experts: many small networks of one shape, computed as one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -20,6 +20,8 @@ class Experts(tf.keras.layers.Layer):
     Args:
         count: number of networks E.
         units: sizes of the layers; ReLU after each. An empty sequence passes the input on.
+        joined: so many of the input's last columns are joined from another network: their weights start at 0 and the
+            others as without them, so that the outputs start as if they were not there.
 
     Input: (B, d) that all share, or (B, E, d), one each. Output: (B, E, units[-1]).
 
@@ -31,10 +33,11 @@ class Experts(tf.keras.layers.Layer):
         MMOE (Ma et al., 2018), eq 6: f^k(x) = sum_i g^k(x)_i f_i(x).
     """
 
-    def __init__(self, count: int, units: Sequence[int], **kwargs: Any):
+    def __init__(self, count: int, units: Sequence[int], joined: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.count = count
         self.units = tuple(units)
+        self.joined = joined
 
     def build(self, input_shape: Any) -> None:
         self._shared_input = len(input_shape) == 2
@@ -43,13 +46,15 @@ class Experts(tf.keras.layers.Layer):
         self.kernels, self.biases = [], []
         fan_in = input_shape[-1]
         for level, fan_out in enumerate(self.units):
-            limit = math.sqrt(6 / (fan_in + fan_out))
+            joined = self.joined if level == 0 else 0
+            limit = math.sqrt(6 / (fan_in - joined + fan_out))
             # A shared input meets all experts in one product, so there the experts lie side by side.
             side_by_side = self._shared_input and level == 0
+            uniform = tf.keras.initializers.RandomUniform(-limit, limit)
             self.kernels.append(self.add_weight(
                 name=f"kernel_{level}",
                 shape=(fan_in, self.count, fan_out) if side_by_side else (self.count, fan_in, fan_out),
-                initializer=tf.keras.initializers.RandomUniform(-limit, limit),
+                initializer=starts_at_zero(uniform, joined, axis=0 if side_by_side else 1) if joined else uniform,
             ))
             self.biases.append(self.add_weight(
                 name=f"bias_{level}", shape=(self.count, fan_out), initializer="zeros"
@@ -74,4 +79,18 @@ class Experts(tf.keras.layers.Layer):
         return tf.transpose(x, (1, 0, 2))
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"count": self.count, "units": self.units}
+        return super().get_config() | {"count": self.count, "units": self.units, "joined": self.joined}
+
+
+def starts_at_zero(
+    initializer: tf.keras.initializers.Initializer, last: int, axis: int
+) -> Callable[..., tf.Tensor]:
+    """`initializer` with the `last` places along `axis` at 0 and the others drawn as if these were not there."""
+
+    def draw(shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> tf.Tensor:
+        shape = list(shape)
+        zeros = [*shape[:axis], last, *shape[axis + 1 :]]
+        shape[axis] -= last
+        return tf.concat([initializer(shape, dtype=dtype), tf.zeros(zeros, dtype)], axis=axis)
+
+    return draw

@@ -19,6 +19,7 @@ class Residual(tf.keras.layers.Layer):
         units: width of the blocks.
         blocks: number of blocks; 0 leaves one hidden layer.
         outputs: width of y.
+        seed: of the initial values; None: they are drawn after those of the layers built before.
 
     Input: (B, d). Output: (B, outputs).
 
@@ -30,15 +31,21 @@ class Residual(tf.keras.layers.Layer):
         CAM2 (Raul et al., 2023), section 2.3; pre-activation: He et al., "Identity Mappings", 2016.
     """
 
-    def __init__(self, units: int, blocks: int, outputs: int, **kwargs: Any):
+    def __init__(self, units: int, blocks: int, outputs: int, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.units = units
         self.blocks = blocks
         self.outputs = outputs
-        self.into = tf.keras.layers.Dense(units, name="into")
-        self.inner = [tf.keras.layers.Dense(units, name=f"inner_{n}") for n in range(1, blocks + 1)]
-        self.outer = [tf.keras.layers.Dense(units, name=f"outer_{n}") for n in range(1, blocks + 1)]
-        self.out = tf.keras.layers.Dense(outputs, name="out")
+        self.seed = seed
+
+        def dense(width: int, name: str, place: int) -> tf.keras.layers.Dense:
+            start = tf.keras.initializers.GlorotUniform(None if seed is None else seed + place)
+            return tf.keras.layers.Dense(width, kernel_initializer=start, name=name)
+
+        self.into = dense(units, "into", 0)
+        self.inner = [dense(units, f"inner_{n}", 2 * n) for n in range(1, blocks + 1)]
+        self.outer = [dense(units, f"outer_{n}", 2 * n + 1) for n in range(1, blocks + 1)]
+        self.out = dense(outputs, "out", 1)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         h = self.into(inputs)
@@ -47,4 +54,6 @@ class Residual(tf.keras.layers.Layer):
         return self.out(tf.nn.relu(h))
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"units": self.units, "blocks": self.blocks, "outputs": self.outputs}
+        return super().get_config() | {
+            "units": self.units, "blocks": self.blocks, "outputs": self.outputs, "seed": self.seed,
+        }

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dlen_cam2.layers.experts import starts_at_zero
+
 
 class TaskLogits(tf.keras.layers.Layer):
     """`logit_k = w_k · X^k + b_k` for all tasks at once.
@@ -13,6 +15,7 @@ class TaskLogits(tf.keras.layers.Layer):
     Args:
         rates: probabilities σ(b_k) at which the biases start, one for each task; empty: one half. DESIGN: rare
             tasks that start at one half spend a short run's steps on learning their base rate.
+        joined: so many of the last columns are joined from another network and start without effect, see `Experts`.
 
     Input: (B, T, h), the towers' outputs X^k. Output: (B, T), float32 also under mixed precision.
 
@@ -21,15 +24,18 @@ class TaskLogits(tf.keras.layers.Layer):
         TensorShape([2, 3])
     """
 
-    def __init__(self, rates: Sequence[float] = (), **kwargs: Any):
+    def __init__(self, rates: Sequence[float] = (), joined: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
+        self.joined = joined
         self.rates = tuple(float(r) for r in rates)
 
     def build(self, input_shape: Any) -> None:
         tasks, width = input_shape[1:]
-        limit = (6 / (width + 1)) ** 0.5
+        limit = (6 / (width - self.joined + 1)) ** 0.5
+        uniform = tf.keras.initializers.RandomUniform(-limit, limit)
         self.kernel = self.add_weight(
-            name="kernel", shape=(tasks, width), initializer=tf.keras.initializers.RandomUniform(-limit, limit)
+            name="kernel", shape=(tasks, width),
+            initializer=starts_at_zero(uniform, self.joined, axis=1) if self.joined else uniform,
         )
         if len(self.rates) not in (0, tasks):
             raise ValueError(f"rates must hold one probability for each of {tasks} tasks. Received: {self.rates}.")
@@ -44,4 +50,4 @@ class TaskLogits(tf.keras.layers.Layer):
         return tf.cast(tf.einsum("bth,th->bt", inputs, self.kernel) + self.bias, tf.float32)
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"rates": self.rates}
+        return super().get_config() | {"rates": self.rates, "joined": self.joined}

@@ -59,22 +59,23 @@ def build(config: ModelConfig, schema: Schema, split: Split | None = None) -> tf
         trunk = trunks.cgc(x, tasks, config.task_experts, config.experts, config.expert_units)
     else:
         trunk = trunks.ple(x, tasks, config.task_experts, config.experts, config.expert_units, config.levels)
-    # After the trunk, so that with one seed the trunk starts from the same weights with and without branches.
     causal: dict[str, tf.Tensor] = {}
-    variant = config.cam2.variant
-    if variant != "production":
+    joined, at_towers = 0, config.cam2.variant != "task_arch" and bool(config.tower_units)
+    if config.cam2.variant != "production":
         embeddings, causal = cam2.branches(inputs, schema, config.cam2, split)
-        if variant != "task_arch":
+        joined = sum(e.shape[-1] for e in embeddings)
+        if at_towers:
             trunk = cam2.join(trunk, embeddings, config.cam2)
-    towers = Experts(tasks, config.tower_units, name="towers")(trunk)
-    if variant == "task_arch":
+    towers = Experts(tasks, config.tower_units, joined if at_towers else 0, name="towers")(trunk)
+    if joined and not at_towers:
         towers = cam2.join(towers, embeddings, config.cam2)
+    at_heads = 0 if at_towers else joined
     rates = [task.positive_rate for task in schema.tasks]
     if config.head == "dlen":
-        outputs = heads.dlen(towers, x, caps(config, schema), config.latent_units, rates)
+        outputs = heads.dlen(towers, x, caps(config, schema), config.latent_units, rates, at_heads)
     else:
-        outputs = heads.plain(towers, rates)
-    name = f"{config.trunk}_{config.head}" + ("" if variant == "production" else f"_cam2_{variant}")
+        outputs = heads.plain(towers, rates, at_heads)
+    name = f"{config.trunk}_{config.head}" + (f"_cam2_{config.cam2.variant}" if causal else "")
     return functional(inputs, {**outputs, **causal}, name)
 
 

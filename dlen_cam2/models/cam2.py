@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from dlen_cam2.causes import Split
@@ -12,8 +13,6 @@ from dlen_cam2.schema import Feature, Schema
 
 # Which cause's features each branch reads (CERTAIN: CAM2, section 2.4).
 CAUSE_OF_BRANCH = {"conformity": "statistical", "relevance": "content"}
-# Where the scale of the joined embeddings starts: beside the trunk's output, not over it.
-JOIN_SCALE = 0.1
 # Outputs that only the causal losses and the exposed scores need; a serving model without them drops their weights.
 AUXILIARY = ("conformity", "conformity_norm", "relevance", "interests", "engagement")
 
@@ -23,18 +22,24 @@ def partition(schema: Schema, config: Cam2Config) -> dict[str, dict[str, Schema]
 
     CERTAIN: conformity reads statistical features only, relevance attribute and content features only. DESIGN:
     features of the context (the tab, the hour, and the counters of a user within a tab or an author) belong to no
-    part and stay with the trunk; under "all_features" both branches read everything, and the context goes to the
-    user's part.
+    part and stay with the trunk; under "all_features" both branches read everything, also what `without` names, and
+    the context goes to the user's part.
 
     Raises:
-        UserError: a part of a cause has no features.
+        UserError: a part of a cause has no features, or a feature of a user or an item has the cause "context".
     """
+    for feature in schema.features:
+        if feature.side != "context" and feature.cause not in CAUSE_OF_BRANCH.values():
+            raise UserError(
+                f"feature {feature.name!r} of the {feature.side} must have one of the causes "
+                f"{tuple(CAUSE_OF_BRANCH.values())}, so that CAM2 knows its branch. Received: {feature.cause!r}."
+            )
     everything = config.variant == "all_features"
-    kept = schema.select(without=config.without)
+    kept = [f for f in schema.features if everything or f.name not in config.without]
     parts = {}
     for branch, cause in CAUSE_OF_BRANCH.items():
         parts[branch] = {
-            part: tuple(f for f in kept.features if _belongs(f, part, cause, everything)) for part in ("user", "item")
+            part: tuple(f for f in kept if _belongs(f, part, cause, everything)) for part in ("user", "item")
         }
         for part, features in parts[branch].items():
             if not features:
@@ -70,8 +75,11 @@ def branches(
         causal heads, float32: "conformity" (B, 1), a logit, or "conformity_norm" (B, 1); "relevance" (B, 1), a logit;
         "interests" (B, k), the products û_x î_x; and unless `heads="joint"` "engagement" (B, 1), the mixture.
 
-    The embeddings are û + î of conformity and û ⊙ î of relevance. CERTAIN: embeddings and not scores are joined.
-    DESIGN: which of them, as the text does not say.
+    The embeddings are û + î of conformity and û ⊙ î of relevance: the vectors of which the predictions are read.
+    CERTAIN: embeddings and not scores are joined. DESIGN: which of them, as the text does not say.
+
+    The branches draw their initial values from a stream of their own (numpy's), so that with one seed the rest of the
+    network starts from the same weights with and without them.
     """
     split = split or Split.unfitted(config)
     parts = {
@@ -81,15 +89,16 @@ def branches(
     conformity = (parts["conformity_user"], parts["conformity_item"])
     relevance = (parts["relevance_user"], parts["relevance_item"])
     joint = config.heads == "joint"
-    rate = split.engaged_above / max(split.rows if joint else split.rows_above, 1)
+    rate, rest = split.rates(joint)
     outputs = {
         "conformity_norm" if config.conformity == "norm" else "conformity":
-            Conformity(config.conformity, rate, name="conformity")(conformity),
-        **Relevance(name="relevance")(relevance),
+            Conformity(config.conformity, rate, _seed(), name="conformity")(conformity),
+        **Relevance(rest, name="relevance")(relevance),
     }
     embeddings = (conformity[0] + conformity[1], tf.cast(outputs["interests"], conformity[0].dtype))
     if not joint:
         scores = cause_scores(outputs)
+        scores["conformity"] = tf.minimum(scores["conformity"], 1.0)  # a norm is no probability
         mixture = CauseMixture(config.heads == "gated", split.rows_above / max(split.rows, 1), name="cause_mixture")
         outputs["engagement"] = mixture(
             [scores["conformity"][:, None], scores["relevance"][:, None], tf.concat(embeddings, axis=1)]
@@ -102,8 +111,12 @@ def _part(
 ) -> tf.Tensor:
     """One part of a branch, with embedding tables of its own."""
     read = {group: {f.name: inputs[group][f.name] for f in features} for group, features in schema.groups.items()}
-    x = Embeddings(schema, name=f"{name}_embeddings")(read)
-    return Residual(config.units, config.blocks, width, name=name)(x)
+    x = Embeddings(schema, seed=_seed(), name=f"{name}_embeddings")(read)
+    return Residual(config.units, config.blocks, width, _seed(), name=name)(x)
+
+
+def _seed() -> int:
+    return int(np.random.randint(2**31 - 1000))
 
 
 def _width(branch: str, schema: Schema, config: Cam2Config) -> int:
@@ -133,16 +146,15 @@ def join(representation: tf.Tensor, embeddings: Sequence[tf.Tensor], config: Cam
 
     CERTAIN: behind a stop-gradient, so the tasks' losses do not reach the branches. DESIGN: "joint_loss" is read as
     the sum of all losses without it; the causal losses then train the branches jointly with the tasks'. DESIGN: each
-    embedding is normalised over its width and scaled by weights of the main network, which start small: the towers
-    read vectors that move while the branches learn, and without this they lose more than they gain (BUILD.md).
+    embedding is normalised over its width, and the towers' weights for it start at 0 (`Experts.joined`), since the
+    towers read vectors that move while the branches learn (BUILD.md).
     """
     joined = []
     for name, embedding in zip(("conformity", "relevance"), embeddings, strict=True):
         if config.variant != "joint_loss":
             embedding = tf.stop_gradient(embedding)
-        start = tf.keras.initializers.Constant(JOIN_SCALE)
-        scale = tf.keras.layers.LayerNormalization(center=False, gamma_initializer=start, name=f"join_{name}")
-        joined.append(tf.repeat(scale(embedding)[:, None], representation.shape[1], axis=1))
+        norm = tf.keras.layers.LayerNormalization(epsilon=1e-6, center=False, scale=False, name=f"join_{name}")
+        joined.append(tf.repeat(norm(embedding)[:, None], representation.shape[1], axis=1))
     return tf.concat([representation, *joined], axis=2)
 
 

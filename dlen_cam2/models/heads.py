@@ -8,14 +8,17 @@ from dlen_cam2.layers import CappedHead, LatentState, TaskLogits
 from dlen_cam2.schema import Task
 
 
-def plain(towers: tf.Tensor, rates: Sequence[float] = ()) -> dict[str, tf.Tensor]:
-    """One logit for each task, which starts at the task's positive rate. (B, T, h) -> {"logits": (B, T)}."""
-    return {"logits": TaskLogits(rates, name="logits")(towers)}
+def plain(towers: tf.Tensor, rates: Sequence[float] = (), joined: int = 0) -> dict[str, tf.Tensor]:
+    """One logit for each task, which starts at the task's positive rate. (B, T, h) -> {"logits": (B, T)}.
+
+    `joined` of the h columns come from another network, see `TaskLogits`.
+    """
+    return {"logits": TaskLogits(rates, joined, name="logits")(towers)}
 
 
 def dlen(
     towers: tf.Tensor, x: tf.Tensor, alphas: Sequence[float], latent_units: Sequence[int],
-    rates: Sequence[float] = (),
+    rates: Sequence[float] = (), joined: int = 0,
 ) -> dict[str, tf.Tensor]:
     """The deep latent emotion network's head, over any trunk (DLEN, section 3).
 
@@ -25,6 +28,8 @@ def dlen(
         alphas: the caps of P(k|¬UP), see `CappedHead`.
         latent_units: layer sizes of the hidden state network.
         rates: the tasks' positive rates, at which P(k) starts.
+        joined: columns of the towers that come from another network (CAM2's embeddings). DESIGN: P(UP) reads the
+            trunk's input only.
 
     Returns:
         What `CappedHead` returns, and "latent": (B, 1), the logit of P(UP).
@@ -34,7 +39,7 @@ def dlen(
     capped = [rate for rate, alpha in zip(rates, alphas, strict=True) if alpha < 1] if rates else []
     start = min(max(capped, default=0.45) / 0.9, 0.9)
     latent = LatentState(latent_units, start, name="latent_state")(x)
-    return {**CappedHead(alphas, rates, start, name="capped_head")([towers, latent]), "latent": latent}
+    return {**CappedHead(alphas, rates, start, joined, name="capped_head")([towers, latent]), "latent": latent}
 
 
 def probabilities(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from dlen_cam2 import __version__, data, recovery, schema_pbtxt, slices
+from dlen_cam2 import __version__, causes, data, recovery, schema_pbtxt, slices
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import VARIANTS, Config
 from dlen_cam2.evaluation import Predictions
@@ -54,7 +54,7 @@ class Results:
 
     Attributes:
         config: the experiment, as its file says.
-        tasks, positive: the tasks' names, and those that are engagement (not negative).
+        tasks, positive: the tasks' names, and those that are engagement: not negative, and defined for every row.
         warm, days: trained on before any measurement; measured.
         seeds: number of seeds.
         top_k: rows of a user's ranking.
@@ -104,6 +104,7 @@ def run(
                 raise UserError(
                 f"--{flag} must name a numeric column of {data_dir}. Received: {column!r}. Known: {numeric}."
             )
+    causes.check_statistic(config.model.cam2, schema.features)
     statistics = data.statistics(data_dir)
     days = sorted(d for d in statistics["days"] if d.isdigit())
     warm_days = warm_days or len(days) // 2
@@ -119,7 +120,8 @@ def run(
             chosen.model.cam2.variant, chosen.train.seed = variant, seed
 
             def compute(chosen: Config = chosen) -> Arrays:
-                return _arrays(recurring(chosen, data_dir, warm, measured, (age, popularity)))
+                columns = (age, popularity, chosen.model.cam2.statistic)
+                return _arrays(recurring(chosen, data_dir, warm, measured, columns))
 
             key = {"version": __version__, "config": dataclasses.asdict(chosen), "data": statistics, "warm": warm,
                    "days": measured}
@@ -131,8 +133,9 @@ def run(
     tasks = schema.select(config.model.tasks).tasks
     kinds = sorted({name.split("/")[0] for name in cells[BASELINE, 0]}, key=lambda kind: (kind != "logged", kind))
     return Results(
-        config, tuple(t.name for t in tasks), tuple(i for i, t in enumerate(tasks) if not t.negative), warm, measured,
-        seeds, top_k, {kind: _kind(kind, cells, data_dir, seeds) for kind in kinds}, active_days(data_dir, warm), age,
+        config, tuple(t.name for t in tasks),
+        tuple(i for i, t in enumerate(tasks) if not t.negative and not t.mask), warm, measured, seeds, top_k,
+        {kind: _kind(kind, cells, data_dir, seeds) for kind in kinds}, active_days(data_dir, warm), age,
         popularity,
     )
 
@@ -155,6 +158,9 @@ def _kind(kind: str, cells: Mapping[tuple[str, int], Arrays], data_dir: str, see
         return {n.removeprefix(prefix): values for n, values in arrays.items() if n.startswith(prefix)}
 
     keys = group(first, "keys")
+    for name, arrays in cells.items():
+        if not np.array_equal(arrays[f"{kind}/labels"], first[f"{kind}/labels"]):
+            raise UserError(f"the cells must be of the same rows. Received others from {name}: delete the cells.")
     return Kind(
         first[f"{kind}/labels"], first[f"{kind}/mask"], keys["user"], keys["item"], group(first, "columns"),
         {v: np.stack([cells[v, s][f"{kind}/probabilities"] for s in range(seeds)]) for v in VARIANTS},
@@ -176,13 +182,15 @@ def ne_changes(results: Results, kind: Kind, resamples: Resamples) -> dict[str, 
     }
 
 
-def levels(results: Results, kind: Kind) -> dict[str, dict[str, tuple[float, float]]]:
-    """{variant: {task: (mean NE, mean AUC) over seeds}}; NaN where undefined."""
+def levels(
+    results: Results, kind: Kind, among: np.ndarray | None = None
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """{variant: {task: (mean NE, mean AUC) over seeds}} of the rows, or of those `among`; NaN where undefined."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for variant, probabilities in kind.probabilities.items():
         found[variant] = {}
         for k, task in enumerate(results.tasks):
-            rows = kind.mask[:, k] == 1
+            rows = (kind.mask[:, k] == 1) & (True if among is None else among)
             y = kind.labels[rows, k]
             values = [(normalized_entropy(y, p[rows, k]), auc(y, p[rows, k])) for p in probabilities]
             ne, area = np.mean(np.array(values, float), axis=0)  # None becomes NaN
@@ -216,12 +224,12 @@ def slice_changes(
 
 
 def expected_engagement(results: Results, kind: Kind, variant: str) -> np.ndarray:
-    """(seeds, rows): Σ_t P(t) over the tasks that are no dislike, the engagement that a ranking maximises."""
+    """(seeds, rows): Σ_t P(t) over the tasks of engagement, which a ranking maximises."""
     return kind.probabilities[variant][:, :, results.positive].sum(axis=2)
 
 
 def shown(results: Results, kind: Kind, variant: str) -> np.ndarray:
-    """(seeds, rows): 1 for the rows among their user's top k by expected engagement."""
+    """(seeds, rows): 1 for the rows among their user's top k by expected engagement, of all measured days together."""
     scores = expected_engagement(results, kind, variant)
     return np.stack([slices.top_k(kind.users, row, results.top_k) for row in scores]).astype(float)
 
@@ -232,7 +240,7 @@ def engagement_by_age(results: Results, kind: Kind, resamples: Resamples) -> dic
     An offline reading of CAM2's table 2, which measured it online: a variant is credited with the logged engagement
     of the rows that it ranks among a user's top k.
     """
-    observed = (kind.labels * kind.mask)[:, results.positive].sum(axis=1)
+    observed = kind.labels[:, results.positive].sum(axis=1)
     arms = {v: shown(results, kind, v) * observed for v in VARIANTS}
     masks = {"all ages": np.ones(len(observed), bool), **slices.by_age(kind.columns[results.age])}
     return {
@@ -252,22 +260,30 @@ def items_of_engagement(results: Results, kind: Kind, resamples: Resamples) -> d
     arms = {v: shown(results, kind, v) * expected_engagement(results, kind, v) for v in VARIANTS}
     found: dict[str, dict[str, Any]] = {v: {} for v in VARIANTS}
     for share in (0.5, 0.75):
-        def count(values: np.ndarray, times: np.ndarray, share: float = share) -> float:
-            return slices.concentration(items, values * times, share)
+        def count(values: np.ndarray, rows: np.ndarray, share: float = share) -> float:
+            return slices.concentration(items, values * rows, share)
 
         for v in VARIANTS:
-            mean = float(np.mean([count(row, np.ones(len(items))) for row in arms[v]]))
+            mean = float(np.mean([count(row, np.ones(len(items), bool)) for row in arms[v]]))
             found[v][f"{share:.0%}"] = (mean, over_rows(count, arms[v], arms[BASELINE], resamples))
     return found
 
 
-def correlations(kind: Kind, against: Mapping[str, np.ndarray]) -> dict[str, dict[str, list[float]]]:
-    """{"variant, score": {cause: Spearman correlation for each seed}}."""
+def correlations(
+    results: Results, kind: Kind, against: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, list[float]]]:
+    """{score: {cause: Spearman correlation for each seed}}, the scores "variant, cause" and two to compare them with.
+
+    X stands in the labels of the causes and among the features of conformity: what matters is what a score has beyond
+    X itself, and beyond what production already predicts.
+    """
+    statistic = results.config.model.cam2.statistic
+    scores = {f"X ({statistic})": kind.columns[statistic][None]}
+    scores["production, expected engagement"] = expected_engagement(results, kind, BASELINE)
+    scores |= {f"{v}, {score}": rows for v, found in kind.causes.items() for score, rows in found.items()}
     return {
-        f"{variant}, {score}": {
-            name: [float(spearmanr(row, cause).statistic) for row in rows] for name, cause in against.items()
-        }
-        for variant, scores in kind.causes.items() for score, rows in scores.items()
+        name: {c: [float(spearmanr(row, cause).statistic) for row in rows] for c, cause in against.items()}
+        for name, rows in scores.items()
     }
 
 

@@ -26,10 +26,9 @@ def write(results: Results, output: pathlib.Path) -> None:
     """Write `report.md`, `results.json`, `ne_change.png`, `engagement_by_age.png` and `causes.png` into `output`."""
     draws = {kind: Resamples.draw(rows.users, results.seeds) for kind, rows in results.kinds.items()}
     changes = {kind: cam2.ne_changes(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
-    logged = results.kinds["logged"]
-    by_age = cam2.engagement_by_age(results, logged, draws["logged"])
+    by_age = {kind: cam2.engagement_by_age(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
     against = {kind: cam2.causes_to_compare(results, rows) for kind, rows in results.kinds.items()}
-    correlations = {kind: cam2.correlations(rows, against[kind]) for kind, rows in results.kinds.items()}
+    correlations = {kind: cam2.correlations(results, rows, against[kind]) for kind, rows in results.kinds.items()}
     slices = {
         kind: {
             family: cam2.slice_changes(results, rows, draws[kind], masks)
@@ -37,37 +36,48 @@ def write(results: Results, output: pathlib.Path) -> None:
         }
         for kind, rows in results.kinds.items()
     }
-    items = cam2.items_of_engagement(results, logged, draws["logged"])
+    slice_levels = {
+        kind: {
+            family: {name: cam2.levels(results, rows, mask) for name, mask in masks.items() if mask.any()}
+            for family, masks in cam2.row_slices(results, rows).items()
+        }
+        for kind, rows in results.kinds.items()
+    }
+    items = {kind: cam2.items_of_engagement(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
 
     parts = [_head(results)]
     for kind, rows in results.kinds.items():
         parts += [
             f"## {_KINDS[kind]}: {len(rows.labels):,} rows",
             "NE relative to production, mean over seeds; below 0 is better. Brackets: 95% paired bootstrap intervals "
-            "over users and seeds.",
+            f"{'over users and seeds' if results.seeds > 1 else 'over users, not over seeds'}. Many intervals stand on "
+            "this page: of twenty without any difference one leaves zero out.",
             _with_paper(table(changes[kind], "variant")),
             "NE and AUC, mean over seeds:", _levels(cam2.levels(results, rows)),
         ]
         for family, estimates in slices[kind].items():
             sizes = {n: int(m.sum()) for n, m in cam2.row_slices(results, rows)[family].items()}
             named = {f"{n} ({sizes[n]:,} rows)": e for n, e in estimates.items()}
-            parts += [f"Change of aggregated NE by {family}:", table(named, family)]
-        parts += ["Rank correlation of the causal scores, mean over seeds (least to greatest):",
-                  _correlations(correlations[kind])]
-    parts += [
-        f"## What the rankings show (top {results.top_k} of a user's logged rows)",
-        "Engagement observed on the rows that a variant ranks highest, relative to production, by the item's age:",
-        table(by_age, "age"),
-        "Items that make up a share of the predicted engagement of these rows; more is less concentrated:",
-        _items(items),
-        "![NE change](ne_change.png)\n![engagement by age](engagement_by_age.png)\n![causes](causes.png)",
-    ]
+            parts += [f"Change of aggregated NE by {family} (NE and AUC of every task: `results.json`):",
+                      table(named, family)]
+        parts += [
+            "Rank correlation of the causal scores, mean over seeds (least to greatest). To compare with: the "
+            "statistic X itself, and production's expected engagement:",
+            _correlations(correlations[kind]),
+            f"Engagement observed on the {results.top_k} rows of each user that a variant ranks highest, relative to "
+            "production, by the item's age:",
+            table(by_age[kind], "age"),
+            "Items that make up a share of the predicted engagement of these rows; more is less concentrated:",
+            _items(items[kind]),
+        ]
+    parts.append("![NE change](ne_change.png)\n![engagement by age](engagement_by_age.png)\n![causes](causes.png)")
     _draw_changes(output / "ne_change.png", changes)
-    _draw_changes(output / "engagement_by_age.png", {"logged": _transposed(by_age)}, "engagement on top-k rows")
+    turned = {kind: _transposed(found) for kind, found in by_age.items()}
+    _draw_changes(output / "engagement_by_age.png", turned, "engagement on top-k rows")
     _draw_causes(output / "causes.png", results)
     write_json(output / "results.json", _plain({
-        "ne_change": changes, "slices": slices, "engagement_by_age": by_age, "items": items,
-        "correlations": correlations,
+        "ne_change": changes, "slices": slices, "ne_and_auc_of_slices": slice_levels, "engagement_by_age": by_age,
+        "items": items, "correlations": correlations,
     }))
     write_text(output / REPORT, "\n\n".join(parts) + "\n")
 
@@ -79,7 +89,9 @@ def _head(results: Results) -> str:
         f"Recurring training: {results.warm[0]}..{results.warm[-1]} first, then each day is measured by the model of "
         f"the day before and trained on: {results.days[0]}..{results.days[-1]}, {seeds}. Aggregated: the NE of all "
         "tasks' rows together (the paper does not say how it aggregates). "
-        "`production` is the same network without branches."
+        "`production` is the same network without branches, from the same initial weights. `joint_loss` is our reading "
+        "of a sentence. Low-activity users have 1 or 2 active days among the "
+        f"{min(len(results.warm), 28)} before the first measured one (the paper: of 28)."
     )
 
 
@@ -132,7 +144,8 @@ def _draw_changes(
         for index, (variant, row) in enumerate(by_variant.items()):
             y = np.arange(len(names)) + (index - (len(by_variant) - 1) / 2) * 0.8 / len(by_variant)
             value, low, high = 100 * np.array([row[n] for n in names]).T
-            axis.errorbar(value, y, xerr=[value - low, high - value], fmt="o", markersize=4, capsize=2, label=variant)
+            spread = np.maximum([value - low, high - value], 0)  # rounding may put an end on the wrong side
+            axis.errorbar(value, y, xerr=spread, fmt="o", markersize=4, capsize=2, label=variant)
         axis.axvline(0, color="grey", linewidth=0.8)
         axis.set_yticks(range(len(names)), names)
         axis.invert_yaxis()
