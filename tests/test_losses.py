@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dlen_cam2.causes import CausalLoss, Split
+from dlen_cam2.config import Cam2Config
 from dlen_cam2.losses import TaskCrossentropy, sample_weights, targets
 from dlen_cam2.models import build
 from dlen_cam2.ranker import Ranker
 from dlen_cam2.schema import Feature, Schema, Task
-from tests.builders import numpy_sigmoid, tiny_batch, tiny_config, tiny_schema
+from tests.builders import numpy_sigmoid, raw_batch, tiny_batch, tiny_config, tiny_schema
 
 SCHEMA = Schema(
     "hand", (Feature("x", "float", "user", "statistical"),),
@@ -99,19 +101,31 @@ def test_loss_config():
 # === Two replicas ===
 
 ROWS = {"even": 8, "uneven": 7, "one_empty": 1}  # two replicas share them as 4 + 4, 4 + 3 and 1 + 0
+MODELS = {
+    "plain": {}, "l2": {"embedding_l2": 0.1},
+    "cam2": {"cam2": Cam2Config("proposed", statistic="ctr", heads="gated", units=4, blocks=1, embedding=3)},
+}
+SPLIT = Split("any_positive", "ctr", 0.5, rows=100, rows_above=40, engaged=50, engaged_above=25)
 
 
-def trained(strategy, l2):
+def batch(rows):
+    features, labels = tiny_batch(rows)
+    return features, labels | {"ctr": tf.constant(raw_batch(rows)["ctr"])}
+
+
+def trained(strategy, model):
     """For each batch of `ROWS` one step's loss and how the weights moved. (Adam would blow up rounding errors.)"""
     tf.keras.utils.set_random_seed(7)
     with strategy.scope():
-        network = build(tiny_config(embedding_l2=l2).model, tiny_schema())
-        ranker = Ranker(network, tiny_schema())
+        settings = tiny_config(**model).model
+        network = build(settings, tiny_schema(), SPLIT)
+        causal = CausalLoss(settings.cam2, tiny_schema(), SPLIT) if "cam2" in model else None
+        ranker = Ranker(network, tiny_schema(), causal)
         ranker.compile(optimizer=tf.keras.optimizers.SGD(0.5))
     start, losses, moves = network.get_weights(), [], []
     for rows in ROWS.values():
         network.set_weights(start)
-        history = ranker.fit(tf.data.Dataset.from_tensor_slices(tiny_batch(rows)).batch(8), verbose=0).history
+        history = ranker.fit(tf.data.Dataset.from_tensor_slices(batch(rows)).batch(8), verbose=0).history
         losses.append(history["total_loss"][0])
         moves.append(np.concatenate([(a - b).ravel() for a, b in zip(network.get_weights(), start, strict=True)]))
     return losses, moves
@@ -123,10 +137,10 @@ def compare_replicas():
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # a second one in the process would be confused
     report = {}
-    for l2 in (0.0, 0.1):
-        one, two = trained(tf.distribute.get_strategy(), l2), trained(mirrored, l2)
+    for model, fields in MODELS.items():
+        one, two = trained(tf.distribute.get_strategy(), fields), trained(mirrored, fields)
         for name, loss, other_loss, move, other in zip(ROWS, one[0], two[0], one[1], two[1], strict=True):
-            report[f"{name}_{l2}"] = {
+            report[f"{name}_{model}"] = {
                 "loss": loss, "other_loss": other_loss, "moved": float(np.abs(move).max()),
                 "difference": float(np.abs(move - other).max()),
             }
@@ -141,10 +155,10 @@ def replicas():
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("l2", [0.0, 0.1])
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("rows", ROWS)
-def test_two_replicas_equal_one_device(replicas, rows, l2):
-    got = replicas[f"{rows}_{l2}"]
+def test_two_replicas_equal_one_device(replicas, rows, model):
+    got = replicas[f"{rows}_{model}"]
     assert got["moved"] > 0.01
     assert got["difference"] < 1e-6  # weights of about 1; float32 sums in another order
     assert got["other_loss"] == pytest.approx(got["loss"], rel=1e-5)
