@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from dlen_cam2.cli import UserError
 from dlen_cam2.files import read_json
@@ -233,6 +234,8 @@ def _check_columns(path: str, schema: Schema) -> None:
         present = tf.train.Example.FromString(first.numpy()).features.feature
     except tf.errors.DataLossError as error:
         raise UserError(f"shard {path} is damaged: {_brief(error)}") from error
+    except DecodeError as error:
+        raise UserError(f"shard {path} must hold tf.train.Examples. Received: a first record that is none.") from error
     missing = [name for name in schema.columns if name not in present]
     if missing:
         raise UserError(f"shard {path} has no column {missing}, which the schema names. Known: {sorted(present)}.")

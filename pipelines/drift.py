@@ -42,8 +42,8 @@ class Bins:
     def shares(self, column: Column) -> np.ndarray:
         """(bins,) share of the column's values in each bin; they sum to 1."""
         if self.edges is not None:
-            counts = np.bincount(np.searchsorted(self.edges, column.values), minlength=len(self.edges) + 1)
-            return counts / counts.sum()
+            inside = np.bincount(np.searchsorted(self.edges, column.values), minlength=len(self.edges) + 1)
+            return inside / inside.sum()
         counts = np.zeros(len(self.values) + 2)  # the frequent values, others, empty lists
         if len(self.values):
             places = np.minimum(np.searchsorted(self.values, column.values), len(self.values) - 1)

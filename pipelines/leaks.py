@@ -81,7 +81,8 @@ class _Values:
             pairs = rated[self.rows]
             codes = self.codes[pairs]
             positives = np.bincount(codes, labels[self.rows[pairs]], self.size)
-            rate = (positives + SMOOTHING * labels[rated].mean()) / (np.bincount(codes, minlength=self.size) + SMOOTHING)
+            counts = np.bincount(codes, minlength=self.size)
+            rate = (positives + SMOOTHING * labels[rated].mean()) / (counts + SMOOTHING)
             sums = np.bincount(self.rows, rate[self.codes], len(labels))
             scores = sums / np.bincount(self.rows, minlength=len(labels))
             halves.append(auc(labels[scored], scores[scored]))
