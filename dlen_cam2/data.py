@@ -23,6 +23,8 @@ TRUTH = "truth.parquet"
 _CHUNK = 4096
 # Types of raw columns.
 DTYPES = {"int": tf.int64, "float": tf.float32, "string": tf.string}
+# What TensorFlow raises about damaged records; the last where its message would quote bytes that are no text.
+_DAMAGE = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeDecodeError)
 
 
 def statistics(directory: str | os.PathLike) -> dict[str, Any]:
@@ -181,13 +183,13 @@ def explained(directory: str | os.PathLike, schema: Schema, days: Sequence[str])
     """Turn TensorFlow's errors about damaged records in the block into one `UserError` that names the shard."""
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+    except _DAMAGE as error:
         parse = _parser(schema)
         for path in shards(directory, days):
             try:
                 for _ in tf.data.TFRecordDataset(path).batch(1024).map(parse):
                     pass
-            except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as found:
+            except _DAMAGE as found:
                 raise UserError(f"shard {path} is damaged or breaks the schema: {_brief(found)}") from error
         raise
 
@@ -241,8 +243,10 @@ def _check_columns(path: str, schema: Schema) -> None:
         raise UserError(f"shard {path} has no column {missing}, which the schema names. Known: {sorted(present)}.")
 
 
-def _brief(error: tf.errors.OpError) -> str:
+def _brief(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     """What a TensorFlow error says, without the graph's node names and the pipeline's stages."""
+    if isinstance(error, UnicodeDecodeError):
+        return "a record cannot be parsed"
     text = " ".join((error.message or str(error)).split())
     text = re.sub(r"\{\{[^}]*\}\}|\[\[.*?\]\]|\[Op:[^]]*\]( name:)?", "", text)
     text = re.sub(r"Error in user-defined function passed to .*? with iterator: \S+ |assertion failed: ", "", text)

@@ -27,7 +27,7 @@ def render(report: Report) -> str:
         )
     sections = [
         ("Label rates by day", _rates(report),
-         "Positives over the rows of the task's sample space, log scale; a rate of 0 is not drawn. Warned of: |z| above "
+         "Positives over the rows of the task's sample space, log scale; a rate of 0 is not drawn. Warned of: |z| over "
          f"{RATE_Z:g} against the other days of the same suffix pooled, and a change of more than {RATE_CHANGE:.0%}."),
         ("Drift from the first day", _psi(report),
          f"Population stability index. Bins: {drift.BINS} of equal mass of the first day for numbers; the first day's "
