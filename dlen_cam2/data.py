@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from dlen_cam2.cli import UserError
 from dlen_cam2.files import read_json
@@ -22,6 +23,8 @@ TRUTH = "truth.parquet"
 _CHUNK = 4096
 # Types of raw columns.
 DTYPES = {"int": tf.int64, "float": tf.float32, "string": tf.string}
+# What TensorFlow raises about damaged records; the last where its message would quote bytes that are no text.
+_DAMAGE = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeDecodeError)
 
 
 def statistics(directory: str | os.PathLike) -> dict[str, Any]:
@@ -180,13 +183,13 @@ def explained(directory: str | os.PathLike, schema: Schema, days: Sequence[str])
     """Turn TensorFlow's errors about damaged records in the block into one `UserError` that names the shard."""
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+    except _DAMAGE as error:
         parse = _parser(schema)
         for path in shards(directory, days):
             try:
                 for _ in tf.data.TFRecordDataset(path).batch(1024).map(parse):
                     pass
-            except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as found:
+            except _DAMAGE as found:
                 raise UserError(f"shard {path} is damaged or breaks the schema: {_brief(found)}") from error
         raise
 
@@ -233,13 +236,17 @@ def _check_columns(path: str, schema: Schema) -> None:
         present = tf.train.Example.FromString(first.numpy()).features.feature
     except tf.errors.DataLossError as error:
         raise UserError(f"shard {path} is damaged: {_brief(error)}") from error
+    except DecodeError as error:
+        raise UserError(f"shard {path} must hold tf.train.Examples. Received: a first record that is none.") from error
     missing = [name for name in schema.columns if name not in present]
     if missing:
         raise UserError(f"shard {path} has no column {missing}, which the schema names. Known: {sorted(present)}.")
 
 
-def _brief(error: tf.errors.OpError) -> str:
+def _brief(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     """What a TensorFlow error says, without the graph's node names and the pipeline's stages."""
+    if isinstance(error, UnicodeDecodeError):
+        return "a record cannot be parsed"
     text = " ".join((error.message or str(error)).split())
     text = re.sub(r"\{\{[^}]*\}\}|\[\[.*?\]\]|\[Op:[^]]*\]( name:)?", "", text)
     text = re.sub(r"Error in user-defined function passed to .*? with iterator: \S+ |assertion failed: ", "", text)

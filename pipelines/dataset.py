@@ -3,6 +3,7 @@
 A split is a day ("20220425"), or a day's uniformly random exposures ("20220425_random").
 """
 
+import hashlib
 import os
 import pathlib
 import time
@@ -65,7 +66,8 @@ def write_dataset(
                     for record in examples(table.slice(low, high - low)):
                         writer.write(record)
                 size = (stage / name).stat().st_size
-                statistics["shards"][name] = {"rows": int(high - low), "bytes": size}
+                statistics["shards"][name] = {
+                    "rows": int(high - low), "bytes": size, "sha256": checksum(stage / name)}
                 lengths.append(int(high - low))
                 sizes.append(size)
             infos.append((split, lengths, sum(sizes)))
@@ -79,6 +81,12 @@ def write_dataset(
         for name, side in (sides or {}).items():
             pq.write_table(side, stage / name)
     return statistics
+
+
+def checksum(path: pathlib.Path) -> str:
+    """SHA-256 of the file's bytes, in hexadecimal, read a piece at a time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checked(schema: Schema, split: str, table: pa.Table) -> pa.Table:

@@ -1,0 +1,315 @@
+"""Is a data set what it says, and fit to learn from? `python -m pipelines.check --data_dir=DIR`.
+
+Prints one line for each check, and with `--output=PAGE.html` writes a page with pictures. Exit status 1 if a check
+fails. What could not be checked is a warning, never a pass. A logged day is compared with logged days only, and
+`DAY_random` (or another suffix) only with splits of the same suffix, for they differ by design.
+"""
+
+import dataclasses
+import math
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from dlen_cam2 import cli, data, schema_pbtxt
+from dlen_cam2.cli import UserError
+from dlen_cam2.files import write_text
+from dlen_cam2.schema import Schema
+from pipelines import drift, leaks
+from pipelines.dataset import checksum
+from pipelines.raw import Column, Split, read_split
+
+FLAGS = flags.FLAGS
+
+PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
+RATE_Z = 6.0  # standard errors, and relative change, by which a day's label rate departs from the other days'
+RATE_CHANGE = 0.5
+_BATCH = 4096
+_SHOWN = 3  # faults of a check on its line; the page has all
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What one check found: its name, PASS, WARN or FAIL, a sentence, and every fault."""
+
+    check: str
+    status: str
+    found: str
+    faults: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        more = f" and {len(self.faults) - _SHOWN} more" if len(self.faults) > _SHOWN else ""
+        return f"{self.status}  {self.check:<17}  " + "; ".join([self.found, *self.faults[:_SHOWN]]) + more
+
+
+@dataclasses.dataclass
+class Report:
+    """All that was found; splits in the order of `statistics.json`, only those that could be read.
+
+    Attributes:
+        findings: one for each check.
+        rates: (rows, positives) by task and split, in the task's sample space.
+        psi: by feature and split, against the first split of the same suffix, which has none.
+        aucs: single-feature AUC by task and feature, of `sampled` rows.
+    """
+
+    directory: str
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    rates: dict[str, dict[str, tuple[int, int]]] = dataclasses.field(default_factory=dict)
+    psi: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    aucs: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    sampled: int = 0
+
+    @property
+    def failed(self) -> bool:
+        return any(f.status == FAIL for f in self.findings)
+
+    def add(self, check: str, status: str, found: str, faults: Sequence[str] = ()) -> None:
+        """Record a finding; `status` is that of faults, and without faults the check passes."""
+        self.findings.append(Finding(check, status if faults else PASS, found, tuple(faults)))
+
+    def unchecked(self, check: str, why: str) -> None:
+        self.findings.append(Finding(check, WARN, f"not checked: {why}"))
+
+
+def suffix(split: str) -> str:
+    """"random" of "20240101_random", "" of a logged day: splits with the same suffix are comparable."""
+    return split.partition("_")[2]
+
+
+def check(directory: str | os.PathLike, leak_auc: float = 0.95, psi: float = 0.25) -> Report:
+    """Run all checks, one split in memory at a time.
+
+    Args:
+        directory: a data set.
+        leak_auc: single-feature AUC above which a feature fails as a leak suspect.
+        psi: population stability index above which a feature's drift is a warning.
+
+    Raises:
+        UserError: the schema or the statistics cannot be used, so nothing can be checked.
+    """
+    schema = schema_pbtxt.load(directory)
+    statistics = data.statistics(directory)
+    _check_statistics(pathlib.Path(directory) / data.STATISTICS, statistics)
+    report = Report(str(directory))
+    _files(report, pathlib.Path(directory), statistics)
+    _rows(report, directory, schema, statistics, psi, leak_auc)
+    return report
+
+
+def _check_statistics(path: pathlib.Path, statistics: Mapping[str, Any]) -> None:
+    for section, fields in (("days", ("rows",)), ("shards", ("rows", "bytes"))):
+        for name, entry in statistics[section].items():
+            if not isinstance(entry, dict) or not all(type(entry.get(f)) is int for f in fields):
+                rule = f"{name!r} of {section!r} must have the integers {fields}"
+                raise UserError(f"{path}: {rule}. Received: {str(entry)[:200]}.")
+    if not statistics["days"]:
+        raise UserError(f"{path} must name at least one day. Received: none.")
+
+
+def _files(report: Report, directory: pathlib.Path, statistics: Mapping[str, Any]) -> None:
+    """Shards against the manifest: there, as long, with the same bytes; and no others."""
+    days = "|".join(map(re.escape, statistics["days"]))
+    faults, changed, unsummed, summed = [], [], [], 0
+    for name, entry in statistics["shards"].items():
+        path = directory / name
+        if os.sep in name or not re.fullmatch(rf".+-({days})\.tfrecord-\d+-of-\d+", name):
+            faults.append(f"{name!r} is no shard of a day that {data.STATISTICS} has")
+        elif not path.is_file():
+            faults.append(f"{name} is missing")
+        elif (size := path.stat().st_size) != entry["bytes"]:
+            faults.append(f"{name} has {size:,} bytes, not {entry['bytes']:,}")
+        elif "sha256" not in entry:
+            unsummed.append(name)
+        else:
+            summed += 1
+            if checksum(path) != entry["sha256"]:
+                changed.append(f"{name} has other bytes than were written")
+    count = len(statistics["shards"])
+    report.add("shard files", FAIL, f"{count} listed", faults)
+    extra = sorted(p.name for p in directory.iterdir() if ".tfrecord" in p.name and p.name not in statistics["shards"])
+    report.add("unlisted shards", FAIL, f"{len(extra)} files", [f"{name} is not listed" for name in extra])
+    if unsummed and not changed:
+        why = f"no checksum of {len(unsummed)} of {count} shards; the data set was written before there were any"
+        report.unchecked("checksums", why)
+    else:
+        report.add("checksums", FAIL, f"SHA-256 of {summed} of {count} shards", changed)
+
+
+def _rows(report: Report, directory: str | os.PathLike, schema: Schema, statistics: Mapping[str, Any],
+          limit: float, leak_auc: float) -> None:
+    """Everything that needs the rows, split by split."""
+    unread: list[str] = []
+    wrong: list[str] = []
+    drifted: list[tuple[float, str]] = []
+    first: dict[str, tuple[str, int, dict[str, tuple[drift.Bins, np.ndarray]]]] = {}
+    sample: dict[str, list[Column]] = {}
+    hashes: dict[str, dict[str, np.ndarray]] = {"records": {}, "keys": {}}
+    quota = leaks.ROWS // len(statistics["days"])
+    for name, entry in statistics["days"].items():
+        try:
+            with data.explained(directory, schema, [name]):
+                for _ in data.read(directory, schema, [name], _BATCH):
+                    pass
+            split = read_split(directory, schema, name)
+        except UserError as error:
+            unread.append(str(error).rstrip("."))
+            continue
+        _count(report, schema, name, split, entry, statistics["shards"], wrong)
+        hashes["records"][name] = split.records
+        if split.keys is not None:
+            hashes["keys"][name] = split.keys
+        if not split.rows:
+            continue
+        for column, values in split.columns.items():
+            sample.setdefault(column, []).append(values.head(quota))
+        drifted += _drift(report, schema, name, split, first, limit)
+
+    days = len(statistics["days"])
+    report.add("rows readable", FAIL, f"{days - len(unread)} of {days} splits as the schema says", unread)
+    read = sum(len(h) for h in hashes["records"].values())
+    report.add("counts", FAIL, f"{read:,} rows and the positives of {len(schema.tasks)} tasks compared", wrong)
+    _label_rates(report)
+    if report.psi:
+        found = f"PSI of {len(report.psi)} features against the first day, limit {limit:g}"
+        report.add("drift", WARN, found, [text for _, text in sorted(drifted, reverse=True)])
+    else:
+        report.unchecked("drift", "no split has an earlier one of its suffix to compare with")
+    _leaks(report, schema, {n: Column.concatenate(parts) for n, parts in sample.items()}, leak_auc)
+    _duplicates(report, schema, hashes)
+
+
+def _count(report: Report, schema: Schema, name: str, split: Split, entry: Mapping[str, Any],
+           listed: Mapping[str, Any], wrong: list[str]) -> None:
+    """Rows and positives against the statistics, which set every model's base rates."""
+    if split.rows != entry["rows"]:
+        wrong.append(f"{name} has {split.rows:,} rows, not {entry['rows']:,}")
+    wrong += [f"{shard} has {rows:,} rows, not {listed[shard]['rows']:,}"
+              for shard, rows in split.shard_rows.items() if rows != listed[shard]["rows"]]
+    for task in schema.tasks:
+        label = split.columns[task.label].values if split.rows else np.zeros(0, np.int64)
+        mask = split.columns[task.mask].values if split.rows and task.mask else np.ones_like(label)
+        counts = {"rows": int(mask.sum()), "positives": int((label * mask).sum())}
+        report.rates.setdefault(task.name, {})[name] = (counts["rows"], counts["positives"])
+        said = (entry.get("tasks") or {}).get(task.name)
+        if said != counts:
+            wrong.append(f"{name}, task {task.name!r}: {counts}, but {data.STATISTICS} says {said}")
+
+
+def _drift(report: Report, schema: Schema, name: str, split: Split, first: dict[str, Any],
+           limit: float) -> list[tuple[float, str]]:
+    """PSI of every feature into the report; what is above the limit and beyond chance."""
+    if suffix(name) not in first:
+        bins = {f.name: drift.Bins.of(split.columns[f.name]) for f in schema.features}
+        shares = {n: (b, b.shares(split.columns[n])) for n, b in bins.items()}
+        first[suffix(name)] = (name, split.rows, shares)
+        return []
+    since, rows, shares = first[suffix(name)]
+    drifted = []
+    for feature, (bins_of, before) in shares.items():
+        now = bins_of.shares(split.columns[feature])
+        value = drift.psi(before, now)
+        report.psi.setdefault(feature, {})[name] = value
+        if value > max(limit, drift.by_chance(before, now, rows, split.rows)):
+            drifted.append((value, f"{feature!r} on {name}: {value:.2f} from {since}"))
+    return drifted
+
+
+def departs(rows: int, positives: int, other_rows: int, other_positives: int) -> bool:
+    """Does a day's rate depart from that of the other days pooled?
+
+        z = (r - r_o) / sqrt(r_p (1 - r_p) (1 / n + 1 / n_o)),  r_p the rate of all days
+
+    Yes if |z| > 6 and |r / r_o - 1| > .5: rows of a user or an hour are not independent, so with many rows a small
+    change is beyond chance too, and the second condition asks that it also matters.
+    """
+    if not rows or not other_rows:
+        return False
+    rate, other = positives / rows, other_positives / other_rows
+    pooled = (positives + other_positives) / (rows + other_rows)
+    error = math.sqrt(pooled * (1 - pooled) * (1 / rows + 1 / other_rows))
+    return abs(rate - other) > RATE_Z * error and abs(rate - other) > RATE_CHANGE * other
+
+
+def _label_rates(report: Report) -> None:
+    faults, compared = [], 0
+    for task, days in report.rates.items():
+        for name, (rows, positives) in days.items():
+            others = [c for n, c in days.items() if n != name and suffix(n) == suffix(name)]
+            other_rows, other_positives = sum(r for r, _ in others), sum(p for _, p in others)
+            compared += bool(rows and other_rows)
+            if departs(rows, positives, other_rows, other_positives):
+                other = other_positives / other_rows
+                faults.append(f"{task!r} on {name}: {positives / rows:.4f}, other days {other:.4f}")
+    if compared:
+        report.add("label rates", WARN, f"{compared} rates against the other days'", faults)
+    else:
+        report.unchecked("label rates", "no task has two readable splits of one suffix")
+
+
+def _leaks(report: Report, schema: Schema, sample: Mapping[str, Column], limit: float) -> None:
+    report.aucs = leaks.single_feature_aucs(schema, sample) if sample else {}
+    report.sampled = len(sample[schema.tasks[0].label].values) if sample and schema.tasks else 0
+    if not any(report.aucs.values()):
+        report.unchecked("leak suspects", f"no task has {leaks.LEAST} positives and {leaks.LEAST} negatives")
+        return
+    best = sorted(((a, f, t) for t, found in report.aucs.items() for f, a in found.items()), reverse=True)
+    left_out = [t.name for t in schema.tasks if t.name not in report.aucs]
+    text = (f"{report.sampled:,} rows (the first of each split), best single feature {best[0][1]!r} with AUC "
+            f"{best[0][0]:.4f} for {best[0][2]!r}")
+    if left_out:
+        text += f", too few positives or negatives: {', '.join(left_out)}"
+    report.add("leak suspects", FAIL, text, [f"{f!r} alone has AUC {a:.4f} for {t!r}" for a, f, t in best if a > limit])
+
+
+def _duplicates(report: Report, schema: Schema, hashes: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Rows that repeat an earlier one, over all splits."""
+    for kind, check_name, status in (("keys", "same keys", WARN), ("records", "identical records", FAIL)):
+        if not hashes["records"]:
+            report.unchecked(check_name, "no split could be read")
+            continue
+        if not hashes[kind]:
+            report.unchecked(check_name, f"the schema has the keys {sorted(schema.keys)}, not user, item and time")
+            continue
+        names = list(hashes[kind])
+        everything = np.concatenate(list(hashes[kind].values()))
+        repeats = np.ones(len(everything), bool)
+        repeats[np.unique(everything, return_index=True)[1]] = False
+        where = np.repeat(np.arange(len(names)), [len(h) for h in hashes[kind].values()])
+        counts = np.bincount(where[repeats], minlength=len(names))
+        found = f"{repeats.sum():,} of {len(everything):,} rows repeat an earlier one"
+        report.add(check_name, status, found, [f"{c:,} on {n}" for n, c in zip(names, counts, strict=True) if c])
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("data_dir", None, "The data set to check.", required=True)
+    flags.DEFINE_string("output", None, "HTML page to write; without it only the table is printed.")
+    flags.DEFINE_float("leak_auc", 0.95, "AUC of a single feature above which it fails as a leak.", 0.5, 1.0)
+    flags.DEFINE_float("drift", 0.25, "Population stability index above which a feature's drift is a warning.", 0.0)
+
+
+def main() -> None:
+    from pipelines.check_page import render
+
+    page = pathlib.Path(FLAGS.output).resolve() if FLAGS.output else None
+    if page and (page.is_dir() or not page.parent.is_dir()):
+        raise UserError(f"--output must be a file in a directory that exists. Received: {FLAGS.output!r}.")
+    report = check(FLAGS.data_dir, FLAGS.leak_auc, FLAGS.drift)
+    for finding in report.findings:
+        print(finding.line)
+    if page:
+        write_text(page, render(report))
+        print(f"The page is {page}")
+    if report.failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)

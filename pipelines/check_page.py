@@ -1,0 +1,126 @@
+"""The page of `pipelines.check`: one HTML file with its pictures inside."""
+
+import base64
+import html
+import io
+from typing import Any
+
+import numpy as np
+
+from pipelines import drift, leaks
+from pipelines.check import RATE_CHANGE, RATE_Z, Report, suffix
+
+_FEATURES = 30  # that the pictures show, the worst first
+_STYLE = """body{font:15px/1.45 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}
+td,th{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}img{max-width:100%}
+.PASS{color:#176b2c}.WARN{color:#8a5a00}.FAIL{color:#b00020;font-weight:bold}ul{margin:.2em 0;padding-left:1.2em}"""
+
+
+def render(report: Report) -> str:
+    """The page as HTML; every text of the data set is escaped."""
+    rows = []
+    for f in report.findings:
+        faults = "".join(f"<li>{html.escape(fault)}</li>" for fault in f.faults)
+        rows.append(
+            f'<tr><td class="{f.status}">{f.status}</td><td>{html.escape(f.check)}</td>'
+            f"<td>{html.escape(f.found)}{f'<ul>{faults}</ul>' if faults else ''}</td></tr>"
+        )
+    sections = [
+        ("Label rates by day", _rates(report),
+         "Positives over the rows of the task's sample space, log scale; a rate of 0 is not drawn. Warned of: |z| over "
+         f"{RATE_Z:g} against the other days of the same suffix pooled, and a change of more than {RATE_CHANGE:.0%}."),
+        ("Drift from the first day", _psi(report),
+         f"Population stability index. Bins: {drift.BINS} of equal mass of the first day for numbers; the first day's "
+         f"{drift.VALUES} most frequent values, and one for all others, for categories and elements of lists. Shares "
+         f"count as at least {drift.FLOOR:g}. That .1 is little and .25 much is a rule of thumb. Features with the "
+         f"greatest values, at most {_FEATURES}. Warned of: above the limit and above chance for so many rows."),
+        ("What a single feature knows", _aucs(report),
+         f"AUC of one raw feature alone on {report.sampled:,} rows, the first of each split: of a number's value in "
+         "either direction, of a category's positive rate in the other half of the rows "
+         f"({leaks.SMOOTHING:g} rows at the base rate added). Each task's features with the greatest values."),
+    ]
+    pictures = "".join(
+        f'<h2>{title}</h2><p>{html.escape(text)}</p><img alt="{title}" src="data:image/png;base64,{picture}">'
+        for title, picture, text in sections if picture
+    )
+    name = html.escape(report.directory)
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Check of {name}</title>'
+        f"<style>{_STYLE}</style></head><body><h1>Check of {name}</h1>"
+        f"<table><tr><th></th><th>check</th><th>found</th></tr>{''.join(rows)}</table>{pictures}</body></html>\n"
+    )
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _encoded(figure: Any) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not take for a formula."""
+    return text.replace("$", r"\$")
+
+
+def _days(axis: Any, days: list[str]) -> None:
+    axis.set_xticks(range(len(days)), [_plain(d) for d in days], rotation=90 if len(days) > 4 else 0, fontsize=8)
+
+
+def _rates(report: Report) -> str:
+    splits = list(dict.fromkeys(n for days in report.rates.values() for n in days))
+    groups: dict[str, list[str]] = {}
+    for name in splits:
+        groups.setdefault(suffix(name), []).append(name)
+    if not groups:
+        return ""
+    figure = _figure(2 + 5 * len(groups), 4)
+    axes = figure.subplots(1, len(groups), squeeze=False)[0]
+    for axis, names in zip(axes, groups.values(), strict=True):
+        for task, days in report.rates.items():
+            rates = [days[n][1] / days[n][0] if days[n][1] else np.nan for n in names]
+            axis.plot(range(len(names)), rates, marker="o", markersize=3, linewidth=1, label=_plain(task))
+        _days(axis, names)
+        axis.set(yscale="log", ylabel="rate")
+    axes[-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+    return _encoded(figure)
+
+
+def _psi(report: Report) -> str:
+    days = list(dict.fromkeys(n for values in report.psi.values() for n in values))
+    if not days:
+        return ""
+    worst = sorted(report.psi, key=lambda f: -max(report.psi[f].values()))[:_FEATURES]
+    values = np.array([[report.psi[f].get(d, np.nan) for d in days] for f in worst])
+    figure = _figure(min(16, 4.5 + 0.5 * len(days)), 1.5 + 0.24 * len(worst))
+    axis = figure.subplots()
+    # Above .5, twice what counts as much, colours say no more; the numbers do.
+    image = axis.imshow(values, cmap="magma_r", vmin=0, vmax=0.5, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color="w" if value > 0.25 else "k")
+    _days(axis, days)
+    axis.set_yticks(range(len(worst)), [_plain(f) for f in worst], fontsize=8)
+    figure.colorbar(image, label="PSI", extend="max")
+    return _encoded(figure)
+
+
+def _aucs(report: Report) -> str:
+    tasks = {t: sorted(found.items(), key=lambda x: -x[1]) for t, found in report.aucs.items() if found}
+    if not tasks:
+        return ""
+    each = max(3, _FEATURES // len(tasks))
+    bars = [(f"{task}: {feature}", value) for task, found in tasks.items() for feature, value in found[:each]]
+    figure = _figure(8, 1 + 0.22 * len(bars))
+    axis = figure.subplots()
+    places = np.arange(len(bars))[::-1]
+    axis.barh(places, [value for _, value in bars], color="C0")
+    axis.set_yticks(places, [_plain(name) for name, _ in bars], fontsize=7)
+    for place, (_, value) in zip(places, bars, strict=True):
+        axis.text(value, place, f" {value:.3f}", va="center", fontsize=7)
+    axis.set(xlim=(0.5, 1.05), ylim=(-1, len(bars)), xlabel="AUC")
+    return _encoded(figure)

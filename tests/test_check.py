@@ -1,0 +1,361 @@
+"""The checker of data sets: every kind of fault is found and named, and a clean set passes."""
+
+import base64
+import hashlib
+import json
+import math
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dlen_cam2.schema import Feature, Schema, Task
+from pipelines import check, check_page, dataset, drift, leaks, simulate
+from pipelines.dataset import write_dataset
+from pipelines.raw import Column, read_split
+from tests.test_train import run
+
+import tensorflow as tf  # isort: skip
+
+DAYS = ("20240101", "20240102", "20240103")
+ROWS = 600
+HOSTILE = "<b>bold</b> & $x$"
+SCHEMA = Schema("hand", (
+    Feature("user", "int", "user", "content", size=50, width=2),
+    Feature("city", "string", "user", "content", vocabulary=("a", "b", "c"), width=2),
+    Feature("seen", "int", "user", "content", size=9, width=2, max_length=3),
+    Feature("count", "float", "item", "statistical", transform="log1p"),
+    Feature(HOSTILE, "float", "item", "statistical"),
+), (Task("click"), Task("share", mask="click")), ("watch",), {"user": "user", "item": "item", "time": "ms"})
+
+
+def tables():
+    """Columns by day, without any fault."""
+    rng = np.random.default_rng(0)
+    return {day: {
+        "user": rng.integers(0, 50, ROWS), "city": rng.choice(["a", "b", "c"], ROWS).tolist(),
+        "seen": [rng.integers(0, 9, n).tolist() for n in rng.integers(0, 4, ROWS)],
+        "count": rng.exponential(5, ROWS), HOSTILE: rng.normal(size=ROWS),
+        "click": (rng.random(ROWS) < 0.3).astype(int), "share": (rng.random(ROWS) < 0.2).astype(int),
+        "watch": rng.random(ROWS), "item": rng.integers(0, 99, ROWS), "ms": 1000 * index + np.arange(ROWS),
+    } for index, day in enumerate(DAYS)}
+
+
+def write(directory, columns, schema=SCHEMA):
+    write_dataset(directory, schema, [(day, pa.table(c)) for day, c in columns.items()], {})
+    return directory
+
+
+def shard(directory, day=DAYS[1]):
+    return directory / f"hand-{day}.tfrecord-00000-of-00001"
+
+
+def edit(directory, change):
+    """Apply `change` to the content of statistics.json."""
+    path = directory / "statistics.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def forge(path, change):
+    """Rewrite a shard's records by `change`, and the manifest with it, as a wrong pipeline would."""
+    records = change([r.numpy() for r in tf.data.TFRecordDataset(str(path))])
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    seal = {"rows": len(records), "bytes": path.stat().st_size, "sha256": dataset.checksum(path)}
+    edit(path.parent, lambda content: content["shards"].update({path.name: seal}))
+
+
+def with_value(column, kind, value):
+    """A change of records that sets `column` of the third row."""
+    def change(records):
+        example = tf.train.Example.FromString(records[2])
+        getattr(example.features.feature[column], kind).value[:] = [value]
+        return [*records[:2], example.SerializeToString(), *records[3:]]
+    return change
+
+
+def statuses(report):
+    return {f.check: f.status for f in report.findings if f.status != "PASS"}
+
+
+def faults(report, name):
+    return " | ".join(next(f.line for f in report.findings if f.check == name).splitlines())
+
+
+@pytest.fixture
+def clean(tmp_path):
+    return write(tmp_path / "set", tables())
+
+
+# === A clean set, and the command ===
+
+def test_a_clean_set_passes_and_its_page_is_whole_and_escaped(clean, tmp_path):
+    report = check.check(clean)
+    assert statuses(report) == {} and not report.failed and len(report.findings) == 10
+    page = check_page.render(report)
+    assert page.count('src="data:image/png;base64,') == 3 and "http" not in page
+    for picture in re.findall(r'base64,([^"]+)"', page):
+        assert base64.b64decode(picture, validate=True).startswith(b"\x89PNG")
+
+
+def test_texts_of_the_data_set_are_escaped(tmp_path):
+    columns = tables()
+    for c in columns.values():
+        c[HOSTILE] = c["click"] + 0.0
+    report = check.check(write(tmp_path / "<i>set", columns))
+    page = check_page.render(report)
+    assert "&lt;b&gt;bold" in page and "<b>" not in page and "&lt;i&gt;set" in page and "<i>" not in page
+
+
+def test_the_command_on_a_simulated_set(tmp_path):
+    simulate.write(simulate.World(rows=1500, seed=1, days=3), str(tmp_path / "set"))
+    done = run("pipelines.check", f"--data_dir={tmp_path / 'set'}", f"--output={tmp_path / 'page.html'}")
+    assert done.returncode == 0, done.stdout + done.stderr[-1000:]
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:10]] == ["PASS"] * 6 + ["WARN"] + ["PASS"] * 3
+    assert (tmp_path / "page.html").read_text().endswith("</html>\n")
+
+
+def test_the_command_fails_after_its_table_and_page(clean, tmp_path):
+    (clean / "hand-20240101.tfrecord-00007-of-00009").write_bytes(b"")
+    done = run("pipelines.check", f"--data_dir={clean}", f"--output={tmp_path / 'page.html'}")
+    assert done.returncode == 1 and "error:" not in done.stderr
+    assert "FAIL  unlisted shards" in done.stdout and "00007-of-00009 is not listed" in done.stdout
+    assert "00007-of-00009" in (tmp_path / "page.html").read_text()
+
+
+def test_the_command_refuses_what_is_no_data_set(tmp_path):
+    done = run("pipelines.check", f"--data_dir={tmp_path}")
+    assert done.returncode == 1 and done.stderr.count("error:") == 1 and "schema.pbtxt" in done.stderr
+    assert done.stdout == "" and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("change", [
+    lambda content: content["shards"].update({"x": 3}), lambda content: content["days"].clear(),
+    lambda content: content["days"][DAYS[0]].pop("rows"),
+])
+def test_statistics_that_cannot_be_used(clean, change):
+    edit(clean, change)
+    with pytest.raises(check.UserError, match="statistics.json.*Received"):
+        check.check(clean)
+
+
+# === Files ===
+
+def test_statistics_record_the_sha256_of_every_shard(clean):
+    for name, entry in json.loads((clean / "statistics.json").read_text())["shards"].items():
+        assert entry["sha256"] == hashlib.sha256((clean / name).read_bytes()).hexdigest()
+
+
+def test_a_flipped_byte(clean):
+    content = bytearray(shard(clean).read_bytes())
+    content[len(content) // 2] ^= 1
+    shard(clean).write_bytes(content)
+    report = check.check(clean)
+    assert report.failed and statuses(report) == {"checksums": "FAIL", "rows readable": "FAIL"}
+    assert shard(clean).name in faults(report, "checksums") and shard(clean).name in faults(report, "rows readable")
+
+
+def test_other_rows_of_the_same_size_are_caught_by_the_checksum_alone(clean):
+    records = [r.numpy() for r in tf.data.TFRecordDataset(str(shard(clean)))]
+    with tf.io.TFRecordWriter(str(shard(clean))) as writer:
+        for record in reversed(records):
+            writer.write(record)
+    assert statuses(check.check(clean)) == {"checksums": "FAIL"}
+
+
+def test_a_truncated_and_a_missing_shard(clean):
+    shard(clean).write_bytes(shard(clean).read_bytes()[:-100])
+    shard(clean, DAYS[2]).unlink()
+    report = check.check(clean)
+    found = faults(report, "shard files")
+    assert report.failed and f"{shard(clean).name} has " in found
+    assert f"{shard(clean, DAYS[2]).name} is missing" in found
+    assert "1 of 3 splits" in faults(report, "rows readable")
+    assert statuses(report)["drift"] == "WARN" and "not checked" in faults(report, "drift")
+
+
+def test_a_listed_name_outside_the_directory_is_not_opened(clean):
+    edit(clean, lambda content: content["shards"].update({"../x-20240101.tfrecord-00000-of-00001":
+                                                          {"rows": 1, "bytes": 1}}))
+    report = check.check(clean)
+    assert report.failed and "is no shard of a day" in faults(report, "shard files")
+
+
+def test_a_set_from_before_checksums(clean):
+    edit(clean, lambda content: [entry.pop("sha256") for entry in content["shards"].values()])
+    report = check.check(clean)
+    assert statuses(report) == {"checksums": "WARN"} and not report.failed
+    assert "no checksum of 3 of 3 shards" in faults(report, "checksums")
+
+
+# === Rows ===
+
+@pytest.mark.parametrize("change, message", [
+    (with_value("click", "int64_list", 2), "0 or 1"),
+    (with_value("count", "float_list", -1.0), "finite, and in the domain"),
+    (with_value("watch", "float_list", math.nan), "finite"),
+    (lambda records: [records[0], b"\xff\xff", *records[1:]], "damaged"),
+    (lambda records: [b"\xff\xff", *records], "tf.train.Example"),
+    (lambda records: [re.sub(b"city", b"cuty", r) for r in records], "no column ['city']"),
+])
+def test_rows_that_break_the_schema_name_their_shard(clean, change, message):
+    forge(shard(clean), change)
+    report = check.check(clean)
+    found = faults(report, "rows readable")
+    assert report.failed and statuses(report)["rows readable"] == "FAIL"
+    assert shard(clean).name in found and message in found and "2 of 3 splits" in found
+
+
+def test_counts_that_do_not_match(clean):
+    forge(shard(clean), lambda records: records[:-1])
+    report = check.check(clean)
+    assert report.failed and statuses(report) == {"counts": "FAIL"}
+    assert f"{DAYS[1]} has 599 rows, not 600" in faults(report, "counts")
+    edit(clean, lambda content: content["shards"][shard(clean, DAYS[0]).name].update(rows=7))
+    assert "600 rows, not 7" in faults(check.check(clean), "counts")
+
+
+def test_identical_records_fail_and_same_keys_warn(clean):
+    forge(shard(clean), lambda records: [*records[:-2], records[0], records[0]])
+    report = check.check(clean)
+    assert report.failed and statuses(report)["identical records"] == "FAIL"
+    assert f"2 of 1,800 rows repeat an earlier one; 2 on {DAYS[1]}" in faults(report, "identical records")
+    assert statuses(report)["same keys"] == "WARN"
+
+
+def test_same_keys_alone_do_not_fail(tmp_path):
+    columns = tables()
+    for name in ("user", "item", "ms"):
+        columns[DAYS[2]][name][5] = columns[DAYS[0]][name][3]
+    report = check.check(write(tmp_path / "set", columns))
+    assert statuses(report) == {"same keys": "WARN"} and not report.failed
+    assert f"1 of 1,800 rows repeat an earlier one; 1 on {DAYS[2]}" in faults(report, "same keys")
+
+
+def test_lists_are_read_whole(clean):
+    split, written = read_split(clean, SCHEMA, DAYS[0]), tables()[DAYS[0]]["seen"]
+    seen = split.columns["seen"]
+    assert seen.lengths.tolist() == [len(row) for row in written]
+    assert seen.values.tolist() == [v for row in written for v in row]
+    assert seen.head(7).values.tolist() == [v for row in written[:7] for v in row]
+
+
+# === Rates, drift, leaks ===
+
+def test_a_jump_of_a_label_rate_is_named(tmp_path):
+    columns = tables()
+    columns[DAYS[2]]["click"] = (np.arange(ROWS) % 10 < 7).astype(int)
+    report = check.check(write(tmp_path / "set", columns))
+    assert statuses(report) == {"label rates": "WARN"} and not report.failed
+    assert f"'click' on {DAYS[2]}: 0.7000" in faults(report, "label rates")
+
+
+@pytest.mark.parametrize("counts, expected", [
+    ((1000, 200, 1000, 100), True),  # z = 6.26, twice the rate
+    ((1000, 190, 1000, 100), False),  # z = 5.72
+    ((100_000, 14_000, 100_000, 10_000), False),  # z = 27, but a change of 40% only
+    ((1000, 0, 1000, 100), True), ((1000, 100, 1000, 0), True), ((9, 0, 9, 0), False), ((9, 9, 9, 9), False),
+    ((0, 0, 9, 1), False), ((9, 1, 0, 0), False),
+])
+def test_the_rule_for_rates(counts, expected):
+    assert check.departs(*counts) is expected
+
+
+@pytest.mark.parametrize("name, values", [
+    ("count", lambda c: c["count"] * 4), ("city", lambda c: ["c"] * ROWS),
+    ("seen", lambda c: [[8]] * ROWS), ("seen", lambda c: [[]] * ROWS),
+])
+def test_a_drifting_feature_warns(tmp_path, name, values):
+    columns = tables()
+    columns[DAYS[1]][name] = pa.array(values(columns[DAYS[1]]), pa.list_(pa.int64())) if name == "seen" else values(
+        columns[DAYS[1]])
+    report = check.check(write(tmp_path / "set", columns))
+    assert statuses(report) == {"drift": "WARN"} and not report.failed
+    assert f"{name!r} on {DAYS[1]}" in faults(report, "drift") and DAYS[2] not in faults(report, "drift")
+    assert statuses(check.check(tmp_path / "set", psi=99.0)) == {}
+
+
+def test_a_random_split_is_not_compared_with_logged_days(tmp_path):
+    columns = tables()
+    logged = columns[DAYS[1]]
+    columns[f"{DAYS[0]}_random"] = logged | {
+        "count": logged["count"] * 50, "ms": np.arange(ROWS) - 9999, "click": np.arange(ROWS) % 10 // 9}
+    assert statuses(check.check(write(tmp_path / "set", columns))) == {}
+
+
+@pytest.mark.parametrize("name, values", [
+    (HOSTILE, lambda click: click * 1.0), (HOSTILE, lambda click: -2.0 * click),
+    ("city", lambda click: np.array(["a", "b"])[click].tolist()),
+    ("seen", lambda click: [[1 + c] for c in click]),
+])
+def test_a_planted_leak_fails(tmp_path, name, values):
+    columns = tables()
+    for c in columns.values():
+        c[name] = values(c["click"])
+    report = check.check(write(tmp_path / "set", columns))
+    assert report.failed and statuses(report) == {"leak suspects": "FAIL"}
+    assert f"{name!r} alone has AUC 1.0000 for 'click'" in faults(report, "leak suspects")
+
+
+def test_rare_tasks_are_not_measured(tmp_path):
+    columns = tables()
+    for c in columns.values():
+        c["share"] = (np.cumsum(c["click"]) * c["click"] <= 6) * c["click"]  # 18 positives, all told by their place
+    report = check.check(write(tmp_path / "set", columns))
+    assert "share" not in report.aucs and "click" in report.aucs
+    assert "too few positives or negatives: share" in faults(report, "leak suspects")
+
+
+def test_leaks_are_sought_in_the_first_rows_of_each_split(clean, monkeypatch):
+    monkeypatch.setattr(leaks, "ROWS", 301)
+    report = check.check(clean)
+    assert report.sampled == 300 and "300 rows (the first of each split)" in faults(report, "leak suspects")
+
+
+def test_psi_by_hand():
+    q, p = np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.5, 0.25])
+    assert drift.psi(q, p) == pytest.approx(-0.25 * math.log(0.5) + (0.25 - 1e-4) * math.log(2500))
+    assert drift.psi(q, q) == 0
+    assert drift.by_chance(q, p, 100, 200) == pytest.approx(0.015 * 13.8155, rel=1e-4)  # chi-squared of 2, .999
+
+
+def test_bins_by_hand():
+    numbers = Column(np.arange(1, 101, dtype=np.float32))
+    bins = drift.Bins.of(numbers)
+    assert bins.edges.tolist() == list(range(10, 100, 10))
+    np.testing.assert_allclose(bins.shares(numbers), 0.1)
+    other = bins.shares(Column(np.array([-5, 10, 10.5, 999], np.float32)))
+    np.testing.assert_allclose(other[[0, 1, 9]], [0.5, 0.25, 0.25])
+    tied = drift.Bins.of(Column(np.r_[np.zeros(75), np.arange(1, 26)].astype(np.float32)))
+    assert tied.edges.tolist() == [0, 5, 15]
+    words = Column(np.repeat(np.array([f"{i:02}".encode() for i in range(25)], object), np.arange(25, 0, -1)))
+    by_value = drift.Bins.of(words)
+    assert by_value.values.tolist() == [f"{i:02}".encode() for i in range(20)]
+    assert by_value.shares(words)[-2:].tolist() == [pytest.approx(15 / 325), 0]
+    lists = Column(np.array([7, 7, 3]), np.array([2, 0, 1]))
+    assert drift.Bins.of(lists).shares(lists).tolist() == [0.25, 0.5, 0, 0.25]  # 3, 7, others, empty
+    constant = Column(np.ones(9, np.float32))
+    assert drift.Bins.of(constant).shares(Column(np.zeros(4, np.float32))).tolist() == [0, 1, 0]
+
+
+def test_out_of_fold_auc_by_hand():
+    # Even rows: a 1, a 1, b 0, b 1 (base .75): rates a 9.5/12, b 8.5/12. Odd rows: a 1, b 0, b 1, c 0 (base .5):
+    # rates a 6/11, b 6/12, c 5/11. Odd rows scored by the even: a .792, b .708, b .708, c .75, so the positives a, b
+    # against the negatives b, c win 1 + 1 + .5 + 0 of 4. Even by odd: a, a, b over b: 1 + 1 + .5 of 3.
+    column = Column(np.array([b"a", b"a", b"a", b"b", b"b", b"b", b"b", b"c"], object))
+    labels = np.array([1, 1, 1, 0, 0, 1, 1, 0])
+    assert leaks.value_auc(column, labels) == pytest.approx((2.5 / 4 + 2.5 / 3) / 2)
+    # A row of a list has the mean rate of its elements. Even rows [0] 1, [0] 1, [] 0, [1] 0 (base .5): rates 0 7/12,
+    # 1 and empty 5/11. Odd rows [0, 1] 1, [] 0, [0] 1, [1] 1 have .519, .455, .583, .455: 2.5 of 3. Their own rates
+    # (base .75): 0 and 1 9.5/12, empty 7.5/11, so the even rows have .792, .792, .682, .792: 3 of 4.
+    lists = Column(np.array([0, 0, 1, 0, 0, 1, 1]), np.array([1, 2, 1, 0, 0, 1, 1, 1]))
+    assert leaks.value_auc(lists, np.array([1, 1, 1, 0, 0, 1, 0, 1])) == pytest.approx((2.5 / 3 + 3 / 4) / 2)
+    assert leaks.value_auc(Column(np.zeros(8, int)), labels) == 0.5
+    assert leaks.value_auc(Column(np.arange(8)), labels) == 0.5  # ids seen once know nothing about other rows
+    assert leaks.number_auc(np.array([4.0, 3, 2, 1]), np.array([0, 0, 1, 1])) == 1
+    assert leaks.number_auc(np.array([1.0, 2]), np.array([1, 1])) is None
