@@ -30,6 +30,7 @@ FLAGS = flags.FLAGS
 PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
 RATE_Z = 6.0  # standard errors, and relative change, by which a day's label rate departs from the other days'
 RATE_CHANGE = 0.5
+SAME_RECORDS = 0.01  # share of the rows that repeat another one whole, above which that fails; any is a warning
 _BATCH = 4096
 _SHOWN = 3  # faults of a check on its line; the page has all
 
@@ -271,7 +272,7 @@ def _leaks(report: Report, schema: Schema, sample: Mapping[str, Column], limit: 
 
 def _duplicates(report: Report, schema: Schema, hashes: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Rows that repeat an earlier one, over all splits."""
-    for kind, check_name, status in (("keys", "same keys", WARN), ("records", "identical records", FAIL)):
+    for kind, check_name in (("keys", "same keys"), ("records", "identical records")):
         if not hashes["records"]:
             report.unchecked(check_name, "no split could be read")
             continue
@@ -285,6 +286,7 @@ def _duplicates(report: Report, schema: Schema, hashes: Mapping[str, Mapping[str
         where = np.repeat(np.arange(len(names)), [len(h) for h in hashes[kind].values()])
         counts = np.bincount(where[repeats], minlength=len(names))
         found = f"{repeats.sum():,} of {len(everything):,} rows repeat an earlier one"
+        status = FAIL if kind == "records" and repeats.mean() > SAME_RECORDS else WARN
         report.add(check_name, status, found, [f"{c:,} on {n}" for n, c in zip(names, counts, strict=True) if c])
 
 

@@ -220,11 +220,12 @@ def test_counts_that_do_not_match(clean):
     assert "600 rows, not 7" in faults(check.check(clean), "counts")
 
 
-def test_identical_records_fail_and_same_keys_warn(clean):
-    forge(shard(clean), lambda records: [*records[:-2], records[0], records[0]])
+@pytest.mark.parametrize("again, status", [(2, "WARN"), (18, "WARN"), (19, "FAIL")])
+def test_identical_records_fail_above_a_hundredth_and_same_keys_warn(clean, again, status):
+    forge(shard(clean), lambda records: [*records[:-again], *[records[0]] * again])
     report = check.check(clean)
-    assert report.failed and statuses(report)["identical records"] == "FAIL"
-    assert f"2 of 1,800 rows repeat an earlier one; 2 on {DAYS[1]}" in faults(report, "identical records")
+    assert statuses(report)["identical records"] == status
+    assert f"{again} of 1,800 rows repeat an earlier one; {again} on {DAYS[1]}" in faults(report, "identical records")
     assert statuses(report)["same keys"] == "WARN"
 
 
