@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import norm, t
 
 from dlen_cam2.metrics import cross_entropy
+from dlen_cam2.report import markdown
 
 Estimate = tuple[float, float, float]  # the value and its 95% interval
 UNDEFINED: Estimate = (float("nan"), float("nan"), float("nan"))
@@ -135,9 +136,7 @@ def over_rows(
 def table(rows: Mapping[str, Mapping[str, Estimate]], head: str) -> str:
     """Estimates in percent as a markdown table, one line for each key of `rows`."""
     columns = list(next(iter(rows.values())))
-    lines = [f"| {head} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(percent(cells[c]) for c in columns) + " |" for name, cells in rows.items()]
-    return "\n".join(lines)
+    return markdown([head, *columns], ([name, *(percent(cells[c]) for c in columns)] for name, cells in rows.items()))
 
 
 def percent(value: Estimate) -> str:

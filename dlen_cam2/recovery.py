@@ -18,6 +18,7 @@ from dlen_cam2 import cli, data, evaluation, model_dir
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.files import staged
 from dlen_cam2.metrics import auc
+from dlen_cam2.report import markdown
 from dlen_cam2.schema import Schema
 
 FLAGS = flags.FLAGS
@@ -86,12 +87,11 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     """The results as a markdown table, a model a row."""
     tasks = list(next(iter(results.values()))["error"])
     head = ["model", *[f"|p̂-p| {t}" for t in tasks], "mean", "AUC P(UP)", "oracle", "share of the way"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines = []
     for name, r in results.items():
         latent = [f"{r['p_up']:.4f}", f"{r['oracle']:.4f}", f"{r['way']:.1%}"] if "way" in r else ["", "", ""]
-        cells = [name, *[f"{r['error'][t]:.4f}" for t in tasks], f"{r['mean_error']:.4f}", *latent]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([name, *[f"{r['error'][t]:.4f}" for t in tasks], f"{r['mean_error']:.4f}", *latent])
+    return markdown(head, lines)
 
 
 def _draw(path: pathlib.Path, task: str, shown: dict[str, tuple[Predictions, dict[str, np.ndarray]]]) -> None:

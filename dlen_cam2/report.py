@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,21 @@ from dlen_cam2.schema import Schema
 PICTURE = "report.png"
 
 
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
 def table(metrics: Mapping[str, Any]) -> str:
     """Metrics as a markdown table; 95% intervals over users in brackets, "undefined" where there is no value."""
-    lines = ["| day | task | rows | positives | AUC | GAUC | NE | calibration | ECE |", "|---" * 9 + "|"]
+    lines = []
     for day, tasks in metrics.items():
         for task, m in tasks.items():
             cells = [day, task, f"{m['rows']:,}", f"{m['positives']:,}"]
             cells += [_cell(m, name) for name in ("auc", "gauc", "ne", "calibration", "ece")]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            lines.append(cells)
+    return markdown(["day", "task", "rows", "positives", "AUC", "GAUC", "NE", "calibration", "ECE"], lines)
 
 
 def _cell(metrics: Mapping[str, Any], name: str) -> str:

@@ -17,7 +17,7 @@ from dlen_cam2.config import VARIANTS, Config
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.metrics import auc, normalized_entropy
 from dlen_cam2.paired import Estimate, Resamples, ne_change, over_rows
-from dlen_cam2.recurring import active_days, recurring
+from dlen_cam2.recurring import LOGGED, active_days, recurring
 from dlen_cam2.suites.cells import Arrays, cell
 
 BASELINE = "production"
@@ -101,7 +101,7 @@ def run(
     numeric = [f.name for f in schema.features if f.is_numeric] + list(schema.targets)
     for flag, column in (("age", age), ("popularity", popularity)):
         if column not in numeric:
-                raise UserError(
+            raise UserError(
                 f"--{flag} must name a numeric column of {data_dir}. Received: {column!r}. Known: {numeric}."
             )
     causes.check_statistic(config.model.cam2, schema.features)
@@ -131,7 +131,7 @@ def run(
             print(f"cell {done}/{seeds * len(VARIANTS)} ({variant}, seed {seed}) done, ETA {left:.0f} s", flush=True)
 
     tasks = schema.select(config.model.tasks).tasks
-    kinds = sorted({name.split("/")[0] for name in cells[BASELINE, 0]}, key=lambda kind: (kind != "logged", kind))
+    kinds = sorted({name.split("/")[0] for name in cells[BASELINE, 0]}, key=lambda kind: (kind != LOGGED, kind))
     return Results(
         config, tuple(t.name for t in tasks),
         tuple(i for i, t in enumerate(tasks) if not t.negative and not t.mask), warm, measured, seeds, top_k,

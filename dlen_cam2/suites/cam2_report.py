@@ -8,6 +8,8 @@ import numpy as np
 from dlen_cam2.config import VARIANTS
 from dlen_cam2.files import write_json, write_text
 from dlen_cam2.paired import Estimate, Resamples, percent, table
+from dlen_cam2.recurring import LOGGED
+from dlen_cam2.report import markdown
 from dlen_cam2.suites import cam2
 from dlen_cam2.suites.cam2 import BASELINE, PROPOSED, Results
 
@@ -29,17 +31,15 @@ def write(results: Results, output: pathlib.Path) -> None:
     by_age = {kind: cam2.engagement_by_age(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
     against = {kind: cam2.causes_to_compare(results, rows) for kind, rows in results.kinds.items()}
     correlations = {kind: cam2.correlations(results, rows, against[kind]) for kind, rows in results.kinds.items()}
+    masks = {kind: cam2.row_slices(results, rows) for kind, rows in results.kinds.items()}
     slices = {
-        kind: {
-            family: cam2.slice_changes(results, rows, draws[kind], masks)
-            for family, masks in cam2.row_slices(results, rows).items()
-        }
+        kind: {family: cam2.slice_changes(results, rows, draws[kind], m) for family, m in masks[kind].items()}
         for kind, rows in results.kinds.items()
     }
     slice_levels = {
         kind: {
-            family: {name: cam2.levels(results, rows, mask) for name, mask in masks.items() if mask.any()}
-            for family, masks in cam2.row_slices(results, rows).items()
+            family: {name: cam2.levels(results, rows, mask) for name, mask in m.items() if mask.any()}
+            for family, m in masks[kind].items()
         }
         for kind, rows in results.kinds.items()
     }
@@ -56,8 +56,7 @@ def write(results: Results, output: pathlib.Path) -> None:
             "NE and AUC, mean over seeds:", _levels(cam2.levels(results, rows)),
         ]
         for family, estimates in slices[kind].items():
-            sizes = {n: int(m.sum()) for n, m in cam2.row_slices(results, rows)[family].items()}
-            named = {f"{n} ({sizes[n]:,} rows)": e for n, e in estimates.items()}
+            named = {f"{n} ({masks[kind][family][n].sum():,} rows)": e for n, e in estimates.items()}
             parts += [f"Change of aggregated NE by {family} (NE and AUC of every task: `results.json`):",
                       table(named, family)]
         parts += [
@@ -105,26 +104,21 @@ def _with_paper(text: str) -> str:
 
 def _levels(levels: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
     tasks = list(levels[BASELINE])
-    lines = ["| variant | " + " | ".join(tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
-    for variant, values in levels.items():
-        lines.append(f"| {variant} | " + " | ".join("{:.4f}, {:.4f}".format(*values[t]) for t in tasks) + " |")
-    return "\n".join(lines)
+    rows = ([variant, *("{:.4f}, {:.4f}".format(*values[t]) for t in tasks)] for variant, values in levels.items())
+    return markdown(["variant", *tasks], rows)
 
 
 def _correlations(found: Mapping[str, Mapping[str, list[float]]]) -> str:
     causes = list(next(iter(found.values())))
-    lines = ["| score | " + " | ".join(causes) + " |", "|---" * (len(causes) + 1) + "|"]
-    for name, row in found.items():
-        lines.append(f"| {name} | " + " | ".join(cam2.summary(row[c]) for c in causes) + " |")
-    return "\n".join(lines)
+    return markdown(["score", *causes], ([n, *(cam2.summary(row[c]) for c in causes)] for n, row in found.items()))
 
 
 def _items(found: Mapping[str, Mapping[str, tuple[float, Estimate]]]) -> str:
-    lines = ["| variant | 50% | change | 75% | change |", "|---" * 5 + "|"]
-    for variant, shares in found.items():
-        cells = [cell for mean, change in shares.values() for cell in (f"{mean:.1f}", percent(change))]
-        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    rows = (
+        [variant, *(cell for mean, change in shares.values() for cell in (f"{mean:.1f}", percent(change)))]
+        for variant, shares in found.items()
+    )
+    return markdown(["variant", "50%", "change", "75%", "change"], rows)
 
 
 def _transposed(found: Mapping[str, Mapping[str, Estimate]]) -> dict[str, dict[str, Estimate]]:
@@ -163,7 +157,7 @@ def _draw_causes(path: pathlib.Path, results: Results) -> None:
     """
     from matplotlib.figure import Figure
 
-    kind = results.kinds.get("random", results.kinds["logged"])
+    kind = results.kinds.get("random", results.kinds[LOGGED])
     causes = cam2.causes_to_compare(results, kind)
     shown = [name for name in causes if name != cam2.TRUE_CONFORMITY]
     panels = [(score, name, causes[name]) for score in ("conformity", "relevance") for name in shown]
