@@ -5,18 +5,22 @@ Importing the package selects Keras 2 (`tf_keras`), because tensorflow-recommend
 """
 
 import os
+import sys
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import tensorflow as tf  # noqa: E402
-
-if not tf.keras.layers.Dense.__module__.startswith("tf_keras"):
+# TensorFlow decides when it is first imported, perhaps by us later on, perhaps by somebody else before us.
+_LEGACY = os.environ["TF_USE_LEGACY_KERAS"]
+if "tensorflow" in sys.modules:
+    _KERAS = sys.modules["tensorflow"].keras.layers.Dense.__module__
+else:
+    _KERAS = "tf_keras" if _LEGACY.lower() in ("1", "true") else "keras"
+if not _KERAS.startswith("tf_keras"):
     raise ImportError(
         "dlen_cam2 needs tf.keras to be Keras 2 (package tf_keras). Set the environment variable "
         "TF_USE_LEGACY_KERAS=1 before TensorFlow is first imported, or import dlen_cam2 first. "
-        f"Received: tf.keras.layers.Dense from {tf.keras.layers.Dense.__module__}, "
-        f"TF_USE_LEGACY_KERAS={os.environ['TF_USE_LEGACY_KERAS']!r}."
+        f"Received: tf.keras.layers.Dense from {_KERAS}, TF_USE_LEGACY_KERAS={_LEGACY!r}."
     )
 
 __version__ = "0.1.0"

@@ -1,83 +1,43 @@
 """TFRecord shards -> batches of feature groups and labels."""
 
 import contextlib
-import math
 import os
-import pathlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 
+from dlen_cam2 import damage
 from dlen_cam2.cli import UserError
-from dlen_cam2.files import read_json
 from dlen_cam2.indexing import Indexer
+from dlen_cam2.records import (
+    DTYPES, chunk, example_spec, open_shard, padded, parse_examples, parser, raw_columns,
+)
 from dlen_cam2.schema import Schema
+from dlen_cam2.storage import (
+    MANIFEST, STATISTICS, TRUTH, Shards, counts, manifest, parse_days, shards, statistics,
+)
 
-# Files of a data set beside its shards and schema.pbtxt; a simulated one has its truth.
-STATISTICS = "statistics.json"
-TRUTH = "truth.parquet"
-# Rows that are parsed together on the way into a shuffled window.
-_CHUNK = 4096
-# Types of raw columns.
-DTYPES = {"int": tf.int64, "float": tf.float32, "string": tf.string}
-# What TensorFlow raises about damaged records; the last where its message would quote bytes that are no text.
-_DAMAGE = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeDecodeError)
+__all__ = [
+    "DTYPES", "MANIFEST", "STATISTICS", "TRUTH", "Shards", "counts", "example_spec", "explained", "fit", "manifest",
+    "padded", "parse_days", "parse_examples", "raw_columns", "read", "shards", "statistics",
+]
 
+# What to do about a record that is damaged or breaks the schema.
+POLICIES = ("fail", "skip")
 
-def statistics(directory: str | os.PathLike) -> dict[str, Any]:
-    """The data set's `statistics.json`. Raises `UserError` if it is absent or lacks a section."""
-    path = pathlib.Path(directory) / STATISTICS
-    content = read_json(path)
-    for section in ("days", "shards"):
-        if not isinstance(content, dict) or not isinstance(content.get(section), dict):
-            received = sorted(content)[:10] if isinstance(content, dict) else content
-            raise UserError(f"{path} must have the section {section!r}. Received: {received!r}.")
-    return content
+Groups = dict[str, dict[str, tf.Tensor]]
 
 
-def parse_days(text: str, known: Sequence[str]) -> list[str]:
-    """Names of splits from "20220425..20220504", "20220425,20220427" or a mix; a range takes days only.
+def fit(directory: str | os.PathLike, schema: Schema, days: Sequence[str]) -> Schema:
+    """The schema with vocabularies, moments and positive rates of `days` (the training days only).
 
     Raises:
-        UserError: a day is not among `known`, a range is empty or runs backwards.
+        UserError: a day is not in the data set, or what it says of itself lacks a column.
     """
-    days: list[str] = []
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        first, dots, last = part.partition("..")
-        found = [d for d in known if d.isdigit() and first <= d <= last] if dots else [d for d in known if d == part]
-        if not found:
-            raise UserError(f"days {part!r} must name days of the data set. Known: {list(known)}.")
-        days += [d for d in found if d not in days]
-    if not days:
-        raise UserError(f"at least one day is needed. Received: {text!r}. Known: {list(known)}.")
-    return days
-
-
-def shards(directory: str | os.PathLike, days: Sequence[str]) -> list[str]:
-    """Paths of the shards of `days`, in order.
-
-    Raises:
-        UserError: a day has no shards, or a shard is absent or not as long as `statistics.json` says.
-    """
-    listed = statistics(directory)["shards"]
-    paths = []
-    for day in days:
-        names = sorted(n for n in listed if re.fullmatch(rf".+-{re.escape(day)}\.tfrecord-\d+-of-\d+", n))
-        if not names or any(os.sep in n for n in names):
-            raise UserError(f"{directory} has no shards of day {day!r}.")
-        for name in names:
-            path = pathlib.Path(directory) / name
-            size = path.stat().st_size if path.is_file() else -1
-            if size != listed[name]["bytes"]:
-                raise UserError(
-                    f"shard {path} must be {listed[name]['bytes']} bytes long, as {STATISTICS} says. Received: "
-                    + ("no such file." if size < 0 else f"{size} bytes (truncated, or overwritten).")
-                )
-            paths.append(str(path))
-    return paths
+    learned = any(f.min_count for f in schema.features)
+    schema = schema.fit(statistics(directory), days)  # refuses days that are not there
+    return schema.learn(counts(directory, days)) if learned else schema
 
 
 def read(
@@ -89,16 +49,17 @@ def read(
     shuffle: int = 0,
     seed: int = 0,
     context: tf.distribute.InputContext | None = None,
+    on_bad_record: str = "fail",
 ) -> tf.data.Dataset:
     """Batches `(features, labels)` of the rows of `days`.
 
-    Rows are batched first and parsed together: `tf.io.parse_example` over a batch is about ten times as
-    fast as row by row. Without `shuffle` rows come in the order in which they were written. With it, shards
-    come in random order, 16 at a time by turns, and the parsed rows are permuted window by window: permuting
+    Rows are parsed some thousand at a time, whatever the batch size: `tf.io.parse_example` over many rows is about
+    ten times as fast as row by row. Without `shuffle` rows come in the order in which they were written. With it,
+    shards come in random order, 16 at a time by turns, and the parsed rows are permuted window by window: permuting
     columns costs less than passing serialised rows through a buffer one by one.
 
     Args:
-        directory: a data set, as the pipelines write it.
+        directory: a data set, as the pipelines write it, in either layout; local, or what `tf.io.gfile` reaches.
         schema: columns to parse, usually the data set's own after `select` and `fit`. Others are not parsed.
         days: splits to read.
         batch_size: rows of a batch, over all input pipelines; the last batch may be smaller.
@@ -106,7 +67,9 @@ def read(
             good part of the data: shards are in time order, so a small one holds one time of day.
         seed: of the shuffling; the same seed gives the same batches.
         context: the input pipeline's place under `tf.distribute`; each pipeline reads its own share of the
-            shards (of the rows, when there are fewer shards than pipelines) in batches for its replicas.
+            shards (of the records, when there are fewer shards than pipelines) in batches for its replicas.
+        on_bad_record: "fail", or "skip": find the bad records in a pass of its own, say on standard error how many
+            rows of which shard are left out and why, and read the others.
 
     Returns:
         A dataset of `features`, `{group: {feature: tensor}}` as `Indexer` makes them, and `labels`,
@@ -116,33 +79,47 @@ def read(
         UserError: at once if a shard is absent, truncated or lacks a column. While iterating, TensorFlow
             raises its own errors: wrap the loop in `explained`.
     """
-    paths = shards(directory, days)
-    for path in paths:
-        _check_columns(path, schema)
-    files = tf.data.Dataset.from_tensor_slices(paths)
-    split_rows = False
+    if on_bad_record not in POLICIES:
+        raise UserError(f"on_bad_record must be one of {POLICIES}. Received: {on_bad_record!r}.")
+    found = shards(directory, days, whole=on_bad_record == "fail")
+    bad: dict[str, damage.Bad] = {}
+    if on_bad_record == "skip":
+        bad = damage.screen(found, schema, _parser(schema, found.layout))
+        damage.announce(bad, found)
+    else:
+        for path in found.paths:
+            damage.check_columns(path, schema, found.layout, found.compression)
+    elements = tf.data.Dataset.from_tensor_slices(damage.elements(found.paths, bad))
+    share = None
     if context is not None:
         batch_size = context.get_per_replica_batch_size(batch_size)
-        split_rows = len(paths) < context.num_input_pipelines
-        if not split_rows:
-            files = files.shard(context.num_input_pipelines, context.input_pipeline_id)
+        if len(found.paths) < context.num_input_pipelines:
+            share = context
+        else:
+            elements = elements.shard(context.num_input_pipelines, context.input_pipeline_id)
+
+    def records(shard: Any) -> tf.data.Dataset:
+        return damage.without_bad(open_shard(shard["path"], found.compression), shard)
+
     if shuffle:
-        files = files.shuffle(len(paths), seed=seed, reshuffle_each_iteration=True)
-        rows = files.interleave(
-            lambda path: tf.data.TFRecordDataset(path, buffer_size=1 << 20),
-            cycle_length=min(16, len(paths)), block_length=64, num_parallel_calls=min(2, len(paths)),
+        elements = elements.shuffle(len(found.paths), seed=seed, reshuffle_each_iteration=True)
+        chunks = elements.interleave(
+            lambda shard: _share(records(shard), share).batch(chunk(found.layout)),
+            cycle_length=min(16, len(found.paths)), block_length=1, num_parallel_calls=min(2, len(found.paths)),
             deterministic=True,
         )
     else:
-        rows = tf.data.TFRecordDataset(files, buffer_size=1 << 20)
-    if split_rows and context is not None:
-        rows = rows.shard(context.num_input_pipelines, context.input_pipeline_id)
-    chunk = _CHUNK if shuffle else batch_size
-    batches = rows.batch(chunk).map(_parser(schema), tf.data.AUTOTUNE, deterministic=True)
+        serialized = elements.flat_map(records) if bad else open_shard(list(found.paths), found.compression)
+        chunks = _share(serialized, share).batch(chunk(found.layout))
+    batches = chunks.map(_parser(schema, found.layout), tf.data.AUTOTUNE, deterministic=True)
     if shuffle:
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
-        batches = tf.data.Dataset.zip(batches.rebatch(shuffle), seeds).map(_permuted).rebatch(batch_size)
-    return batches.prefetch(tf.data.AUTOTUNE)
+        batches = tf.data.Dataset.zip(batches.rebatch(shuffle), seeds).map(_permuted)
+    return batches.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _share(records: tf.data.Dataset, context: tf.distribute.InputContext | None) -> tf.data.Dataset:
+    return records if context is None else records.shard(context.num_input_pipelines, context.input_pipeline_id)
 
 
 def _permuted(window: Any, seed: tf.Tensor) -> Any:
@@ -152,70 +129,45 @@ def _permuted(window: Any, seed: tf.Tensor) -> Any:
     return tf.nest.map_structure(lambda column: tf.gather(column, order), window)
 
 
-def example_spec(schema: Schema, labels: bool) -> dict[str, Any]:
-    """The `tf.io.parse_example` specification of the schema's columns.
-
-    A missing categorical value becomes -1 or "" (index 0); numbers, labels and keys must be there.
-    """
-    lists = {f.name: f for f in schema.features if f.is_list}
-    optional = {f.name: {"int": -1, "string": ""}[f.dtype] for f in schema.features if not f.is_numeric}
-    names = schema.columns if labels else {f.name: f.dtype for f in schema.features}
-    return {
-        name: tf.io.RaggedFeature(DTYPES[dtype], row_splits_dtype=tf.int64)
-        if name in lists
-        else tf.io.FixedLenFeature([], DTYPES[dtype], optional.get(name))
-        for name, dtype in names.items()
-    }
-
-
-def parse_examples(serialized: tf.Tensor, schema: Schema, labels: bool) -> dict[str, tf.Tensor]:
-    """(B,) serialised `tf.train.Example`s -> raw columns, (B,) or (B, max_length) padded with -1 or ""."""
-    raw = tf.io.parse_example(serialized, example_spec(schema, labels))
-    for feature in schema.features:
-        if feature.is_list:
-            padding = -1 if feature.dtype == "int" else ""
-            raw[feature.name] = raw[feature.name].to_tensor(padding, shape=(None, feature.max_length))
-    return raw
-
-
 @contextlib.contextmanager
 def explained(directory: str | os.PathLike, schema: Schema, days: Sequence[str]) -> Iterator[None]:
     """Turn TensorFlow's errors about damaged records in the block into one `UserError` that names the shard."""
     try:
         yield
-    except _DAMAGE as error:
-        parse = _parser(schema)
-        for path in shards(directory, days):
-            try:
-                for _ in tf.data.TFRecordDataset(path).batch(1024).map(parse):
-                    pass
-            except _DAMAGE as found:
-                raise UserError(f"shard {path} is damaged or breaks the schema: {_brief(found)}") from error
+    except damage.ERRORS as error:
+        found = shards(directory, days)
+        for path, bad in damage.screen(found, schema, _parser(schema, found.layout), first=True).items():
+            raise UserError(f"shard {path} is damaged or breaks the schema: {bad.reason}") from error
         raise
 
 
-def _parser(schema: Schema) -> Callable[[tf.Tensor], tuple[dict[str, dict[str, tf.Tensor]], dict[str, tf.Tensor]]]:
+def _parser(schema: Schema, layout: str) -> Callable[[tf.Tensor], tuple[Groups, dict[str, tf.Tensor]]]:
     indexer = Indexer(schema)
+    raw_of = parser(schema, layout)
     binary = schema.binary_columns
-    domains = {name: (-math.inf, math.inf) for name in schema.targets}
-    domains |= {f.name: f.domain for f in schema.features if f.is_numeric}
+    # Finite numbers only; no comparison holds for NaN.
+    least, greatest = tf.float32.min, tf.float32.max
+    domains = {name: (least, greatest) for name in schema.targets}
+    domains |= {f.name: (max(f.domain[0], least), min(f.domain[1], greatest)) for f in schema.features if f.is_numeric}
 
-    def parse(serialized: tf.Tensor) -> tuple[dict[str, dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
-        raw = parse_examples(serialized, schema, labels=True)
+    def parse(serialized: tf.Tensor) -> tuple[Groups, dict[str, tf.Tensor]]:
+        raw = padded(raw_of(serialized), schema)
         checks = []
+        labels: dict[str, tf.Tensor] = {}
         if binary:
             values = tf.stack([raw[name] for name in binary])
             checks.append(_require("0 or 1", binary, values, (values == 0) | (values == 1)))
+            labels |= zip(binary, tf.unstack(tf.cast(values, tf.float32)), strict=True)
         if domains:
             values = tf.stack([raw[name] for name in domains])
             low, high = (tf.constant(ends)[:, None] for ends in zip(*domains.values(), strict=True))
             rule = "finite, and in the domain of the column's transform (log1p: 0 and above, logit: 0 to 1)"
-            allowed = tf.math.is_finite(values) & (values >= low) & (values <= high)
+            allowed = (values >= low) & (values <= high)
             checks.append(_require(rule, list(domains), values, allowed))
+        labels |= {name: raw[name] for name in (*schema.targets, *schema.keys.values())}
+        features = indexer(raw)
         with tf.control_dependencies(checks):
-            labels = {n: tf.cast(raw[n], tf.float32) for n in [*binary, *schema.targets]}
-            labels |= {column: tf.identity(raw[column]) for column in schema.keys.values()}
-        return indexer(raw), labels
+            return features, {name: tf.identity(column) for name, column in labels.items()}
 
     return parse
 
@@ -225,30 +177,3 @@ def _require(rule: str, names: Sequence[str], values: tf.Tensor, allowed: tf.Ten
     columns = tf.boolean_mask(tf.constant(names), ~tf.reduce_all(allowed, axis=1))
     message = ["column", columns, f"must be {rule}. Received:", tf.boolean_mask(values, ~allowed)]
     return tf.debugging.Assert(tf.reduce_all(allowed), message)
-
-
-def _check_columns(path: str, schema: Schema) -> None:
-    """Compare the first record's columns with the schema: a misspelt optional column would be silently missing."""
-    try:
-        first = next(iter(tf.data.TFRecordDataset(path).take(1)), None)
-        if first is None:
-            return
-        present = tf.train.Example.FromString(first.numpy()).features.feature
-    except tf.errors.DataLossError as error:
-        raise UserError(f"shard {path} is damaged: {_brief(error)}") from error
-    except DecodeError as error:
-        raise UserError(f"shard {path} must hold tf.train.Examples. Received: a first record that is none.") from error
-    missing = [name for name in schema.columns if name not in present]
-    if missing:
-        raise UserError(f"shard {path} has no column {missing}, which the schema names. Known: {sorted(present)}.")
-
-
-def _brief(error: tf.errors.OpError | UnicodeDecodeError) -> str:
-    """What a TensorFlow error says, without the graph's node names and the pipeline's stages."""
-    if isinstance(error, UnicodeDecodeError):
-        return "a record cannot be parsed"
-    text = " ".join((error.message or str(error)).split())
-    text = re.sub(r"\{\{[^}]*\}\}|\[\[.*?\]\]|\[Op:[^]]*\]( name:)?", "", text)
-    text = re.sub(r"Error in user-defined function passed to .*? with iterator: \S+ |assertion failed: ", "", text)
-    text = re.sub(r"\[(must be [^]]*Received:)\]", r"\1", text.replace("[column]", "column"))
-    return text.strip().replace("\\'", "'")[:400]

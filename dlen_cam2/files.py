@@ -1,4 +1,4 @@
-"""Directories and files that are either whole or absent."""
+"""Directories and files that are either whole or absent. What is read may lie anywhere that `tf.io.gfile` reaches."""
 
 import contextlib
 import json
@@ -55,6 +55,60 @@ def staged(directory: str | os.PathLike, marker: str) -> Iterator[pathlib.Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
+def join(directory: str | os.PathLike, *names: str) -> str:
+    """The path of `names` in `directory`, which may be remote ("gs://bucket/data")."""
+    return os.path.join(os.fspath(directory), *names)
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The file's content. Raises `UserError` naming the file if it cannot be read."""
+    try:
+        if _is_remote(path):
+            with _gfile().GFile(os.fspath(path), "rb") as file:
+                return bytes(file.read())
+        return pathlib.Path(path).read_bytes()
+    except (OSError, _remote_errors(path)) as error:
+        raise UserError(f"{path} cannot be read. Received: {error}.") from error
+
+
+def size(path: str | os.PathLike) -> int:
+    """Bytes of the file; -1 if there is none."""
+    try:
+        if _is_remote(path):
+            return int(_gfile().stat(os.fspath(path)).length)
+        return os.stat(path).st_size if os.path.isfile(path) else -1
+    except (OSError, _remote_errors(path)):
+        return -1
+
+
+def names(directory: str | os.PathLike) -> list[str]:
+    """What the directory holds. Raises `UserError` naming it if there is none."""
+    try:
+        if _is_remote(directory):
+            return sorted(name.rstrip("/") for name in _gfile().listdir(os.fspath(directory)))
+        return sorted(os.listdir(directory))
+    except (OSError, _remote_errors(directory)) as error:
+        raise UserError(f"{directory} cannot be listed. Received: {error}.") from error
+
+
+def _is_remote(path: str | os.PathLike) -> bool:
+    return "://" in os.fspath(path)
+
+
+def _gfile() -> Any:
+    import tensorflow as tf  # here, so that commands on local files need not wait for it
+
+    return tf.io.gfile
+
+
+def _remote_errors(path: str | os.PathLike) -> type[Exception]:
+    if not _is_remote(path):
+        return OSError
+    import tensorflow as tf
+
+    return tf.errors.OpError
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write `text` to `path` so that readers see the old file or the new one, never a part."""
     path = pathlib.Path(path)
@@ -71,11 +125,11 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON file. Raises `UserError` naming the file if it is absent or not JSON."""
+    if size(path) < 0:
+        raise UserError(f"{path} does not exist.")
     try:
-        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist.") from error
-    except (ValueError, OSError) as error:
+        return json.loads(read_bytes(path).decode())
+    except ValueError as error:
         raise UserError(f"{path} must be a JSON file. Received: {error}.") from error
 
 

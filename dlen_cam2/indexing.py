@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from dlen_cam2.schema import Feature, Schema
+from dlen_cam2.schema import TRANSFORMS, Feature, Schema
 
 # A rate of 0 or 1 has the logit of this much beside it.
 RATE_END = 1e-6
@@ -27,10 +27,13 @@ class Indexer(tf.Module):
     def __init__(self, schema: Schema):
         super().__init__(name="indexer")
         self.schema = schema
+        self._numeric = {t: [f for f in schema.features if f.is_numeric and f.transform == t] for t in TRANSFORMS}
+        self._ids = [f for f in schema.features if f.dtype == "int" and f.size and not (f.hashed or f.is_list)]
         self._tables = {
             f.table: tf.lookup.StaticHashTable(
                 tf.lookup.KeyValueTensorInitializer(
-                    tf.constant(f.vocabulary), tf.range(1, f.rows, dtype=tf.int64)
+                    tf.constant(f.vocabulary, tf.string if f.dtype == "string" else tf.int64),
+                    tf.range(1, 1 + len(f.vocabulary), dtype=tf.int64),
                 ),
                 default_value=0,
             )
@@ -39,17 +42,32 @@ class Indexer(tf.Module):
         }
 
     def __call__(self, raw: Mapping[str, tf.Tensor]) -> dict[str, dict[str, tf.Tensor]]:
+        # Columns of one kind are computed together: with dozens of them, starting an operation for each costs as
+        # much as parsing the records.
+        indexed: dict[str, tf.Tensor] = {}
+        for kind, features in self._numeric.items():
+            if features:
+                values = transform(kind, tf.stack([raw[f.name] for f in features]))
+                mean, std = (tf.constant(m, tf.float32)[:, None] for m in zip(*((f.mean, f.std) for f in features)))
+                indexed |= zip((f.name for f in features), tf.unstack((values - mean) / std), strict=True)
+        if self._ids:
+            values = tf.stack([raw[f.name] for f in self._ids])
+            sizes = tf.constant([f.size for f in self._ids], tf.int64)[:, None]
+            rows = tf.where((values >= 0) & (values < sizes), values + 1, 0)
+            indexed |= zip((f.name for f in self._ids), tf.unstack(rows), strict=True)
         return {
-            group: {f.name: self._index(f, raw[f.name]) for f in features}
+            group: {
+                f.name: indexed[f.name] if f.name in indexed else self._index(f, raw[f.name]) for f in features
+            }
             for group, features in self.schema.groups.items()
         }
 
     def _index(self, feature: Feature, value: tf.Tensor) -> tf.Tensor:
-        if feature.is_numeric:
-            return (transform(feature, value) - feature.mean) / feature.std
         absent = value < 0 if feature.dtype == "int" else tf.equal(value, "")
-        if feature.vocabulary:
-            row = self._tables[feature.table].lookup(value)
+        if feature.has_vocabulary:
+            row = self._tables[feature.table].lookup(value) if feature.vocabulary else tf.zeros_like(value, tf.int64)
+            if feature.oov_buckets:
+                row = tf.where(row > 0, row, 1 + len(feature.vocabulary) + _hash(value, feature.oov_buckets))
         elif feature.hashed:
             row = 1 + _hash(value, feature.size)
         else:
@@ -57,11 +75,11 @@ class Indexer(tf.Module):
         return tf.where(absent, tf.constant(-1 if feature.is_list else 0, tf.int64), row)
 
 
-def transform(feature: Feature, value: tf.Tensor) -> tf.Tensor:
-    """t(v) of a numeric feature; outside its domain v counts as the nearest end, so that scores stay finite."""
-    if feature.transform == "log1p":
+def transform(kind: str, value: tf.Tensor) -> tf.Tensor:
+    """t(v) of a numeric feature's `transform`; outside its domain v counts as the nearest end, so scores stay finite."""
+    if kind == "log1p":
         return tf.math.log1p(tf.maximum(value, 0.0))
-    if feature.transform == "logit":
+    if kind == "logit":
         value = tf.clip_by_value(value, RATE_END, 1 - RATE_END)
         return tf.math.log(value) - tf.math.log1p(-value)
     return value

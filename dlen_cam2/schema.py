@@ -1,164 +1,17 @@
 """`Schema`: what the columns are. It crosses the whole product, from the pipelines to the SavedModel."""
 
+import collections
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dlen_cam2.cli import UserError
+from dlen_cam2.columns import CAUSES, DTYPES, SIDES, TRANSFORMS, Feature, Task
 
-SIDES = ("user", "item", "context")
-CAUSES = ("statistical", "content", "context")
-DTYPES = ("int", "float", "string")
+__all__ = ["CAUSES", "DTYPES", "KEYS", "SIDES", "TRANSFORMS", "Feature", "Schema", "Task"]
+
 KEYS = ("user", "item", "time")
-TRANSFORMS = ("", "log1p", "logit")
-
-
-@dataclasses.dataclass(frozen=True)
-class Feature:
-    """One model input column.
-
-    Categorical features (`int`, `string`) become the rows of an embedding table. Index 0 stands for
-    "missing or unknown", so a table has `1 + cardinality` rows:
-
-    - `int`, not hashed: an id v in [0, size) has index 1 + v;
-    - `string` with a vocabulary: the value at position p has index 1 + p;
-    - hashed: index 1 + hash(value) mod size.
-
-    Numeric features (`float`) enter as (t(v) - mean) / std, with t the feature's transform: "" leaves v,
-    "log1p" is log(1 + v) for heavy-tailed v >= 0, "logit" is log(v / (1 - v)) for rates v in [0, 1], whose
-    differences matter most near 0.
-
-    Attributes:
-        name: the column's name in the records.
-        dtype: "int", "float" or "string".
-        side: whom the feature describes: "user", "item" or "context".
-        cause: "statistical" (counts and rates of past feedback), "content" (attributes, ids, history) or
-            "context". CAM2 gives statistical features to conformity and content features to relevance.
-        size: int ids run over [0, size); for a hashed feature the number of buckets.
-        hashed: map any value that is not missing (ids below 0, "") to one of `size` buckets; two values collide
-            with probability 1 / size.
-        vocabulary: the known values of a string feature, in index order.
-        width: embedding width of a categorical feature.
-        table: name of the embedding table; features that name the same table share it. Default: `name`.
-        max_length: 1 for a single value; above 1 the feature is a list of up to `max_length` values
-            (categorical only), of which the reader keeps the first.
-        transform: numeric only; "", "log1p" or "logit".
-        mean, std: numeric only; moments of t(v) over the training days, see `Schema.fit`.
-
-    Raises:
-        UserError: an attribute breaks one of these rules.
-    """
-
-    name: str
-    dtype: str
-    side: str
-    cause: str
-    size: int = 0
-    hashed: bool = False
-    vocabulary: tuple[str, ...] = ()
-    width: int = 0
-    table: str = ""
-    max_length: int = 1
-    transform: str = ""
-    mean: float = 0.0
-    std: float = 1.0
-
-    def __post_init__(self) -> None:
-        def rule(holds: bool, text: str, received: Any) -> None:
-            if not holds:
-                raise UserError(f"feature {self.name!r}: {text}. Received: {received!r}.")
-
-        rule(bool(self.name), "name must not be empty", self.name)
-        rule(self.dtype in DTYPES, f"dtype must be one of {DTYPES}", self.dtype)
-        rule(self.side in SIDES, f"side must be one of {SIDES}", self.side)
-        rule(self.cause in CAUSES, f"cause must be one of {CAUSES}", self.cause)
-        rule(self.max_length >= 1, "max_length must be at least 1", self.max_length)
-        for number in ("mean", "std"):  # plain floats, so that their text in schema.pbtxt is a number's
-            object.__setattr__(self, number, float(getattr(self, number)))
-        if self.is_numeric:
-            rule(self.max_length == 1, "a float feature must be single-valued", self.max_length)
-            rule(not (self.size or self.hashed or self.vocabulary or self.width or self.table),
-                 "a float feature has no vocabulary, size, hash, width or table", self)
-            rule(self.transform in TRANSFORMS, f"transform must be one of {TRANSFORMS}", self.transform)
-            rule(math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0,
-                 "mean must be finite and std positive", (self.mean, self.std))
-            return
-        rule(self.width >= 1, "width of a categorical feature must be at least 1", self.width)
-        rule(not self.transform and self.mean == 0.0 and self.std == 1.0,
-             "transform, mean and std are for float features", (self.transform, self.mean, self.std))
-        if not self.table:
-            object.__setattr__(self, "table", self.name)
-        if self.vocabulary:
-            rule(self.dtype == "string" and not self.hashed and not self.size,
-                 "a vocabulary is for string features that are not hashed and have no size",
-                 (self.dtype, self.hashed, self.size))
-            rule(len(set(self.vocabulary)) == len(self.vocabulary), "vocabulary must hold each value once",
-                 len(self.vocabulary))
-            rule("" not in self.vocabulary, "vocabulary must not hold the empty string, which means missing", "")
-        else:
-            rule(self.size >= 1, "size must be at least 1", self.size)
-            rule(self.dtype == "int" or self.hashed, "a string feature needs a vocabulary or hashing", self.hashed)
-
-    @property
-    def is_numeric(self) -> bool:
-        return self.dtype == "float"
-
-    @property
-    def domain(self) -> tuple[float, float]:
-        """The least and the greatest value that a numeric feature may have."""
-        return {"": (-math.inf, math.inf), "log1p": (0.0, math.inf), "logit": (0.0, 1.0)}[self.transform]
-
-    @property
-    def is_list(self) -> bool:
-        return self.max_length > 1
-
-    @property
-    def rows(self) -> int:
-        """Rows of the embedding table: one for missing or unknown, one for each known value or bucket."""
-        return 1 + (len(self.vocabulary) or self.size)
-
-    @property
-    def group(self) -> str:
-        """`side_cause`, such as "user_statistical"; just "context" when both are context."""
-        return self.side if self.side == self.cause else f"{self.side}_{self.cause}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """One feedback signal to predict.
-
-    Attributes:
-        name: the task's name, such as "click".
-        label: the column that holds 0 or 1. Default: `name`.
-        mask: the column that is 1 for rows in the task's sample space (PLE, section 4.3), which may be another
-            task's label (conversions among clicks). Default: all rows.
-        negative: the signal shows dislike, such as "hate": it is no sign of preference.
-        weight: the task's weight in the total loss.
-        positive_rate: share of positives in the sample space of the training days, see `Schema.fit`;
-            DLEN's cap is a multiple of it. 0 until fitted.
-    """
-
-    name: str
-    label: str = ""
-    mask: str = ""
-    negative: bool = False
-    weight: float = 1.0
-    positive_rate: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            raise UserError("a task needs a name. Received: ''.")
-        if not self.label:
-            object.__setattr__(self, "label", self.name)
-        for number in ("weight", "positive_rate"):
-            object.__setattr__(self, number, float(getattr(self, number)))
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise UserError(f"task {self.name!r}: weight must be finite and >= 0. Received: {self.weight!r}.")
-        if not 0 <= self.positive_rate <= 1:
-            raise UserError(
-                f"task {self.name!r}: positive_rate must be in [0, 1]. Received: {self.positive_rate!r}."
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,11 +49,11 @@ class Schema:
             if feature.is_numeric:
                 continue
             first = tables.setdefault(feature.table, feature)
-            shape = ("dtype", "size", "hashed", "vocabulary", "width")
+            shape = ("dtype", "size", "hashed", "vocabulary", "min_count", "oov_buckets", "width")
             if any(getattr(first, a) != getattr(feature, a) for a in shape):
                 raise UserError(
                     f"features {first.name!r} and {feature.name!r} share the table {feature.table!r}, so their "
-                    f"dtype, size, hashing, vocabulary and width must be equal. Received: "
+                    f"dtype, size, hashing, vocabulary, its min_count and oov_buckets, and width must be equal. Received: "
                     f"{[getattr(first, a) for a in shape if a != 'vocabulary']} and "
                     f"{[getattr(feature, a) for a in shape if a != 'vocabulary']}."
                 )
@@ -277,6 +130,34 @@ class Schema:
             dataclasses.replace(t, weight=float(w)) for t, w in zip(self.tasks, weights, strict=True)
         )
         return dataclasses.replace(self, tasks=tasks)
+
+    def learn(self, counts: Mapping[str, Mapping[Any, int]]) -> "Schema":
+        """The schema with the vocabularies of features with a `min_count` made of `counts`.
+
+        Args:
+            counts: how often each value occurs on the training days, by feature, see `dlen_cam2.data.counts`.
+                The counts of single-valued features that share a table add up; those of lists only matter where
+                all features of the table are lists.
+
+        Raises:
+            UserError: a feature is not in `counts`.
+        """
+        vocabularies: dict[str, tuple[Any, ...]] = {}
+        for feature in self.features:
+            if not feature.min_count or feature.table in vocabularies:
+                continue
+            sharing = [f for f in self.features if not f.is_numeric and f.table == feature.table]
+            total: collections.Counter[Any] = collections.Counter()
+            for f in [f for f in sharing if not f.is_list] or sharing:
+                if f.name not in counts:
+                    raise UserError(f"there are no counts of the feature {f.name!r}, whose vocabulary is to be learned.")
+                total.update(counts[f.name])
+            known = [(-n, v) for v, n in total.items()
+                     if n >= feature.min_count and (v != "" if feature.dtype == "string" else v >= 0)]
+            vocabularies[feature.table] = tuple(v for _, v in sorted(known))
+        return dataclasses.replace(self, features=tuple(
+            dataclasses.replace(f, vocabulary=vocabularies[f.table]) if f.min_count else f for f in self.features
+        ))
 
     def fit(self, statistics: Mapping[str, Any], days: Iterable[str]) -> "Schema":
         """The schema with positive rates and numeric moments of `days` (the training days only).

@@ -13,7 +13,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from dlen_cam2.cli import UserError
-from dlen_cam2.files import write_text
+from dlen_cam2.files import join, read_bytes, write_text
 from dlen_cam2.schema import KEYS, Feature, Schema, Task
 
 FILE = "schema.pbtxt"
@@ -27,10 +27,10 @@ def save(schema: Schema, directory: str | os.PathLike) -> None:
 
 def load(directory: str | os.PathLike) -> Schema:
     """Read `directory/schema.pbtxt`. Raises `UserError` naming the file if it is absent or breaks a rule."""
-    path = pathlib.Path(directory) / FILE
+    path = join(directory, FILE)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path).decode()
+    except (UserError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read, so {directory} is not a data set. Received: {error}.") from error
     try:
         return loads(text)
@@ -119,9 +119,11 @@ def _write_feature(column: Any, feature: Feature, roles: list[str]) -> None:
         tags += [f"embedding_width:{feature.width}", f"table:{feature.table}"]
         if feature.hashed:
             tags.append(f"hash_buckets:{feature.size}")
-        elif feature.vocabulary:
+        elif feature.has_vocabulary:
             column.string_domain.name = feature.table
-            column.string_domain.value.extend(feature.vocabulary)
+            column.string_domain.value.extend(map(str, feature.vocabulary))
+            tags += [f"min_count:{feature.min_count}"] if feature.min_count else []
+            tags += [f"oov_buckets:{feature.oov_buckets}"] if feature.oov_buckets else []
         else:
             column.int_domain.min, column.int_domain.max = 0, feature.size - 1
             column.int_domain.is_categorical = True
@@ -137,10 +139,16 @@ def _read_feature(column: Any, tags: dict[str, list[str]]) -> Feature:
     size = int(_number(column, tags, "hash_buckets", 0))
     if column.HasField("int_domain") and not numeric and not hashed:
         size = column.int_domain.max + 1
+    vocabulary: tuple[Any, ...] = tuple(column.string_domain.value)
+    if column.type == schema_pb2.INT:
+        if wrong := [v for v in vocabulary if not (v.isascii() and v.isdigit())]:
+            raise UserError(f"feature {column.name!r}: the vocabulary of an INT must hold ids. Received: {wrong[:3]}.")
+        vocabulary = tuple(map(int, vocabulary))
     return Feature(
         name=column.name, dtype=dtypes[column.type],
         side=_group(column, tags, "side"), cause=_group(column, tags, "cause"),
-        size=size, hashed=hashed, vocabulary=tuple(column.string_domain.value),
+        size=size, hashed=hashed, vocabulary=vocabulary,
+        min_count=int(_number(column, tags, "min_count", 0)), oov_buckets=int(_number(column, tags, "oov_buckets", 0)),
         width=int(_number(column, tags, "embedding_width", 0)), table=_one(tags, "table", ""),
         max_length=column.value_count.max if column.HasField("value_count") else 1,
         transform=_one(tags, "transform", ""),

@@ -1,16 +1,15 @@
 """python -m dlen_cam2.score --model=DIR --data_dir=DIR --day=D [--rows=5]: ask a SavedModel for scores.
 
 It knows nothing of how the model was built: it restores the SavedModel into a TensorFlow session, as a
-serving process would, and sends the serialised records of the day's first rows.
+serving process would, and sends the raw columns of the day's first rows.
 """
 
-import itertools
 import pathlib
 
 import tensorflow as tf
 from absl import flags
 
-from dlen_cam2 import cli, data
+from dlen_cam2 import cli, data, schema_pbtxt
 
 FLAGS = flags.FLAGS
 
@@ -26,8 +25,9 @@ def main() -> None:
     version = pathlib.Path(FLAGS.model)
     numbers = [int(p.name) for p in version.glob("*") if p.name.isdigit()]
     version = version / str(max(numbers)) if numbers else version
-    records = tf.data.TFRecordDataset(data.shards(FLAGS.data_dir, [FLAGS.day]))
-    examples = [record.numpy() for record in itertools.islice(records, FLAGS.rows)]
+    schema = schema_pbtxt.load(FLAGS.data_dir)
+    chunks = data.raw_columns(data.shards(FLAGS.data_dir, [FLAGS.day]), schema)
+    columns = {name: c[: FLAGS.rows].numpy() for name, c in data.padded(next(iter(chunks)), schema).items()}
     tf.get_logger().setLevel("ERROR")  # it would advise the Python loader, which is not what a server uses
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         try:
@@ -35,11 +35,11 @@ def main() -> None:
         except (OSError, tf.errors.OpError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise cli.UserError(f"{version} holds no SavedModel. Received: {reason}") from error
-        signature = meta.signature_def["serving_default"]
+        signature = meta.signature_def["raw"]
         fetch = {name: tensor.name for name, tensor in sorted(signature.outputs.items())}
-        scores = session.run(fetch, {signature.inputs["examples"].name: examples})
+        scores = session.run(fetch, {tensor.name: columns[name] for name, tensor in signature.inputs.items()})
     print("row  " + "  ".join(f"{name:>14}" for name in fetch))
-    for row in range(len(examples)):
+    for row in range(len(next(iter(scores.values())))):
         print(f"{row:>3}  " + "  ".join(f"{scores[name][row]:14.6f}" for name in fetch))
 
 

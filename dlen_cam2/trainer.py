@@ -111,7 +111,7 @@ def start(config: Config, data_dir: str | os.PathLike, days: Sequence[str]) -> J
     model = config.model
     stored = schema_pbtxt.load(data_dir)
     schema = stored.select(model.tasks, model.features, model.without).weigh(model.task_weights)
-    schema = schema.fit(statistics, days)
+    schema = data.fit(data_dir, schema, days)
     split = None
     if model.cam2.variant != "production":
         stored.select(without=model.cam2.without)  # refuses names that no feature has

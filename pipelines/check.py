@@ -6,10 +6,10 @@ fails. What could not be checked is a warning, never a pass. A logged day is com
 """
 
 import dataclasses
+import hashlib
 import math
 import os
 import pathlib
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,10 +19,9 @@ from absl import flags
 
 from dlen_cam2 import cli, data, schema_pbtxt
 from dlen_cam2.cli import UserError
-from dlen_cam2.files import write_text
+from dlen_cam2.files import join, names, read_bytes, size, write_text
 from dlen_cam2.schema import Schema
 from pipelines import drift, leaks
-from pipelines.dataset import checksum
 from pipelines.raw import Column, Split, read_split
 
 FLAGS = flags.FLAGS
@@ -98,50 +97,48 @@ def check(directory: str | os.PathLike, leak_auc: float = 0.95, psi: float = 0.2
     """
     schema = schema_pbtxt.load(directory)
     statistics = data.statistics(directory)
-    _check_statistics(pathlib.Path(directory) / data.STATISTICS, statistics)
+    _check_statistics(join(directory, data.STATISTICS), statistics)
     report = Report(str(directory))
-    _files(report, pathlib.Path(directory), statistics)
+    _files(report, str(directory), statistics)
     _rows(report, directory, schema, statistics, psi, leak_auc)
     return report
 
 
-def _check_statistics(path: pathlib.Path, statistics: Mapping[str, Any]) -> None:
-    for section, fields in (("days", ("rows",)), ("shards", ("rows", "bytes"))):
-        for name, entry in statistics[section].items():
-            if not isinstance(entry, dict) or not all(type(entry.get(f)) is int for f in fields):
-                rule = f"{name!r} of {section!r} must have the integers {fields}"
-                raise UserError(f"{path}: {rule}. Received: {str(entry)[:200]}.")
+def _check_statistics(path: str, statistics: Mapping[str, Any]) -> None:
+    for name, entry in statistics["days"].items():
+        if not isinstance(entry, dict) or type(entry.get("rows")) is not int:
+            raise UserError(f"{path}: {name!r} of 'days' must have the integer 'rows'. Received: {str(entry)[:200]}.")
     if not statistics["days"]:
         raise UserError(f"{path} must name at least one day. Received: none.")
 
 
-def _files(report: Report, directory: pathlib.Path, statistics: Mapping[str, Any]) -> None:
-    """Shards against the manifest: there, as long, with the same bytes; and no others."""
-    days = "|".join(map(re.escape, statistics["days"]))
-    faults, changed, unsummed, summed = [], [], [], 0
-    for name, entry in statistics["shards"].items():
-        path = directory / name
-        if os.sep in name or not re.fullmatch(rf".+-({days})\.tfrecord-\d+-of-\d+", name):
-            faults.append(f"{name!r} is no shard of a day that {data.STATISTICS} has")
-        elif not path.is_file():
-            faults.append(f"{name} is missing")
-        elif (size := path.stat().st_size) != entry["bytes"]:
-            faults.append(f"{name} has {size:,} bytes, not {entry['bytes']:,}")
-        elif "sha256" not in entry:
-            unsummed.append(name)
-        else:
-            summed += 1
-            if checksum(path) != entry["sha256"]:
-                changed.append(f"{name} has other bytes than were written")
-    count = len(statistics["shards"])
+def _files(report: Report, directory: str, statistics: Mapping[str, Any]) -> None:
+    """Shards against their manifests: there, as long, with the same bytes; and no others."""
+    faults, changed, extra, count = [], [], [], 0
+    for split, entry in statistics["days"].items():
+        try:
+            found = data.manifest(directory, split)
+        except UserError as error:
+            faults.append(str(error).rstrip("."))
+            continue
+        count += len(found.shards)
+        if sum(shard["rows"] for shard in found.shards.values()) != found.rows or found.rows != entry["rows"]:
+            faults.append(f"{split}: {data.MANIFEST}, its shards and {data.STATISTICS} count different rows")
+        for name, shard in found.shards.items():
+            path = join(directory, split, name)
+            if (length := size(path)) < 0:
+                faults.append(f"{split}/{name} is missing")
+            elif length != shard["bytes"]:
+                faults.append(f"{split}/{name} has {length:,} bytes, not {shard['bytes']:,}")
+            elif hashlib.sha256(read_bytes(path)).hexdigest() != shard["sha256"]:
+                changed.append(f"{split}/{name} has other bytes than were written")
+        extra += [f"{split}/{name}" for name in names(join(directory, split))
+                  if ".tfrecord" in name and name not in found.shards]
+    extra += [name for name in names(directory)
+              if name not in statistics["days"] and size(join(directory, name, data.MANIFEST)) >= 0]
     report.add("shard files", FAIL, f"{count} listed", faults)
-    extra = sorted(p.name for p in directory.iterdir() if ".tfrecord" in p.name and p.name not in statistics["shards"])
-    report.add("unlisted shards", FAIL, f"{len(extra)} files", [f"{name} is not listed" for name in extra])
-    if unsummed and not changed:
-        why = f"no checksum of {len(unsummed)} of {count} shards; the data set was written before there were any"
-        report.unchecked("checksums", why)
-    else:
-        report.add("checksums", FAIL, f"SHA-256 of {summed} of {count} shards", changed)
+    report.add("unlisted shards", FAIL, f"{len(extra)} found", [f"{name} is not listed" for name in sorted(extra)])
+    report.add("checksums", FAIL, f"SHA-256 of {count} shards", changed)
 
 
 def _rows(report: Report, directory: str | os.PathLike, schema: Schema, statistics: Mapping[str, Any],
@@ -163,7 +160,7 @@ def _rows(report: Report, directory: str | os.PathLike, schema: Schema, statisti
         except UserError as error:
             unread.append(str(error).rstrip("."))
             continue
-        _count(report, schema, name, split, entry, statistics["shards"], wrong)
+        _count(report, schema, name, split, entry, wrong)
         hashes["records"][name] = split.records
         if split.keys is not None:
             hashes["keys"][name] = split.keys
@@ -188,12 +185,10 @@ def _rows(report: Report, directory: str | os.PathLike, schema: Schema, statisti
 
 
 def _count(report: Report, schema: Schema, name: str, split: Split, entry: Mapping[str, Any],
-           listed: Mapping[str, Any], wrong: list[str]) -> None:
+           wrong: list[str]) -> None:
     """Rows and positives against the statistics, which set every model's base rates."""
     if split.rows != entry["rows"]:
         wrong.append(f"{name} has {split.rows:,} rows, not {entry['rows']:,}")
-    wrong += [f"{shard} has {rows:,} rows, not {listed[shard]['rows']:,}"
-              for shard, rows in split.shard_rows.items() if rows != listed[shard]["rows"]]
     for task in schema.tasks:
         label = split.columns[task.label].values if split.rows else np.zeros(0, np.int64)
         mask = split.columns[task.mask].values if split.rows and task.mask else np.ones_like(label)

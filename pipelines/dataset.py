@@ -1,92 +1,161 @@
-"""Write a data set: TFRecord shards per split, `schema.pbtxt`, `statistics.json`, TFDS metadata.
+"""Write a data set: see `dlen_cam2.storage` for what it consists of.
 
-A split is a day ("20220425"), or a day's uniformly random exposures ("20220425_random").
+A split is a day ("20220425"), or a day's uniformly random exposures ("20220425_random"), or what a source without
+days has ("train", "test").
 """
 
-import hashlib
 import os
 import pathlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import tensorflow as tf
 
-from dlen_cam2 import schema_pbtxt
+from dlen_cam2 import schema_pbtxt, storage
 from dlen_cam2.cli import UserError
-from dlen_cam2.data import DTYPES, STATISTICS
 from dlen_cam2.files import staged, write_json
-from dlen_cam2.indexing import transform
-from dlen_cam2.schema import Feature, Schema
-from pipelines.encode import examples
+from dlen_cam2.schema import Schema
+from dlen_cam2.storage import COUNTS, MANIFEST, STATISTICS
+from pipelines.shards import ROWS_PER_SHARD, Form, processes, write_shards
+from pipelines.statistics import Statistics
 
-ROWS_PER_SHARD = 16384
+# A split's rows: as a whole, or batch by batch.
+Rows = pa.Table | pa.RecordBatchReader
 _ARROW = {"int": pa.int64(), "float": pa.float32(), "string": pa.string()}
 
 
 def write_dataset(
-    directory: str | os.PathLike, schema: Schema, splits: Iterable[tuple[str, pa.Table]],
-    source: Mapping[str, Any], sides: Mapping[str, pa.Table] | None = None,
+    directory: str | os.PathLike, schema: Schema, splits: Iterable[tuple[str, Rows]], source: Mapping[str, Any],
+    sides: Mapping[str, Rows | pathlib.Path] | None = None, form: Form = Form(), train_days: Sequence[str] = (),  # noqa: B008
 ) -> dict[str, Any]:
     """Write `directory` as a whole, or not at all.
 
     Args:
         directory: where to write; replaced if it is a data set.
-        schema: what the columns are; each table must have every column that it names.
-        splits: (split name, rows) in time order.
+        schema: what the columns are; the rows must have every column that it names.
+        splits: (split name, rows) in time order. Memory: some shards of rows, and the distinct values of a split.
         source: how the data came to be (parameters, rows read and dropped); kept in `statistics.json`.
-        sides: further tables by file name, written as Parquet beside the shards; no reader of features opens them.
+        sides: by name, further tables, written as Parquet beside the splits, and directories, moved there; no reader
+            of features opens them.
+        form: layout, compression, processes.
+        train_days: splits of which vocabularies are learned (`Feature.min_count`). Default: see `default_train_days`.
 
     Returns:
         The statistics, as in `statistics.json`.
 
     Raises:
-        UserError: a column is missing or of the wrong type, holds nulls or NaN, a label is not 0 or 1, or
-            there are no rows at all.
+        UserError: a column is missing or of the wrong type, holds nulls or NaN, a label is not 0 or 1, the disk is
+            full, or there are no rows at all.
     """
-    statistics: dict[str, Any] = {"source": dict(source), "days": {}, "shards": {}}
-    infos = []
-    with staged(directory, schema_pbtxt.FILE) as stage:
-        for split, table in splits:
-            if split in statistics["days"]:
+    with staged(directory, schema_pbtxt.FILE) as stage, processes(form) as pool:
+        days = {}
+        for split, rows in splits:
+            if split in days:
                 raise UserError(f"each split may be written once. Received twice: {split!r}.")
-            start = time.monotonic()
-            table = _checked(schema, split, table)
-            statistics["days"][split] = _statistics(schema, table)
-            lengths, sizes = [], []
-            count = max(1, -(-table.num_rows // ROWS_PER_SHARD))
-            bounds = np.linspace(0, table.num_rows, count + 1).astype(int)
-            for index, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-                name = f"{schema.name}-{split}.tfrecord-{index:05d}-of-{count:05d}"
-                with tf.io.TFRecordWriter(str(stage / name)) as writer:
-                    for record in examples(table.slice(low, high - low)):
-                        writer.write(record)
-                size = (stage / name).stat().st_size
-                statistics["shards"][name] = {
-                    "rows": int(high - low), "bytes": size, "sha256": checksum(stage / name)}
-                lengths.append(int(high - low))
-                sizes.append(size)
-            infos.append((split, lengths, sum(sizes)))
-            print(f"{split}: {table.num_rows:,} rows, {count} shards, {sum(sizes) / 1e6:.1f} MB, "
-                  f"{table.num_rows / (time.monotonic() - start):,.0f} rows/s", flush=True)
-        if not any(day["rows"] for day in statistics["days"].values()):
+            days[split] = _write_split(stage, schema, split, rows, form, pool)
+        if not any(day["rows"] for day in days.values()):
             raise UserError(f"no rows to write to {directory}: the source holds no exposures.")
+        learned = list(train_days) or default_train_days(list(days))
+        if unknown := [day for day in learned if day not in days]:
+            raise UserError(f"train_days must be among {list(days)}. Received: {unknown}.")
+        schema = schema.learn(storage.counts(stage, learned))
         schema_pbtxt.save(schema, stage)
-        write_json(stage / STATISTICS, statistics)
-        _write_tfds(stage, schema, infos)
+        content = {"source": dict(source), "vocabularies_of": learned, "days": days}
+        write_json(stage / STATISTICS, content)
+        _write_tfds(stage, schema, form)
         for name, side in (sides or {}).items():
-            pq.write_table(side, stage / name)
-    return statistics
+            if isinstance(side, pathlib.Path):
+                side.rename(stage / name)
+                continue
+            with pq.ParquetWriter(stage / name, side.schema) as writer:
+                for batch in side.to_batches() if isinstance(side, pa.Table) else side:
+                    writer.write_batch(batch)
+    return content
 
 
-def checksum(path: pathlib.Path) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal, read a piece at a time."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def default_train_days(splits: Sequence[str]) -> list[str]:
+    """All days but the last, or "train", or whatever there is."""
+    days = [split for split in splits if split.isdigit()]
+    return days[:-1] or days or [split for split in splits if split == "train"] or list(splits)
+
+
+def append(
+    directory: str | os.PathLike, splits: Iterable[tuple[str, Rows]], source: Mapping[str, Any], form: Form
+) -> dict[str, Any]:
+    """Add splits to the data set `directory`, or replace them; vocabularies stay as they are.
+
+    Each split is written aside and renamed; readers see the new splits together, once all are there.
+
+    Returns:
+        The statistics of all splits.
+
+    Raises:
+        UserError: as `write_dataset`, or `directory` is no data set, or has another layout or compression.
+    """
+    schema, content = schema_pbtxt.load(directory), storage.statistics(directory)
+    for split in content["days"]:
+        found = storage.manifest(directory, split)
+        if (found.layout, found.compression) != (form.layout, form.compression):
+            raise UserError(
+                f"{directory} has the layout {found.layout!r} and the compression {found.compression!r}, and what is "
+                f"added must have them too. Received: {form.layout!r}, {form.compression!r}."
+            )
+    with processes(form) as pool:
+        added = {split: _write_split(directory, schema, split, rows, form, pool) for split, rows in splits}
+    content["source"] = dict(source)
+    content["days"] = dict(sorted((content["days"] | added).items()))
+    write_json(pathlib.Path(directory) / STATISTICS, content)
+    _write_tfds(pathlib.Path(directory), schema, form)
+    return content
+
+
+def _write_split(
+    directory: str | os.PathLike, schema: Schema, split: str, rows: Rows, form: Form, pool: Executor | None
+) -> dict[str, Any]:
+    """Write one split as a whole; returns its statistics."""
+    if not split or split != pathlib.PurePath(split).name or split.startswith("."):
+        raise UserError(f"a split is a directory's name. Received: {split!r}.")
+    start = time.monotonic()
+    statistics = Statistics(schema)
+
+    def checked() -> Iterator[pa.Table]:
+        for table in _shards_of(rows):
+            table = _checked(schema, split, table)
+            statistics.add(table)
+            yield table
+
+    with staged(pathlib.Path(directory) / split, MANIFEST) as stage:
+        shards = write_shards(checked(), stage, schema.name, form, schema.binary_columns, pool)
+        result = statistics.result()
+        pq.write_table(statistics.counts(), stage / COUNTS)
+        write_json(stage / MANIFEST, {
+            "rows": statistics.rows, "layout": form.layout, "compression": form.compression, "shards": shards,
+        })
+    size = sum(shard["bytes"] for shard in shards.values())
+    print(f"{split}: {statistics.rows:,} rows, {len(shards)} shards, {size / 1e6:.1f} MB, "
+          f"{statistics.rows / (time.monotonic() - start):,.0f} rows/s", flush=True)
+    return result
+
+
+def _shards_of(rows: Rows) -> Iterator[pa.Table]:
+    """Tables of `ROWS_PER_SHARD` rows, the last with fewer; at least one."""
+    waiting: list[pa.RecordBatch] = []
+    count = written = 0
+    for batch in rows.to_batches() if isinstance(rows, pa.Table) else rows:
+        waiting.append(batch)
+        count += batch.num_rows
+        while count >= ROWS_PER_SHARD:
+            table = pa.Table.from_batches(waiting)
+            yield table.slice(0, ROWS_PER_SHARD)
+            written += 1
+            waiting = table.slice(ROWS_PER_SHARD).to_batches()
+            count -= ROWS_PER_SHARD
+    if count or not written:
+        yield pa.Table.from_batches(waiting, rows.schema)
 
 
 def _checked(schema: Schema, split: str, table: pa.Table) -> pa.Table:
@@ -104,6 +173,9 @@ def _checked(schema: Schema, split: str, table: pa.Table) -> pa.Table:
             column = column.cast(wanted, safe=dtype != "float")
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UserError(f"{where} must be {wanted}. Received: {column.type} ({error}).") from error
+        if name in lists and column.null_count:  # an engine's list of nothing
+            empty = pa.scalar([], wanted)
+            column = pa.chunked_array([pc.coalesce(chunk, empty) for chunk in column.chunks], wanted)
         nulls = column.null_count + (pc.list_flatten(column).null_count if name in lists else 0)
         if nulls:
             raise UserError(f"{where} must have no nulls. Received: {nulls} nulls.")
@@ -118,54 +190,17 @@ def _checked(schema: Schema, split: str, table: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def _statistics(schema: Schema, table: pa.Table) -> dict[str, Any]:
-    tasks = {}
-    for task in schema.tasks:
-        label = table.column(task.label).to_numpy()
-        mask = table.column(task.mask).to_numpy() if task.mask else np.ones_like(label)
-        tasks[task.name] = {"rows": int(mask.sum()), "positives": int((label * mask).sum())}
-    features = {f.name: _feature_statistics(f, table.column(f.name)) for f in schema.features}
-    targets = {name: _moments(table.column(name).to_numpy()) for name in schema.targets}
-    return {"rows": table.num_rows, "tasks": tasks, "features": features, "targets": targets}
+def _write_tfds(directory: pathlib.Path, schema: Schema, form: Form) -> None:
+    """Metadata that lets `tfds.builder_from_directory(directory)` read the rows.
 
-
-def _feature_statistics(feature: Feature, column: pa.ChunkedArray) -> dict[str, Any]:
-    if feature.is_numeric:
-        values = column.to_numpy().astype(np.float64)
-        low, high = feature.domain
-        if values.size and not (low <= values.min() and values.max() <= high):
-            raise UserError(
-                f"feature {feature.name!r} has the transform {feature.transform!r} and must be in [{low}, {high}]. "
-                f"Received: values from {values.min()} to {values.max()}."
-            )
-        used = transform(feature, tf.constant(values)).numpy()
-        model = {"model_mean": float(used.mean()), "model_std": float(used.std())} if used.size else {}
-        return _moments(values) | model
-    flat = column.combine_chunks().flatten() if feature.is_list else column
-    if feature.dtype == "int":
-        values = flat.to_numpy()
-        known = np.ones(len(values), bool) if feature.hashed else (values >= 0) & (values < feature.size)
-        result = _moments(values)
-    else:
-        known = pc.invert(pc.equal(flat, "")) if feature.hashed else pc.is_in(flat, pa.array(feature.vocabulary))
-        known = known.to_numpy(zero_copy_only=False) if isinstance(known, pa.Array) else known.to_numpy()
-        result = {}
-    result["coverage"] = float(np.mean(known)) if len(known) else None
-    result["distinct"] = pc.count_distinct(flat).as_py()
-    if feature.is_list:
-        result["mean_length"] = len(flat) / len(column) if len(column) else None
-    return result
-
-
-def _moments(values: np.ndarray) -> dict[str, Any]:
-    if not len(values):
-        return {"min": None, "max": None, "mean": None}
-    return {"min": values.min().item(), "max": values.max().item(), "mean": float(values.mean(dtype=np.float64))}
-
-
-def _write_tfds(stage: pathlib.Path, schema: Schema, infos: list[tuple[str, list[int], int]]) -> None:
-    """Metadata that lets `tfds.builder_from_directory(directory)` read the shards."""
+    TFDS reads a row a record, and nothing compressed: other forms have no such metadata.
+    """
+    if form.layout != "example" or form.compression:
+        return
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.dataset_info import DatasetIdentity
+
+    from dlen_cam2.records import DTYPES
 
     lists = {f.name for f in schema.features if f.is_list}
     features = {
@@ -173,17 +208,19 @@ def _write_tfds(stage: pathlib.Path, schema: Schema, infos: list[tuple[str, list
         for name, dtype in schema.columns.items()
     }
     template = tfds.core.ShardedFileTemplate(
-        data_dir=stage, dataset_name=schema.name, template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+        data_dir=directory, dataset_name=schema.name, template="{SPLIT}/{DATASET}.{FILEFORMAT}-{SHARD_X_OF_Y}",
         filetype_suffix="tfrecord",
     )
-    tfds.folder_dataset.write_metadata(
-        data_dir=stage,
-        features=tfds.features.FeaturesDict(features),
-        split_infos=[
-            tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=size,
-                                filename_template=template.replace(split=split))
-            for split, lengths, size in infos
-        ],
-        filename_template=template,
-        check_data=False,
-    )
+    identity = DatasetIdentity(
+        name=schema.name, version=tfds.core.Version("1.0.0"), data_dir=str(directory), module_name="")
+    info = tfds.core.DatasetInfo(builder=identity, features=tfds.features.FeaturesDict(features))
+    info.set_file_format("tfrecord")
+    splits = []
+    for split in storage.statistics(directory)["days"]:
+        shards = storage.manifest(directory, split).shards.values()
+        splits.append(tfds.core.SplitInfo(
+            name=split, shard_lengths=[s["rows"] for s in shards], num_bytes=sum(s["bytes"] for s in shards),
+            filename_template=template.replace(split=split),
+        ))
+    info.set_splits(tfds.core.splits.SplitDict(splits))
+    info.write_to_directory(directory)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tensorflow as tf
 from absl import flags
 from scipy.stats import spearmanr
 
@@ -24,6 +23,8 @@ from dlen_cam2 import cli, data, schema_pbtxt
 from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Schema
 from pipelines.dataset import write_dataset
+from pipelines.raw import tables
+from pipelines.shards import Form
 
 FLAGS = flags.FLAGS
 
@@ -105,16 +106,17 @@ def write(data_dir: str, output: str, seed: int) -> tuple[np.ndarray, np.ndarray
               "cap_percentile": CAP_PERCENTILE, "rows_left_out": left_out}
     truth = source / data.TRUTH
     sides = {data.TRUTH: pq.read_table(truth)} if truth.is_file() else {}
-    write_dataset(output, schema, _splits(data_dir, schema, days, parts), report, sides)
+    stored = data.manifest(data_dir, days[0])
+    form = Form(stored.layout, stored.compression)
+    write_dataset(output, schema, _splits(data_dir, schema, days, parts), report, sides, form)
     return items, parts
 
 
 def _items(data_dir: str, schema: Schema, days: Sequence[str]) -> np.ndarray:
     """(N,) one integer for each row of `days`, the same where the item is the same."""
     name = schema.keys["item"]
-    spec = {name: data.example_spec(schema, labels=True)[name]}
     codes: dict[Any, int] = {}
-    values = (v for day in days for raw in _parsed(data_dir, schema, day, spec) for v in raw[name].numpy().tolist())
+    values = (v for day in days for table in tables(data_dir, schema, day, [name]) for v in table[name].to_pylist())
     return np.fromiter((codes.setdefault(v, len(codes)) for v in values), np.int64)
 
 
@@ -122,10 +124,9 @@ def _splits(
     data_dir: str, schema: Schema, days: Sequence[str], parts: np.ndarray
 ) -> Iterator[tuple[str, pa.Table]]:
     """Each day's rows by part, in their old order; splits without rows are left away, which is printed."""
-    spec = data.example_spec(schema, labels=True)
     start = 0
     for day in days:
-        table = pa.concat_tables(_table(raw) for raw in _parsed(data_dir, schema, day, spec))
+        table = pa.concat_tables(tables(data_dir, schema, day))
         part = parts[start : start + table.num_rows]
         start += table.num_rows
         for value, suffix in SUFFIXES.items():
@@ -133,29 +134,6 @@ def _splits(
                 yield day + suffix, table.filter(pa.array(part == value))
             else:
                 print(f"{day}{suffix}: no rows, not written", flush=True)
-
-
-def _parsed(data_dir: str, schema: Schema, day: str, spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Raw columns of a day, batch by batch, in the order in which they were written."""
-    with data.explained(data_dir, schema, [day]):
-        records = tf.data.TFRecordDataset(data.shards(data_dir, [day]), buffer_size=1 << 20).batch(_BATCH)
-        yield from records.map(lambda serialized: tf.io.parse_example(serialized, spec), tf.data.AUTOTUNE)
-
-
-def _table(raw: dict[str, Any]) -> pa.Table:
-    """Parsed columns as Arrow ones; bytes stay bytes, which `write_dataset` casts to strings if they are UTF-8."""
-    columns = {}
-    for name, column in raw.items():
-        if isinstance(column, tf.RaggedTensor):
-            offsets = pa.array(column.row_splits.numpy(), pa.int32())
-            columns[name] = pa.ListArray.from_arrays(offsets, _array(column.values))
-        else:
-            columns[name] = _array(column)
-    return pa.table(columns)
-
-
-def _array(values: tf.Tensor) -> pa.Array:
-    return pa.array(values.numpy(), pa.binary() if values.dtype == tf.string else None)
 
 
 def summary(items: np.ndarray, parts: np.ndarray) -> str:

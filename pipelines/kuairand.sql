@@ -1,7 +1,14 @@
--- KuaiRand's official files -> exposures, the input of point_in_time.sql.
+-- KuaiRand's official files -> exposures, as point_in_time.sql describes them.
+-- DuckDB and Spark SQL both run this text; pipelines/engines.py says what it keeps to.
 --
--- In:  log, users, videos: the CSV files as they are; prior: user_history_before_*.csv (may be empty)
--- Out: table exposures
+-- In:  log, users_file, videos_file: the CSV files as they are; prior: what users watched before the log, one row an
+--          exposure (may be empty).
+-- Out: exposures
+--
+-- An exposure that stands twice in the log, equal in every column, is one exposure. (Others are reported again with
+-- another date or hourmin; they are kept, and counted in statistics.json.)
+CREATE TABLE distinct_log AS SELECT DISTINCT * FROM log;
+
 CREATE TABLE exposures AS
 SELECT
     l.user_id,
@@ -12,7 +19,7 @@ SELECT
     l.time_ms,
     -- Beijing time (UTC+8). Not hourmin: for a sixth of the rows it is later than time_ms, and these have longer
     -- plays, so it seems to be stamped when the feedback is reported.
-    (l.time_ms // 3600000 + 8) % 24 AS hour,
+    CAST(floor((l.time_ms + 28800000) % 86400000 / 3600000e0) AS BIGINT) AS hour,
     l.tab,
 
     -- Feedback: labels of this row, and of later rows' counters.
@@ -24,21 +31,20 @@ SELECT
     l.is_follow AS follow,
     l.is_forward AS forward,
     l.is_hate AS hate,
-    l.play_time_ms / 1000.0 AS play_s,
+    l.play_time_ms / 1000e0 AS play_s,
 
     -- The video, as it is known before it is shown.
-    l.duration_ms / 1000.0 AS duration_s,
+    l.duration_ms / 1000e0 AS duration_s,
     coalesce(v.author_id, -1) AS author_id,
-    coalesce(CAST(v.author_id AS VARCHAR), '') AS author,
+    coalesce(CAST(v.author_id AS STRING), '') AS author,
     coalesce(v.video_type, '') AS video_type,
     coalesce(v.upload_type, '') AS upload_type,
     coalesce(CAST(v.music_type AS BIGINT), -1) AS music_type,
     coalesce(v.server_height / nullif(v.server_width, 0), 0) AS aspect_ratio,
     -- Upload dates are Beijing dates (UTC+8).
-    greatest(coalesce(l.time_ms / 86400000.0 + 8 / 24.0 - date_diff('day', DATE '1970-01-01', v.upload_dt), 0), 0)
-        AS video_age_days,
-    coalesce(string_split(v.tag, ','), []) AS tags,
-    coalesce(string_split(v.tag, ',')[1], '') AS topic,
+    greatest(coalesce((l.time_ms + 28800000) / 86400000e0 - unix_date(v.upload_dt), 0), 0) AS video_age_days,
+    split(v.tag, ',') AS tags,
+    coalesce(split_part(v.tag, ',', 1), '') AS topic,
 
     -- The user.
     coalesce(u.user_active_degree, '') AS user_active_degree,
@@ -70,42 +76,22 @@ SELECT
     coalesce(CAST(u.onehot_feat15 AS BIGINT), -1) AS onehot_feat15,
     coalesce(CAST(u.onehot_feat16 AS BIGINT), -1) AS onehot_feat16,
     coalesce(CAST(u.onehot_feat17 AS BIGINT), -1) AS onehot_feat17
--- An exposure that stands twice, equal in every column, is one exposure. (Others are reported again with another
--- date or hourmin; they are kept, and counted in statistics.json.)
-FROM (SELECT DISTINCT * FROM log) AS l
-LEFT JOIN videos AS v USING (video_id)
-LEFT JOIN users AS u USING (user_id);
-
--- What a user watched before the log, as older exposures: their times are not known, only that they end at
--- last_time_ms, so they stand one millisecond apart before it. Of their feedback only long views and likes are
--- known. A user's count only if they end before the user's first exposure here: with the full set's earlier log
--- files at hand they would stand twice. (Users without any exposure here still count for their videos, so that
--- nothing depends on whether an exposure is yet to come.) Approximations: the list does not say which showing of
--- a repeated video was viewed long or liked, so all of them count as such; and up to 50 events stand in one moment,
--- which the last-hour counters of a first exposure within the hour see.
-INSERT INTO exposures BY NAME
-WITH past AS (
-    SELECT
-        p.user_id,
-        CAST(string_split(p.watch_seq, ' ') AS BIGINT[]) AS watched,
-        CAST(string_split(nullif(p.long_watch_seq, ''), ' ') AS BIGINT[]) AS long_viewed,
-        CAST(string_split(nullif(p.like_seq, ''), ' ') AS BIGINT[]) AS liked,
-        p.last_time_ms
-    FROM prior AS p
-    LEFT JOIN (SELECT user_id, min(time_ms) AS first_ms FROM log GROUP BY user_id) AS f USING (user_id)
-    WHERE p.watch_seq <> '' AND (f.first_ms IS NULL OR p.last_time_ms < f.first_ms)
-),
-events AS (
-    SELECT *, unnest(watched) AS video_id, generate_subscripts(watched, 1) - len(watched) AS back
-    FROM past
-)
+FROM distinct_log AS l
+LEFT JOIN videos_file AS v ON v.video_id = l.video_id
+LEFT JOIN users_file AS u ON u.user_id = l.user_id
+UNION ALL
+-- What a user watched before the log. A user's count only if they end before the user's first exposure here: with
+-- the full set's earlier log files at hand they would stand twice. (Users without any exposure here still count for
+-- their videos, so that nothing depends on whether an exposure is yet to come.)
 SELECT
-    e.user_id,
-    e.video_id,
-    e.last_time_ms + e.back AS time_ms,
-    coalesce(v.author_id, -1) AS author_id,
-    coalesce(string_split(v.tag, ',')[1], '') AS topic,
-    CAST(coalesce(list_contains(e.long_viewed, e.video_id), false) AS BIGINT) AS long_view,
-    CAST(coalesce(list_contains(e.liked, e.video_id), false) AS BIGINT) AS "like"
-FROM events AS e
-LEFT JOIN videos AS v USING (video_id);
+    p.user_id, p.video_id, NULL, p.time_ms, NULL, NULL,
+    NULL, p.long_view, p."like", NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, coalesce(v.author_id, -1), NULL, NULL, NULL, NULL, NULL, NULL, NULL, coalesce(split_part(v.tag, ',', 1), ''),
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM prior AS p
+LEFT JOIN (SELECT user_id, min(time_ms) AS first_ms FROM log GROUP BY user_id) AS f ON f.user_id = p.user_id
+LEFT JOIN videos_file AS v ON v.video_id = p.video_id
+WHERE f.first_ms IS NULL OR p.last_time_ms < f.first_ms;
+
+DROP TABLE distinct_log;

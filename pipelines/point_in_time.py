@@ -1,16 +1,37 @@
-"""Point-in-time features: the SQL beside this file, and what its columns are."""
+"""Point-in-time features: the SQL beside this file, day by day, and what its columns are."""
 
 import pathlib
 from collections.abc import Iterator
 
-import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dlen_cam2.cli import UserError
-from dlen_cam2.schema import Feature
+from dlen_cam2.schema import Feature, Schema
+from pipelines.engines import Engine, literal, quoted
 
 SQL = pathlib.Path(__file__).with_suffix(".sql")
+SNAPSHOT = pathlib.Path(__file__).with_name("snapshot.sql")
+HOUR_MS = 3_600_000
 HISTORY_LENGTH = 20
+
+
+_FEEDBACK = ("clicks", "long_views", "likes")
+_ALL = ("impressions", "logged", *_FEEDBACK, "profile_enters")
+_PLAY = ("play_ms", "offered_ms")
+# The tables that snapshot.sql keeps: the key's columns, then the counters.
+STATE = {
+    "totals": dict.fromkeys(("impressions", "views", *_FEEDBACK, "profile_enters"), "BIGINT"),
+    "users": dict.fromkeys(("user_id", *_ALL, *_PLAY, "last_ms"), "BIGINT"),
+    "videos": dict.fromkeys(("video_id", *_ALL, *_PLAY), "BIGINT"),
+    "authors": dict.fromkeys(("author_id", *_ALL), "BIGINT"),
+    "user_tabs": dict.fromkeys(("user_id", "tab", "logged", *_FEEDBACK), "BIGINT"),
+    "user_topics": dict.fromkeys(("user_id", "topic", "impressions", "logged", *_FEEDBACK), "BIGINT")
+    | {"topic": "STRING"},
+    "user_authors": dict.fromkeys(("user_id", "author_id", "impressions", "long_views"), "BIGINT"),
+    "user_videos": dict.fromkeys(("user_id", "video_id", "impressions"), "BIGINT"),
+    "recent": dict.fromkeys(("user_id", "time_ms", "video_id", "long_view", "like"), "BIGINT"),
+}
 
 
 def _count(name: str, side: str) -> Feature:
@@ -51,19 +72,117 @@ def histories(videos: int) -> tuple[Feature, ...]:
     )
 
 
-def splits(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, pa.Table]]:
-    """Run point_in_time.sql on the table `exposures`; yield each split's rows in time order.
+def splits(
+    engine: Engine, schema: Schema, snapshots: pathlib.Path, saved: pathlib.Path | None = None, since: str = ""
+) -> Iterator[tuple[str, pa.RecordBatchReader]]:
+    """Compute the features of the table `exposures` day by day; yield each split's rows in time order.
+
+    A day is the part of a split's name before "_"; exposures whose split is null are older than all days: they feed
+    counters and histories and are not kept. A feature of a row is made of rows with a strictly earlier time, of its
+    own and earlier days. (A log's day may follow another clock than the rows' times, that of the report say; what a
+    later day reports was not known before.)
+
+    Counters and histories of all that is older than a day stand in tables of their own, so each day costs what its own
+    rows cost. After every day they are written to `snapshots/DAY` as Parquet files, from which a later run goes on.
+
+    Args:
+        engine: with the table `exposures`, as point_in_time.sql describes `today`.
+        schema: the columns to yield.
+        snapshots: where to write snapshots.
+        saved: with `since`, a directory with the snapshots of an earlier run.
+        since: the first day to compute, from the snapshot of the day before it. Default: all days, from nothing.
 
     Raises:
-        UserError: a time, user id or video id is missing (null).
+        UserError: a time, user id or video id is missing (null), there is no day `since` or no snapshot of the day
+            before it, or a day holds exposures that are more than 23 hours older than the newest of the days before.
     """
     for column in ("time_ms", "user_id", "video_id"):
-        nulls = connection.sql(f'SELECT count(*) FROM exposures WHERE "{column}" IS NULL').fetchall()[0][0]
+        nulls = engine.one(f'SELECT count(*) FROM exposures WHERE "{column}" IS NULL')
         if nulls:
             raise UserError(f"column {column!r} must have a value in every exposure. Received: {nulls} without.")
-    connection.execute(SQL.read_text(encoding="utf-8"))
-    names = [name for (name,) in connection.sql("SELECT DISTINCT split FROM rows ORDER BY split").fetchall()]
-    for name in names:
-        # Ties of (time, user, video) fall by the rest of the row, so every run writes the same order.
-        query = "SELECT * EXCLUDE (split) FROM rows WHERE split = $1 ORDER BY time_ms, user_id, video_id, hash(rows)"
-        yield name, connection.sql(query, params=[name]).to_arrow_table()
+    found = engine.query("SELECT DISTINCT split_part(split, '_', 1) FROM exposures WHERE split IS NOT NULL ORDER BY 1")
+    days = [day for (day,) in found]
+    if saved is not None:
+        days = _resume(engine, saved, days, since)
+    else:
+        _begin(engine)
+        if engine.one("SELECT count(*) FROM exposures WHERE split IS NULL"):
+            engine.execute("CREATE TABLE today AS SELECT *, 1 AS new FROM exposures WHERE split IS NULL")
+            _advance(engine)
+    for day in days:
+        _begin_day(engine, day)
+        engine.run(SQL)
+        names = engine.query("SELECT DISTINCT split FROM rows ORDER BY split")
+        for (split,) in names:
+            yield split, engine.stream(f"SELECT {_columns(schema)} FROM rows WHERE split = {literal(split)} {_order(schema)}")
+        engine.drop("rows")
+        _advance(engine)
+        _save(engine, snapshots / day)
+
+
+def _columns(schema: Schema) -> str:
+    """All columns by name; a history without entries is null in SQL, an empty list in a data set."""
+    return ", ".join(map(quoted, schema.columns))
+
+
+def _order(schema: Schema) -> str:
+    """Ties of (time, user, video) fall by labels and targets, so every run and every engine writes one order."""
+    first = ["time_ms", "user_id", "video_id"]
+    rest = [c for c in ("tab", *schema.binary_columns, *schema.targets) if c not in first]
+    return "ORDER BY " + ", ".join(map(quoted, first + rest))
+
+
+def _begin(engine: Engine) -> None:
+    for table, columns in STATE.items():
+        empty = ", ".join(f"CAST({0 if table == 'totals' else 'NULL'} AS {t}) AS {quoted(c)}" for c, t in columns.items())
+        where = "" if table == "totals" else "WHERE false"
+        engine.execute(f"CREATE TABLE {table} AS SELECT * FROM (SELECT {empty}) AS state {where}")
+    engine.execute("CREATE TABLE boundary AS SELECT CAST(NULL AS BIGINT) AS from_ms")
+    engine.execute("CREATE TABLE tail AS SELECT *, 1 AS new FROM exposures WHERE false")
+
+
+def _begin_day(engine: Engine, day: str) -> None:
+    where = f"split_part(split, '_', 1) = {literal(day)}"
+    ((oldest, newest),) = engine.query(f"SELECT min(time_ms), max(time_ms) FROM exposures WHERE {where}")
+    boundary = engine.one("SELECT from_ms FROM boundary")
+    if boundary is not None and oldest < boundary + HOUR_MS:
+        raise UserError(
+            f"day {day}: exposures must be at most 23 hours older than the newest of the days before, since their "
+            f"counters are closed then (before time_ms={boundary + HOUR_MS}). Received: time_ms={oldest}."
+        )
+    engine.execute(
+        f"CREATE TABLE today AS SELECT *, 1 AS new FROM exposures WHERE {where} "
+        "UNION ALL SELECT * EXCEPT (new), 0 AS new FROM tail"
+    )
+
+
+def _advance(engine: Engine) -> None:
+    engine.run(SNAPSHOT)
+    for table in (*STATE, "tail", "boundary"):
+        engine.drop(table)
+        engine.execute(f"ALTER TABLE new_{table} RENAME TO {table}")
+    engine.drop("today")
+
+
+def _save(engine: Engine, directory: pathlib.Path) -> None:
+    directory.mkdir(parents=True)
+    for table in (*STATE, "tail", "boundary"):
+        rows = engine.stream(f"SELECT * FROM {table}")
+        with pq.ParquetWriter(directory / f"{table}.parquet", rows.schema, compression="zstd") as writer:
+            for batch in rows:
+                writer.write_batch(batch)
+
+
+def _resume(engine: Engine, directory: pathlib.Path, days: list[str], since: str) -> list[str]:
+    """Load the newest snapshot before `since`; the days to compute."""
+    saved = sorted(p.name for p in directory.glob("*") if p.is_dir() and p.name < since)
+    if since not in days:
+        raise UserError(f"--since must be a day of the log. Received: {since!r}. Days: {days}.")
+    if not saved:
+        raise UserError(f"{directory} has no snapshot of a day before {since}: run without --since first.")
+    between = [day for day in days if saved[-1] < day < since]
+    if between:
+        raise UserError(f"--since={since} would leave out days of the log. Received: {between} after {saved[-1]}.")
+    for table in (*STATE, "tail", "boundary"):
+        engine.load_parquet(table, directory / saved[-1] / f"{table}.parquet")
+    return [day for day in days if day >= since]

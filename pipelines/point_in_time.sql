@@ -1,10 +1,13 @@
--- exposures -> table rows: one row per exposure of the log, with point-in-time features.
+-- A day's exposures and the counters of the days before -> table rows: the day's exposures with point-in-time features.
+-- DuckDB and Spark SQL both run this text; pipelines/engines.py says what it keeps to.
 --
--- In:  exposures: split, time_ms, user_id, video_id, author_id, topic, tab, duration_s, play_s, and the feedback
---          click, long_view, "like", profile_enter (0 or 1); further columns pass through.
---          Rows whose split is NULL are older exposures: they feed counters and histories and are not kept; their
---          click, profile_enter and play_s are NULL where unknown. long_view and "like" are known for every row.
--- Out: rows: exposures.* and the columns that point_in_time.py lists.
+-- In:  today: the exposures of the day, and those of earlier days that are as recent (column new: 1 and 0):
+--          split, time_ms, user_id, video_id, author_id, topic, tab, duration_s, play_s, and the feedback click,
+--          long_view, "like", profile_enter (0 or 1); further columns pass through. Exposures from before the log have
+--          click, profile_enter and play_s where they are known, else NULL; long_view and "like" are always known.
+--      users, videos, authors, user_tabs, user_topics, user_authors, user_videos, totals, recent: what snapshot.sql keeps
+--          of all exposures that are older than those of today.
+-- Out: rows: the columns of today, for new = 1, and those that point_in_time.py lists.
 --
 -- Strictly earlier: every window is ordered by time_ms and framed RANGE … 1 PRECEDING, which leaves out the row
 -- itself and all rows of the same millisecond. The base rates towards which rates are smoothed come from earlier
@@ -12,135 +15,182 @@
 CREATE TABLE rows AS
 WITH hours AS (
     SELECT
-        time_ms // 3600000 AS time_hour,
+        time_ms - time_ms % 3600000 AS hour_ms,
         count(click) AS impressions,
         count(long_view) AS views,
         sum(click) AS clicks,
         sum(long_view) AS long_views,
         sum("like") AS likes,
         sum(profile_enter) AS profile_enters
-    FROM exposures
-    GROUP BY time_hour
+    FROM today
+    GROUP BY time_ms - time_ms % 3600000
 ),
 base AS (
     SELECT
-        time_hour,
-        (coalesce(sum(clicks) OVER earlier, 0) + 1) / (coalesce(sum(impressions) OVER earlier, 0) + 2) AS click_base,
-        (coalesce(sum(long_views) OVER earlier, 0) + 1) / (coalesce(sum(views) OVER earlier, 0) + 2) AS long_view_base,
-        (coalesce(sum(likes) OVER earlier, 0) + 1) / (coalesce(sum(views) OVER earlier, 0) + 20) AS like_base,
-        (coalesce(sum(profile_enters) OVER earlier, 0) + 1) / (coalesce(sum(impressions) OVER earlier, 0) + 20)
-            AS profile_enter_base
-    FROM hours
-    WINDOW earlier AS (ORDER BY time_hour ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        hour_ms,
+        (t.clicks + coalesce(sum(h.clicks) OVER earlier, 0) + 1e0)
+            / (t.impressions + coalesce(sum(h.impressions) OVER earlier, 0) + 2) AS click_base,
+        (t.long_views + coalesce(sum(h.long_views) OVER earlier, 0) + 1e0)
+            / (t.views + coalesce(sum(h.views) OVER earlier, 0) + 2) AS long_view_base,
+        (t.likes + coalesce(sum(h.likes) OVER earlier, 0) + 1e0)
+            / (t.views + coalesce(sum(h.views) OVER earlier, 0) + 20) AS like_base,
+        (t.profile_enters + coalesce(sum(h.profile_enters) OVER earlier, 0) + 1e0)
+            / (t.impressions + coalesce(sum(h.impressions) OVER earlier, 0) + 20) AS profile_enter_base
+    FROM hours AS h
+    CROSS JOIN totals AS t
+    WINDOW earlier AS (ORDER BY hour_ms ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ),
--- A user's exposures of one millisecond as one entry, so that histories do not depend on the order of ties.
-moments AS (
+-- A user's exposures, numbered from the oldest that is known, each with the 20 videos up to and including it, newest
+-- first. An exposure after which n of them were seen finds its history at number n.
+seen AS (
+    SELECT user_id, time_ms, video_id, long_view, "like" FROM recent
+    UNION ALL
+    SELECT user_id, time_ms, video_id, long_view, "like" FROM today
+),
+watched AS (
     SELECT
         user_id,
-        time_ms,
-        list(video_id ORDER BY video_id) AS watched,
-        list(video_id ORDER BY video_id) FILTER (WHERE long_view = 1) AS long_viewed,
-        list(video_id ORDER BY video_id) FILTER (WHERE "like" = 1) AS liked
-    FROM exposures
-    GROUP BY user_id, time_ms
+        count(*) OVER (PARTITION BY user_id ORDER BY time_ms DESC, video_id DESC
+            ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS number,
+        array_agg(video_id) OVER (PARTITION BY user_id ORDER BY time_ms DESC, video_id DESC
+            ROWS BETWEEN CURRENT ROW AND 19 FOLLOWING) AS videos
+    FROM seen
 ),
-histories AS (
+long_viewed AS (
     SELECT
         user_id,
-        time_ms,
-        list_reverse(coalesce(flatten(list(watched) OVER earlier)[-20:], [])) AS watched,
-        list_reverse(coalesce(flatten(list(long_viewed) FILTER (WHERE long_viewed IS NOT NULL) OVER earlier)[-20:], []))
-            AS long_viewed,
-        list_reverse(coalesce(flatten(list(liked) FILTER (WHERE liked IS NOT NULL) OVER earlier)[-20:], [])) AS liked
-    FROM moments
-    WINDOW earlier AS (PARTITION BY user_id ORDER BY time_ms ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        count(*) OVER (PARTITION BY user_id ORDER BY time_ms DESC, video_id DESC
+            ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS number,
+        array_agg(video_id) OVER (PARTITION BY user_id ORDER BY time_ms DESC, video_id DESC
+            ROWS BETWEEN CURRENT ROW AND 19 FOLLOWING) AS videos
+    FROM seen
+    WHERE long_view = 1
+),
+liked AS (
+    SELECT
+        user_id,
+        count(*) OVER (PARTITION BY user_id ORDER BY time_ms DESC, video_id DESC
+            ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS number,
+        array_agg(video_id) OVER (PARTITION BY user_id ORDER BY time_ms DESC, video_id DESC
+            ROWS BETWEEN CURRENT ROW AND 19 FOLLOWING) AS videos
+    FROM seen
+    WHERE "like" = 1
+),
+kept AS (
+    SELECT user_id, count(*) AS watched, sum(long_view) AS long_viewed, sum("like") AS liked
+    FROM recent
+    GROUP BY user_id
+),
+-- Seconds are added up as whole milliseconds.
+timed AS (
+    SELECT
+        *,
+        time_ms - time_ms % 3600000 AS hour_ms,
+        CAST(floor(least(play_s, duration_s) * 1000e0 + 0.5e0) AS BIGINT) AS play_ms,
+        CASE WHEN play_s IS NOT NULL THEN CAST(floor(duration_s * 1000e0 + 0.5e0) AS BIGINT) END AS offered_ms
+    FROM today
 ),
 counted AS (
     SELECT
-        *,
-        time_ms // 3600000 AS time_hour,
+        t.*,
+        coalesce(k.watched, 0) + count(*)              OVER of_user AS watched_number,
+        coalesce(k.long_viewed, 0) + coalesce(sum(t.long_view) OVER of_user, 0) AS long_viewed_number,
+        coalesce(k.liked, 0) + coalesce(sum(t."like")  OVER of_user, 0) AS liked_number,
 
-        count(*)                               OVER of_user AS user_impressions,
-        count(click)                           OVER of_user AS user_logged,
-        coalesce(sum(click)                    OVER of_user, 0) AS user_clicks,
-        coalesce(sum(long_view)                OVER of_user, 0) AS user_long_views,
-        coalesce(sum("like")                   OVER of_user, 0) AS user_likes,
-        coalesce(sum(profile_enter)            OVER of_user, 0) AS user_profile_enters,
-        coalesce(sum(least(play_s, duration_s)) OVER of_user, 0) AS user_play_s,
-        coalesce(sum(CASE WHEN play_s IS NOT NULL THEN duration_s END) OVER of_user, 0) AS user_offered_s,
-        coalesce(time_ms - max(time_ms)        OVER of_user, 864000000) / 1000.0 AS user_idle_s,
-        count(*)                               OVER of_user_hour AS user_hour_impressions,
-        coalesce(sum(long_view)                OVER of_user_hour, 0) AS user_hour_long_views,
+        coalesce(u.impressions, 0) + count(*)          OVER of_user AS user_impressions,
+        coalesce(u.logged, 0) + count(t.click)         OVER of_user AS user_logged,
+        coalesce(u.clicks, 0) + coalesce(sum(t.click)  OVER of_user, 0) AS user_clicks,
+        coalesce(u.long_views, 0) + coalesce(sum(t.long_view) OVER of_user, 0) AS user_long_views,
+        coalesce(u.likes, 0) + coalesce(sum(t."like")  OVER of_user, 0) AS user_likes,
+        coalesce(u.profile_enters, 0) + coalesce(sum(t.profile_enter) OVER of_user, 0) AS user_profile_enters,
+        coalesce(u.play_ms, 0) + coalesce(sum(t.play_ms) OVER of_user, 0) AS user_play_ms,
+        coalesce(u.offered_ms, 0) + coalesce(sum(t.offered_ms) OVER of_user, 0) AS user_offered_ms,
+        coalesce(t.time_ms - coalesce(max(t.time_ms) OVER of_user, u.last_ms), 864000000) / 1000e0 AS user_idle_s,
+        count(*)                                       OVER of_user_hour AS user_hour_impressions,
+        coalesce(sum(t.long_view)                      OVER of_user_hour, 0) AS user_hour_long_views,
 
-        count(*)                               OVER of_video AS video_impressions,
-        count(click)                           OVER of_video AS video_logged,
-        coalesce(sum(click)                    OVER of_video, 0) AS video_clicks,
-        coalesce(sum(long_view)                OVER of_video, 0) AS video_long_views,
-        coalesce(sum("like")                   OVER of_video, 0) AS video_likes,
-        coalesce(sum(profile_enter)            OVER of_video, 0) AS video_profile_enters,
-        coalesce(sum(least(play_s, duration_s)) OVER of_video, 0) AS video_play_s,
-        coalesce(sum(CASE WHEN play_s IS NOT NULL THEN duration_s END) OVER of_video, 0) AS video_offered_s,
+        coalesce(v.impressions, 0) + count(*)          OVER of_video AS video_impressions,
+        coalesce(v.logged, 0) + count(t.click)         OVER of_video AS video_logged,
+        coalesce(v.clicks, 0) + coalesce(sum(t.click)  OVER of_video, 0) AS video_clicks,
+        coalesce(v.long_views, 0) + coalesce(sum(t.long_view) OVER of_video, 0) AS video_long_views,
+        coalesce(v.likes, 0) + coalesce(sum(t."like")  OVER of_video, 0) AS video_likes,
+        coalesce(v.profile_enters, 0) + coalesce(sum(t.profile_enter) OVER of_video, 0) AS video_profile_enters,
+        coalesce(v.play_ms, 0) + coalesce(sum(t.play_ms) OVER of_video, 0) AS video_play_ms,
+        coalesce(v.offered_ms, 0) + coalesce(sum(t.offered_ms) OVER of_video, 0) AS video_offered_ms,
 
-        count(*)                               OVER of_author AS author_impressions,
-        count(click)                           OVER of_author AS author_logged,
-        coalesce(sum(click)                    OVER of_author, 0) AS author_clicks,
-        coalesce(sum(long_view)                OVER of_author, 0) AS author_long_views,
-        coalesce(sum("like")                   OVER of_author, 0) AS author_likes,
-        coalesce(sum(profile_enter)            OVER of_author, 0) AS author_profile_enters,
+        coalesce(a.impressions, 0) + count(*)          OVER of_author AS author_impressions,
+        coalesce(a.logged, 0) + count(t.click)         OVER of_author AS author_logged,
+        coalesce(a.clicks, 0) + coalesce(sum(t.click)  OVER of_author, 0) AS author_clicks,
+        coalesce(a.long_views, 0) + coalesce(sum(t.long_view) OVER of_author, 0) AS author_long_views,
+        coalesce(a.likes, 0) + coalesce(sum(t."like")  OVER of_author, 0) AS author_likes,
+        coalesce(a.profile_enters, 0) + coalesce(sum(t.profile_enter) OVER of_author, 0) AS author_profile_enters,
 
-        count(click)                           OVER of_user_tab AS user_tab_logged,
-        coalesce(sum(click)                    OVER of_user_tab, 0) AS user_tab_clicks,
-        coalesce(sum(long_view)                OVER of_user_tab, 0) AS user_tab_long_views,
-        coalesce(sum("like")                   OVER of_user_tab, 0) AS user_tab_likes,
+        coalesce(ut.logged, 0) + count(t.click)        OVER of_user_tab AS user_tab_logged,
+        coalesce(ut.clicks, 0) + coalesce(sum(t.click) OVER of_user_tab, 0) AS user_tab_clicks,
+        coalesce(ut.long_views, 0) + coalesce(sum(t.long_view) OVER of_user_tab, 0) AS user_tab_long_views,
+        coalesce(ut.likes, 0) + coalesce(sum(t."like") OVER of_user_tab, 0) AS user_tab_likes,
 
-        count(*)                               OVER of_user_topic AS user_topic_impressions,
-        count(click)                           OVER of_user_topic AS user_topic_logged,
-        coalesce(sum(click)                    OVER of_user_topic, 0) AS user_topic_clicks,
-        coalesce(sum(long_view)                OVER of_user_topic, 0) AS user_topic_long_views,
-        coalesce(sum("like")                   OVER of_user_topic, 0) AS user_topic_likes,
+        coalesce(uo.impressions, 0) + count(*)         OVER of_user_topic AS user_topic_impressions,
+        coalesce(uo.logged, 0) + count(t.click)        OVER of_user_topic AS user_topic_logged,
+        coalesce(uo.clicks, 0) + coalesce(sum(t.click) OVER of_user_topic, 0) AS user_topic_clicks,
+        coalesce(uo.long_views, 0) + coalesce(sum(t.long_view) OVER of_user_topic, 0) AS user_topic_long_views,
+        coalesce(uo.likes, 0) + coalesce(sum(t."like") OVER of_user_topic, 0) AS user_topic_likes,
 
-        count(*)                               OVER of_user_author AS user_author_impressions,
-        coalesce(sum(long_view)                OVER of_user_author, 0) AS user_author_long_views,
+        coalesce(ua.impressions, 0) + count(*)         OVER of_user_author AS user_author_impressions,
+        coalesce(ua.long_views, 0) + coalesce(sum(t.long_view) OVER of_user_author, 0) AS user_author_long_views,
 
-        count(*)                               OVER of_user_video AS user_video_impressions
-    FROM exposures
+        coalesce(uv.impressions, 0) + count(*)         OVER of_user_video AS user_video_impressions
+    FROM timed AS t
+    LEFT JOIN kept AS k ON k.user_id = t.user_id
+    LEFT JOIN users AS u ON u.user_id = t.user_id
+    LEFT JOIN videos AS v ON v.video_id = t.video_id
+    LEFT JOIN authors AS a ON a.author_id = t.author_id
+    LEFT JOIN user_tabs AS ut ON ut.user_id = t.user_id AND ut.tab = t.tab
+    LEFT JOIN user_topics AS uo ON uo.user_id = t.user_id AND uo.topic = t.topic
+    LEFT JOIN user_authors AS ua ON ua.user_id = t.user_id AND ua.author_id = t.author_id
+    LEFT JOIN user_videos AS uv ON uv.user_id = t.user_id AND uv.video_id = t.video_id
     WINDOW
-        of_user AS (PARTITION BY user_id ORDER BY time_ms RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
-        of_user_hour AS (PARTITION BY user_id ORDER BY time_ms RANGE BETWEEN 3600000 PRECEDING AND 1 PRECEDING),
-        of_video AS (PARTITION BY video_id ORDER BY time_ms RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
-        of_author AS (PARTITION BY author_id ORDER BY time_ms RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
-        of_user_tab AS (PARTITION BY user_id, tab ORDER BY time_ms RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
-        of_user_topic AS (PARTITION BY user_id, topic ORDER BY time_ms RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
-        of_user_author AS (PARTITION BY user_id, author_id ORDER BY time_ms RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
-        of_user_video AS (PARTITION BY user_id, video_id ORDER BY time_ms RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        of_user AS (PARTITION BY t.user_id ORDER BY t.time_ms RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+        of_user_hour AS (PARTITION BY t.user_id ORDER BY t.time_ms RANGE BETWEEN 3600000 PRECEDING AND 1 PRECEDING),
+        of_video AS (PARTITION BY t.video_id ORDER BY t.time_ms RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+        of_author AS (PARTITION BY t.author_id ORDER BY t.time_ms RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+        of_user_tab AS (PARTITION BY t.user_id, t.tab ORDER BY t.time_ms
+            RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+        of_user_topic AS (PARTITION BY t.user_id, t.topic ORDER BY t.time_ms
+            RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+        of_user_author AS (PARTITION BY t.user_id, t.author_id ORDER BY t.time_ms
+            RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+        of_user_video AS (PARTITION BY t.user_id, t.video_id ORDER BY t.time_ms
+            RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ),
 -- A rate of n impressions is smoothed by k more at the rate it is expected to have: the base rate, or, for the
 -- user within a tab or topic, the user's own.
 rated AS (
     SELECT
-        *,
+        c.*,
         (user_clicks + 10 * click_base) / (user_logged + 10) AS user_click_rate,
         (user_long_views + 10 * long_view_base) / (user_impressions + 10) AS user_long_view_rate,
         (user_likes + 30 * like_base) / (user_impressions + 30) AS user_like_rate,
         (user_profile_enters + 30 * profile_enter_base) / (user_logged + 30) AS user_profile_enter_rate,
-        (user_play_s + 30) / (user_offered_s + 100) AS user_play_ratio,
+        (user_play_ms + 30000e0) / (user_offered_ms + 100000) AS user_play_ratio,
         (video_clicks + 20 * click_base) / (video_logged + 20) AS video_click_rate,
         (video_long_views + 20 * long_view_base) / (video_impressions + 20) AS video_long_view_rate,
         (video_likes + 50 * like_base) / (video_impressions + 50) AS video_like_rate,
         (video_profile_enters + 50 * profile_enter_base) / (video_logged + 50) AS video_profile_enter_rate,
-        (video_play_s + 150) / (video_offered_s + 500) AS video_play_ratio,
+        (video_play_ms + 150000e0) / (video_offered_ms + 500000) AS video_play_ratio,
         (author_clicks + 20 * click_base) / (author_logged + 20) AS author_click_rate,
         (author_long_views + 20 * long_view_base) / (author_impressions + 20) AS author_long_view_rate,
         (author_likes + 50 * like_base) / (author_impressions + 50) AS author_like_rate,
         (author_profile_enters + 50 * profile_enter_base) / (author_logged + 50) AS author_profile_enter_rate
-    FROM counted
-    JOIN base USING (time_hour)
+    FROM counted AS c
+    JOIN base AS b ON b.hour_ms = c.hour_ms
+    WHERE c.new = 1
 )
 SELECT
-    r.* EXCLUDE (time_hour, click_base, long_view_base, like_base, profile_enter_base),
-    h.watched,
-    h.long_viewed,
-    h.liked,
+    r.*,
+    w.videos AS watched,
+    lv.videos AS long_viewed,
+    li.videos AS liked,
     (user_tab_clicks + 5 * user_click_rate) / (user_tab_logged + 5) AS user_tab_click_rate,
     (user_tab_long_views + 5 * user_long_view_rate) / (user_tab_logged + 5) AS user_tab_long_view_rate,
     (user_tab_likes + 20 * user_like_rate) / (user_tab_logged + 20) AS user_tab_like_rate,
@@ -148,5 +198,6 @@ SELECT
     (user_topic_long_views + 3 * user_long_view_rate) / (user_topic_impressions + 3) AS user_topic_long_view_rate,
     (user_topic_likes + 10 * user_like_rate) / (user_topic_impressions + 10) AS user_topic_like_rate
 FROM rated AS r
-JOIN histories AS h USING (user_id, time_ms)
-WHERE split IS NOT NULL
+LEFT JOIN watched AS w ON w.user_id = r.user_id AND w.number = r.watched_number
+LEFT JOIN long_viewed AS lv ON lv.user_id = r.user_id AND lv.number = r.long_viewed_number
+LEFT JOIN liked AS li ON li.user_id = r.user_id AND li.number = r.liked_number;

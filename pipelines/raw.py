@@ -1,19 +1,17 @@
-"""A split's rows as they are stored: raw columns in numpy, before any indexing, and a hash of each record."""
+"""A split's rows as they are stored, in either layout: raw columns before any indexing, and a hash of each row."""
 
 import dataclasses
-import hashlib
 import os
-import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import duckdb
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
-from dlen_cam2.data import example_spec, shards
+from dlen_cam2 import data
 from dlen_cam2.schema import KEYS, Schema
-
-_BATCH = 4096
 
 
 class Column(NamedTuple):
@@ -46,52 +44,67 @@ class Split:
 
     Attributes:
         rows: how many.
-        shard_rows: rows by shard name.
         columns: every column of the schema; empty where there are no rows.
-        records: (rows,) 64-bit hashes of the serialised records. Two different records share one with probability
-            2^-64, so among 10^8 rows a false pair has a chance of .0003.
+        records: (rows,) 64-bit hashes of all columns. Two different rows share one with probability 2^-64, so among
+            10^8 rows a false pair has a chance of .0003.
         keys: (rows,) 64-bit hashes of (user, item, time); None where the schema does not have all three.
     """
 
     rows: int
-    shard_rows: dict[str, int]
     columns: dict[str, Column]
     records: np.ndarray
     keys: np.ndarray | None
 
 
+def tables(directory: str | os.PathLike, schema: Schema, split: str, names: Iterable[str] = ()) -> Iterator[pa.Table]:
+    """The rows of `split` as they are stored, chunk by chunk; bytes stay bytes.
+
+    Args:
+        directory, split: a data set and one of its splits.
+        schema: what the columns are.
+        names: columns to read. Default: all.
+
+    Raises:
+        UserError: a shard is absent or damaged.
+    """
+    with data.explained(directory, schema, [split]):
+        for raw in data.raw_columns(data.shards(directory, [split]), schema, names):
+            yield pa.table({name: _array(column) for name, column in raw.items()})
+
+
+def _array(column: Any) -> pa.Array:
+    if isinstance(column, tf.RaggedTensor):
+        offsets = pa.array(column.row_splits.numpy(), pa.int32())
+        return pa.ListArray.from_arrays(offsets, _array(column.values))
+    return pa.array(column.numpy(), pa.binary() if column.dtype == tf.string else None)
+
+
 def read_split(directory: str | os.PathLike, schema: Schema, split: str) -> Split:
     """Read a split that `dlen_cam2.data.read` reads without an error."""
-    spec = example_spec(schema, labels=True)
     roles = [schema.keys[role] for role in KEYS if role in schema.keys]
-    parts: dict[str, list[Column]] = {name: [] for name in spec}
-    records, keys, shard_rows = [], [], {}
-    for path in shards(directory, [split]):
-        count = 0
-        for batch in tf.data.TFRecordDataset(path, buffer_size=1 << 20).batch(_BATCH):
-            serialised = batch.numpy()
-            count += len(serialised)
-            records.append(_hashes(serialised))
-            raw = tf.io.parse_example(batch, spec)
-            for name, tensor in raw.items():
-                parts[name].append(_column(tensor))
-            if len(roles) == len(KEYS):
-                rows = zip(*(raw[name].numpy().tolist() for name in roles), strict=True)
-                keys.append(_hashes(repr(row).encode() for row in rows))
-        shard_rows[pathlib.Path(path).name] = count
-    none = np.zeros(0, np.uint64)
+    parts: dict[str, list[Column]] = {name: [] for name in schema.columns}
+    records, keys = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
+    with duckdb.connect() as connection:
+        for table in tables(directory, schema, split):
+            for name in parts:
+                parts[name].append(_column(table.column(name).combine_chunks()))
+            records.append(_hashes(connection, table))
+            keys.append(_hashes(connection, table.select(roles)))
+    rows = np.concatenate(records)
     return Split(
-        sum(shard_rows.values()), shard_rows,
-        {name: Column.concatenate(found) for name, found in parts.items() if found},
-        np.concatenate([none, *records]), np.concatenate([none, *keys]) if len(roles) == len(KEYS) else None,
+        len(rows), {name: Column.concatenate(found) for name, found in parts.items() if found},
+        rows, np.concatenate(keys) if len(roles) == len(KEYS) else None,
     )
 
 
-def _column(tensor: Any) -> Column:
-    if isinstance(tensor, tf.RaggedTensor):
-        return Column(tensor.values.numpy(), tensor.row_lengths().numpy())
-    return Column(tensor.numpy())
+def _column(array: pa.Array) -> Column:
+    if pa.types.is_list(array.type):
+        return Column(array.flatten().to_numpy(zero_copy_only=False), array.value_lengths().to_numpy())
+    return Column(array.to_numpy(zero_copy_only=False))
 
 
-def _hashes(items: Iterable[bytes]) -> np.ndarray:
-    return np.frombuffer(b"".join(hashlib.blake2b(item, digest_size=8).digest() for item in items), np.uint64)
+def _hashes(connection: duckdb.DuckDBPyConnection, table: pa.Table) -> np.ndarray:
+    if not table.num_columns:
+        return np.zeros(0, np.uint64)
+    connection.register("rows", table)
+    return connection.sql("SELECT hash(rows) AS h FROM rows").fetchnumpy()["h"]

@@ -1,0 +1,90 @@
+"""The flags that every pipeline has, and where its rows go."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from absl import flags
+
+from dlen_cam2.files import staged
+from dlen_cam2.schema import Schema
+from dlen_cam2.storage import COMPRESSIONS, LAYOUTS
+from pipelines import dataset, engines, point_in_time
+from pipelines.engines import Engine
+from pipelines.shards import Form
+
+FLAGS = flags.FLAGS
+SNAPSHOTS = "snapshots"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a pipeline works, apart from what it reads.
+
+    Attributes:
+        engine, memory, spark_master: see `pipelines.engines.connect`.
+        since: add the days from this one on to the data set that is there. "": write all days anew.
+        train_days: splits that vocabularies are learned of. Default: see `pipelines.dataset.default_train_days`.
+        form: layout, compression, processes.
+    """
+
+    engine: str = "duckdb"
+    memory: str = "2GB"
+    spark_master: str = "local[*]"
+    since: str = ""
+    train_days: tuple[str, ...] = ()
+    form: Form = dataclasses.field(default_factory=Form)
+
+    @contextlib.contextmanager
+    def connect(self, output: str | os.PathLike) -> Iterator[Engine]:
+        """The engine, with a working directory beside `output`."""
+        with engines.connect(self.engine, output, self.memory, self.spark_master) as engine:
+            yield engine
+
+
+def publish(
+    engine: Engine, output: str, schema: Schema, source: Mapping[str, Any], options: Options,
+    sides: Mapping[str, dataset.Rows] | None = None,
+) -> dict[str, Any]:
+    """Compute the point-in-time features of the table `exposures` and write the data set; returns its statistics.
+
+    Raises:
+        UserError: see `point_in_time.splits`, `dataset.write_dataset` and `dataset.append`.
+    """
+    snapshots = engine.directory / SNAPSHOTS
+    snapshots.mkdir()
+    kept = pathlib.Path(output) / SNAPSHOTS
+    found = point_in_time.splits(engine, schema, snapshots, kept if options.since else None, options.since)
+    if not options.since:
+        return dataset.write_dataset(
+            output, schema, found, source, {**(sides or {}), SNAPSHOTS: snapshots}, options.form, options.train_days)
+    statistics = dataset.append(output, found, {**source, "since": options.since}, options.form)
+    for day in sorted(snapshots.iterdir()):
+        with staged(kept / day.name, "boundary.parquet") as stage:
+            shutil.copytree(day, stage, dirs_exist_ok=True)
+    return statistics
+
+
+def define_flags(point_in_time: bool = True) -> None:
+    """Define the flags; those of engines and days only with `point_in_time`."""
+    flags.DEFINE_string("output", None, "Directory of the data set to write.", required=True)
+    flags.DEFINE_enum("layout", "example", LAYOUTS, "A tf.train.Example a row, or records of some thousand rows.")
+    flags.DEFINE_enum("compression", "", COMPRESSIONS, "Of the shards.")
+    flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that encode shards.", lower_bound=1)
+    flags.DEFINE_list("train_days", [], "Splits that vocabularies are learned of; by default all days but the last.")
+    flags.DEFINE_string("memory", "2GB", "What the engine may use before it goes to disk.")
+    if point_in_time:
+        flags.DEFINE_enum("engine", "duckdb", engines.ENGINES, "What runs the SQL.")
+        flags.DEFINE_string("spark_master", "local[*]", "Spark's master, such as yarn or spark://host:7077.")
+        flags.DEFINE_string("since", "", "Add this day and later ones to the data set, from its snapshot of the day before.")
+
+
+def from_flags() -> Options:
+    """What the flags say."""
+    given = {name: FLAGS[name].value for name in ("engine", "memory", "spark_master", "since") if name in FLAGS}
+    form = Form(FLAGS.layout, FLAGS.compression, FLAGS.workers)
+    return Options(**given, train_days=tuple(FLAGS.train_days), form=form)

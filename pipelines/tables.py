@@ -1,0 +1,87 @@
+"""CSV files to typed tables of an engine: every value is checked before it is cast."""
+
+import csv
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from dlen_cam2.cli import UserError
+from pipelines.engines import Engine, quoted
+
+# When a text is a value of the type; a null is one of any type. A cast back and forth also refuses what an engine
+# would round or trim: "1.5" and " 1" are no integers.
+_VALID = {
+    "BIGINT": "coalesce(CAST(TRY_CAST({0} AS BIGINT) AS STRING) = {0}, false)",
+    "DOUBLE": "TRY_CAST({0} AS DOUBLE) IS NOT NULL",
+    "DATE": "TRY_CAST({0} AS DATE) IS NOT NULL",
+    "STRING": "true",
+}
+_KIND = {"BIGINT": "integers", "DOUBLE": "numbers", "DATE": "dates such as 2022-04-25"}
+
+
+def load(
+    engine: Engine, table: str, files: Sequence[pathlib.Path], types: Mapping[str, str], key: str = "",
+    required: Sequence[str] = (), delimiter: str = ",",
+) -> None:
+    """Make `table` with the columns of `types` from CSV files with a header, which may have more.
+
+    Args:
+        engine: where to.
+        files: UTF-8; each must have all columns, in any order.
+        types: "BIGINT", "DOUBLE", "DATE" or "STRING" by column.
+        key: a column in which no two rows may have the same value, and none may be empty.
+        required: columns that must have a value in every row.
+        delimiter: between fields.
+
+    Raises:
+        UserError: a file or column is missing, a file is no UTF-8 text or no CSV, a value has the wrong type.
+    """
+    if not files:
+        columns = ", ".join(f"CAST(NULL AS {t}) AS {quoted(c)}" for c, t in types.items())
+        engine.execute(f"CREATE TABLE {table} AS SELECT * FROM (SELECT {columns}) AS none WHERE false")
+        return
+    for path in files:
+        header = _header(path, delimiter)
+        if missing := [c for c in types if c not in header]:
+            raise UserError(f"{path} has no column {missing}. Received columns: {header}.")
+        if twice := sorted({c for c in types if header.count(c) > 1}):
+            raise UserError(f"{path} must name each column once. Received twice: {twice}.")
+    names = ", ".join(map(str, files))
+    engine.load_text(f"{table}_text", files, list(types), delimiter)
+    wrong = ", ".join(f"min(CASE WHEN NOT {_VALID[t].format(quoted(c))} AND {quoted(c)} IS NOT NULL THEN {quoted(c)} END)"
+                      for c, t in types.items())
+    for (column, dtype), found in zip(types.items(), engine.query(f"SELECT {wrong} FROM {table}_text")[0], strict=True):
+        if found is not None:
+            raise UserError(f"{names}: column {column!r} must hold {_KIND[dtype]}. Received: {found!r}.")
+    casts = ", ".join(f"CAST({quoted(c)} AS {t}) AS {quoted(c)}" for c, t in types.items())
+    engine.execute(f"CREATE TABLE {table} AS SELECT {casts} FROM {table}_text")
+    engine.drop(f"{table}_text")
+    for column in [key, *required] if key else required:
+        if engine.one(f"SELECT count(*) FROM {table} WHERE {quoted(column)} IS NULL"):
+            raise UserError(f"{names}: each row must have a {column}. Received: a row without.")
+    if key:
+        twice = engine.query(f"SELECT {quoted(key)} FROM {table} GROUP BY {quoted(key)} HAVING count(*) > 1 LIMIT 1")
+        if twice:
+            raise UserError(f"{names}: each {key} may have one row. Received twice: {twice[0][0]}.")
+
+
+def check(engine: Engine, table: str, column: str, rule: str, holds: str) -> None:
+    """Raise `UserError` if the condition `holds` is false or unknown for a row of `table`."""
+    bad = engine.query(f"SELECT {quoted(column)} FROM {table} WHERE NOT coalesce({holds}, false) LIMIT 1")
+    if bad:
+        raise UserError(f"{table}: column {column!r} must be {rule}. Received: {bad[0][0]!r}.")
+
+
+def files(source: pathlib.Path, pattern: str) -> list[pathlib.Path]:
+    """The files of `source` that `pattern` matches. Raises `UserError` if there are none."""
+    found = sorted(source.glob(pattern))
+    if not found:
+        raise UserError(f"{source} must hold at least one file {pattern}. Received: no such file.")
+    return found
+
+
+def _header(path: pathlib.Path, delimiter: str) -> list[str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file, delimiter=delimiter), [])
+    except (UnicodeDecodeError, OSError, csv.Error) as error:
+        raise UserError(f"{path} must be a UTF-8 text file. Received: {error}.") from error
