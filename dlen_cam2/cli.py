@@ -10,8 +10,8 @@ class UserError(ValueError):
     """What the user gave cannot be used; the message says what, where, the rule and what was received."""
 
 
-def run(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
-    """Define this command's flags, parse them and call `main()`.
+def run(main: Callable[[], None], define_flags: Callable[[], None], positional: str = "") -> None:
+    """Define this command's flags, parse them and call `main()`; `positional` may be given without its flag's name.
 
     Flags are defined when a module runs as a command and not when it is imported, so that any of them can be
     imported together.
@@ -23,12 +23,16 @@ def run(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
     define_flags()
 
     def body(argv: list[str]) -> None:
+        if positional and len(argv) > 1 and flags.FLAGS[positional].value is None:
+            flags.FLAGS[positional].parse(argv.pop(1))
         if len(argv) > 1:
             raise app.UsageError(f"Unknown arguments. Received: {' '.join(argv[1:])}")
         logging.set_verbosity(logging.WARNING)
         try:
+            if positional and flags.FLAGS[positional].value is None:
+                raise UserError(f"{positional} must be given, with or without its --{positional}. Received: nothing.")
             main()
-        except UserError as error:
+        except (UserError, OSError) as error:  # an OSError is the machine's: the disk is full, a file may not be read
             sys.stdout.flush()
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)

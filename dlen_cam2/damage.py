@@ -51,7 +51,8 @@ def screen(
     for path, rows in zip(shards.paths, shards.rows, strict=True):
         try:
             check_columns(path, schema, shards.layout, shards.compression)
-            kept = sum(_rows(parse(batch)) for batch in open_shard(path, shards.compression).batch(chunk(shards.layout)))
+            batches = open_shard(path, shards.compression).batch(chunk(shards.layout))
+            kept = sum(_rows(parse(batch)) for batch in batches)
             if kept != rows:
                 found[path] = Bad(rows=rows - kept, reason=f"it holds {kept:,} rows, and its manifest says {rows:,}")
         except (*ERRORS, UserError):
@@ -103,10 +104,11 @@ def elements(paths: Sequence[str], bad: Mapping[str, Bad]) -> dict[str, Any]:
         return {"path": list(paths)}
     faults = [bad.get(path, Bad()) for path in paths]
     width = max(len(f.records) for f in faults)
+    records = [f.records + [-1] * (width - len(f.records)) for f in faults]
     return {
         "path": list(paths),
         "readable": tf.constant([-1 if f.readable is None else f.readable for f in faults], tf.int64),
-        "bad": tf.constant([f.records + [-1] * (width - len(f.records)) for f in faults], tf.int64, (len(faults), width)),
+        "bad": tf.constant(records, tf.int64, (len(faults), width)),
     }
 
 
@@ -143,7 +145,7 @@ def check_columns(path: str, schema: Schema, layout: str, compression: str) -> N
         raise UserError(f"shard {path} has no column {missing}, which the schema names. Known: {sorted(present)}.")
 
 
-def brief(error: Exception) -> str:
+def brief(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     """What a TensorFlow error says, without the graph's node names and the pipeline's stages."""
     if isinstance(error, UnicodeDecodeError):
         return "a record cannot be parsed"

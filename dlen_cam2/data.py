@@ -11,11 +11,26 @@ from dlen_cam2 import damage
 from dlen_cam2.cli import UserError
 from dlen_cam2.indexing import Indexer
 from dlen_cam2.records import (
-    DTYPES, chunk, example_spec, open_shard, padded, parse_examples, parser, raw_columns,
+    DTYPES,
+    chunk,
+    example_spec,
+    open_shard,
+    padded,
+    parse_examples,
+    parser,
+    raw_columns,
 )
 from dlen_cam2.schema import Schema
 from dlen_cam2.storage import (
-    MANIFEST, STATISTICS, TRUTH, Shards, counts, manifest, parse_days, shards, statistics,
+    MANIFEST,
+    STATISTICS,
+    TRUTH,
+    Shards,
+    counts,
+    manifest,
+    parse_days,
+    shards,
+    statistics,
 )
 
 __all__ = [
@@ -35,9 +50,9 @@ def fit(directory: str | os.PathLike, schema: Schema, days: Sequence[str]) -> Sc
     Raises:
         UserError: a day is not in the data set, or what it says of itself lacks a column.
     """
-    learned = any(f.min_count for f in schema.features)
+    learned = [f.name for f in schema.features if f.min_count]
     schema = schema.fit(statistics(directory), days)  # refuses days that are not there
-    return schema.learn(counts(directory, days)) if learned else schema
+    return schema.learn(counts(directory, days, learned)) if learned else schema
 
 
 def read(

@@ -48,7 +48,8 @@ class Indexer(tf.Module):
         for kind, features in self._numeric.items():
             if features:
                 values = transform(kind, tf.stack([raw[f.name] for f in features]))
-                mean, std = (tf.constant(m, tf.float32)[:, None] for m in zip(*((f.mean, f.std) for f in features)))
+                mean = tf.constant([f.mean for f in features], tf.float32)[:, None]
+                std = tf.constant([f.std for f in features], tf.float32)[:, None]
                 indexed |= zip((f.name for f in features), tf.unstack((values - mean) / std), strict=True)
         if self._ids:
             values = tf.stack([raw[f.name] for f in self._ids])
@@ -76,7 +77,7 @@ class Indexer(tf.Module):
 
 
 def transform(kind: str, value: tf.Tensor) -> tf.Tensor:
-    """t(v) of a numeric feature's `transform`; outside its domain v counts as the nearest end, so scores stay finite."""
+    """t(v) of a feature's `transform`; outside its domain v counts as the nearest end, so scores stay finite."""
     if kind == "log1p":
         return tf.math.log1p(tf.maximum(value, 0.0))
     if kind == "logit":

@@ -2,9 +2,10 @@
 
 - `example`: a record is one row, a `tf.train.Example`.
 - `block`: a record is a `tf.train.Example` that holds a few thousand rows as columns, each the bytes of one
-  little-endian array: NAME is float32, or, of a label or mask, uint8; NAME/int32 or NAME/int64 are integers, whichever the
-  block needs. Of a list column NAME/lengths (int32) says how many values each row has; integers are filled up with -1 to
-  the longest of the block. Strings are no array but a bytes list, of a list column one row's after another's.
+  little-endian array: NAME is float32, or, of a label or mask, uint8; NAME/int32 or NAME/int64 are integers,
+  whichever the block needs. Of a list column NAME/lengths (int32) says how many values each row has; integers are
+  filled up with -1 to the longest of the block. Strings are no array but a bytes list, of a list column one row's
+  after another's.
 """
 
 from collections.abc import Callable, Iterable

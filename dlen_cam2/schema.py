@@ -53,7 +53,7 @@ class Schema:
             if any(getattr(first, a) != getattr(feature, a) for a in shape):
                 raise UserError(
                     f"features {first.name!r} and {feature.name!r} share the table {feature.table!r}, so their "
-                    f"dtype, size, hashing, vocabulary, its min_count and oov_buckets, and width must be equal. Received: "
+                    f"dtype, size, hashing, vocabulary, min_count, oov_buckets and width must be equal. Received: "
                     f"{[getattr(first, a) for a in shape if a != 'vocabulary']} and "
                     f"{[getattr(feature, a) for a in shape if a != 'vocabulary']}."
                 )
@@ -150,7 +150,7 @@ class Schema:
             total: collections.Counter[Any] = collections.Counter()
             for f in [f for f in sharing if not f.is_list] or sharing:
                 if f.name not in counts:
-                    raise UserError(f"there are no counts of the feature {f.name!r}, whose vocabulary is to be learned.")
+                    raise UserError(f"there are no counts of the feature {f.name!r}, whose values are to be learned.")
                 total.update(counts[f.name])
             known = [(-n, v) for v, n in total.items()
                      if n >= feature.min_count and (v != "" if feature.dtype == "string" else v >= 0)]

@@ -12,7 +12,6 @@ A split exists for readers once statistics.json names it, which is written last.
 
 import dataclasses
 import os
-import pathlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -76,8 +75,8 @@ def manifest(directory: str | os.PathLike, split: str) -> Manifest:
         whole = False
     if not whole:
         raise UserError(
-            f"{path} must hold rows, a layout of {LAYOUTS}, a compression of {COMPRESSIONS} and shards with rows, bytes "
-            f"and sha256. Received: {str(content)[:200]}."
+            f"{path} must hold rows, a layout of {LAYOUTS}, a compression of {COMPRESSIONS} and shards with rows, "
+            f"bytes and sha256. Received: {str(content)[:200]}."
         )
     return found
 
@@ -146,8 +145,8 @@ def shards(directory: str | os.PathLike, days: Sequence[str], whole: bool = True
     return Shards(tuple(paths), tuple(rows), layout, compression)
 
 
-def counts(directory: str | os.PathLike, days: Iterable[str]) -> dict[str, dict[Any, int]]:
-    """How often each value of a feature with a learned vocabulary occurs on `days`: {feature: {value: count}}.
+def counts(directory: str | os.PathLike, days: Iterable[str], features: Iterable[str]) -> dict[str, dict[Any, int]]:
+    """How often each value of `features`, whose vocabularies are learned, occurs on `days`: {feature: {value: count}}.
 
     Raises:
         UserError: a day's counts are absent or damaged.
@@ -155,7 +154,7 @@ def counts(directory: str | os.PathLike, days: Iterable[str]) -> dict[str, dict[
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    total: dict[str, dict[Any, int]] = {}
+    total: dict[str, dict[Any, int]] = {name: {} for name in features}
     for day in days:
         path = join(directory, day, COUNTS)
         try:

@@ -9,7 +9,7 @@ import pathlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,13 +24,13 @@ from pipelines.shards import ROWS_PER_SHARD, Form, processes, write_shards
 from pipelines.statistics import Statistics
 
 # A split's rows: as a whole, or batch by batch.
-Rows = pa.Table | pa.RecordBatchReader
+Rows: TypeAlias = pa.Table | pa.RecordBatchReader
 _ARROW = {"int": pa.int64(), "float": pa.float32(), "string": pa.string()}
 
 
 def write_dataset(
     directory: str | os.PathLike, schema: Schema, splits: Iterable[tuple[str, Rows]], source: Mapping[str, Any],
-    sides: Mapping[str, Rows | pathlib.Path] | None = None, form: Form = Form(), train_days: Sequence[str] = (),  # noqa: B008
+    sides: Mapping[str, Rows | pathlib.Path] | None = None, form: Form = Form(), train_days: str = "",  # noqa: B008
 ) -> dict[str, Any]:
     """Write `directory` as a whole, or not at all.
 
@@ -42,7 +42,8 @@ def write_dataset(
         sides: by name, further tables, written as Parquet beside the splits, and directories, moved there; no reader
             of features opens them.
         form: layout, compression, processes.
-        train_days: splits of which vocabularies are learned (`Feature.min_count`). Default: see `default_train_days`.
+        train_days: splits of which vocabularies are learned (`Feature.min_count`), such as "20220425..20220503".
+            Default: see `default_train_days`.
 
     Returns:
         The statistics, as in `statistics.json`.
@@ -58,11 +59,10 @@ def write_dataset(
                 raise UserError(f"each split may be written once. Received twice: {split!r}.")
             days[split] = _write_split(stage, schema, split, rows, form, pool)
         if not any(day["rows"] for day in days.values()):
-            raise UserError(f"no rows to write to {directory}: the source holds no exposures.")
-        learned = list(train_days) or default_train_days(list(days))
-        if unknown := [day for day in learned if day not in days]:
-            raise UserError(f"train_days must be among {list(days)}. Received: {unknown}.")
-        schema = schema.learn(storage.counts(stage, learned))
+            raise UserError(f"there must be rows to write to {directory}. Received: none.")
+        learned = storage.parse_days(train_days, list(days)) if train_days else default_train_days(list(days))
+        names = [f.name for f in schema.features if f.min_count]
+        schema = schema.learn(storage.counts(stage, learned, names))
         schema_pbtxt.save(schema, stage)
         content = {"source": dict(source), "vocabularies_of": learned, "days": days}
         write_json(stage / STATISTICS, content)

@@ -103,7 +103,13 @@ class Duckdb(Engine):
 
     def stream(self, text: str) -> pa.RecordBatchReader:
         with _explained(duckdb.Error):
-            return self._connection.cursor().sql(text).to_arrow_reader(_BATCH)
+            found = self._connection.cursor().sql(text).to_arrow_reader(_BATCH)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with _explained((duckdb.Error, OSError)):  # Arrow passes on as OSError what fails on the way
+                yield from found
+
+        return pa.RecordBatchReader.from_batches(found.schema, batches())
 
     def load_text(self, table: str, files: Sequence[pathlib.Path], columns: Sequence[str], delimiter: str) -> None:
         names = ", ".join(map(quoted, columns))
@@ -255,7 +261,7 @@ def check_java() -> None:
     home = os.environ.get("JAVA_HOME")
     java = os.path.join(home, "bin", "java") if home else shutil.which("java")
     try:
-        works = java is not None and subprocess.run([java, "-version"], capture_output=True, check=False).returncode == 0
+        works = java is not None and not subprocess.run([java, "-version"], capture_output=True, check=False).returncode
     except OSError:
         works = False
     if not works:
@@ -290,11 +296,15 @@ def _brief(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _explained(errors: type[Exception], what: str = "") -> Iterator[None]:
+def _explained(errors: type[Exception] | tuple[type[Exception], ...], what: str = "") -> Iterator[None]:
+    """Turn the engine's errors about what it was given into a `UserError`; others are defects of ours."""
     try:
         yield
     except errors as error:
-        if not what and not isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException)):
-            if "No space left" not in str(error) and "CAST" not in str(error) and "OutOfMemory" not in type(error).__name__:
-                raise
-        raise UserError(f"{what or 'a value cannot be used'}. Received: {_brief(error)}") from error
+        about_values = isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException))
+        about_values |= "CAST" in str(error)
+        about_room = isinstance(error, duckdb.OutOfMemoryException) or "No space left" in str(error)
+        if not (what or about_values or about_room):
+            raise
+        what = what or ("a value cannot be used" if about_values else "there is too little room")
+        raise UserError(f"{what}. Received: {_brief(error)}") from error

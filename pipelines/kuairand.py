@@ -122,8 +122,8 @@ def _prior(files: Sequence[pathlib.Path]) -> pa.Table:
     def column(parts: list[np.ndarray]) -> np.ndarray:
         return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
-    last = [np.full(len(t), t[-1] if len(t) else 0) for t in times]
-    return pa.table({"user_id": column(users), "last_time_ms": column(last), "time_ms": column(times),
+    ends = [np.full(len(t), t[-1] if len(t) else 0) for t in times]
+    return pa.table({"user_id": column(users), "last_time_ms": column(ends), "time_ms": column(times),
                      "video_id": column(videos), "long_view": column(long_views), "like": column(likes)})
 
 
@@ -140,14 +140,14 @@ def _history_rows(path: pathlib.Path) -> Iterator[tuple[int, int, np.ndarray, np
                                         row[name] if row[name] is not None else "-", re.ASCII):
                         rule = "an integer" if name in _HISTORY[:2] else "ids separated by one space"
                         raise UserError(f"{path}: column {name!r} must hold {rule}. Received: {row[name]!r}.")
-                ids = [np.array(row[name].split(), np.int64) for name in _HISTORY[2:]]
-                yield int(row["user_id"]), int(row["last_time_ms"]), *ids
+                watched, liked, long_viewed = (np.array(row[name].split(), np.int64) for name in _HISTORY[2:])
+                yield int(row["user_id"]), int(row["last_time_ms"]), watched, liked, long_viewed
     except (UnicodeDecodeError, OSError, csv.Error) as error:
         raise UserError(f"{path} must be a UTF-8 text file. Received: {error}.") from error
 
 
 def _schema(engine: Engine) -> Schema:
-    """Sizes of ids come from the users' and videos' tables and the log; vocabularies are learned of the training days."""
+    """Sizes of ids come from the users' and videos' tables and the log; vocabularies are learned of training days."""
 
     def size(table: str, column: str) -> int:
         return 1 + max(0, int(engine.one(f'SELECT coalesce(max("{column}"), 0) FROM "{table}"')))

@@ -28,7 +28,7 @@ class Options:
     Attributes:
         engine, memory, spark_master: see `pipelines.engines.connect`.
         since: add the days from this one on to the data set that is there. "": write all days anew.
-        train_days: splits that vocabularies are learned of. Default: see `pipelines.dataset.default_train_days`.
+        train_days: see `pipelines.dataset.write_dataset`.
         form: layout, compression, processes.
     """
 
@@ -36,7 +36,7 @@ class Options:
     memory: str = "2GB"
     spark_master: str = "local[*]"
     since: str = ""
-    train_days: tuple[str, ...] = ()
+    train_days: str = ""
     form: Form = dataclasses.field(default_factory=Form)
 
     @contextlib.contextmanager
@@ -69,22 +69,25 @@ def publish(
     return statistics
 
 
-def define_flags(point_in_time: bool = True) -> None:
-    """Define the flags; those of engines and days only with `point_in_time`."""
-    flags.DEFINE_string("output", None, "Directory of the data set to write.", required=True)
+def define_flags(point_in_time: bool = True, output: bool = True) -> None:
+    """Define the flags; those of engines and days only with `point_in_time`; is there always an `output`?"""
+    flags.DEFINE_string("output", None, "Directory of the data set to write.", required=output)
     flags.DEFINE_enum("layout", "example", LAYOUTS, "A tf.train.Example a row, or records of some thousand rows.")
     flags.DEFINE_enum("compression", "", COMPRESSIONS, "Of the shards.")
     flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that encode shards.", lower_bound=1)
-    flags.DEFINE_list("train_days", [], "Splits that vocabularies are learned of; by default all days but the last.")
+    flags.DEFINE_string("train_days", "", "Splits that vocabularies are learned of; by default all days but the last.")
     flags.DEFINE_string("memory", "2GB", "What the engine may use before it goes to disk.")
     if point_in_time:
         flags.DEFINE_enum("engine", "duckdb", engines.ENGINES, "What runs the SQL.")
         flags.DEFINE_string("spark_master", "local[*]", "Spark's master, such as yarn or spark://host:7077.")
-        flags.DEFINE_string("since", "", "Add this day and later ones to the data set, from its snapshot of the day before.")
+        flags.DEFINE_string("since", "", "Add this day and later ones to the data set, from its snapshot of the day "
+                            "before.")
 
 
 def from_flags() -> Options:
     """What the flags say."""
-    given = {name: FLAGS[name].value for name in ("engine", "memory", "spark_master", "since") if name in FLAGS}
+    given: dict[str, Any] = {
+        name: FLAGS[name].value for name in ("engine", "memory", "spark_master", "since") if name in FLAGS
+    }
     form = Form(FLAGS.layout, FLAGS.compression, FLAGS.workers)
-    return Options(**given, train_days=tuple(FLAGS.train_days), form=form)
+    return Options(**given, train_days=FLAGS.train_days, form=form)

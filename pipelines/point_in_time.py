@@ -114,7 +114,8 @@ def splits(
         engine.run(SQL)
         names = engine.query("SELECT DISTINCT split FROM rows ORDER BY split")
         for (split,) in names:
-            yield split, engine.stream(f"SELECT {_columns(schema)} FROM rows WHERE split = {literal(split)} {_order(schema)}")
+            where = f"split = {literal(split)}"
+            yield split, engine.stream(f"SELECT {_columns(schema)} FROM rows WHERE {where} {_order(schema)}")
         engine.drop("rows")
         _advance(engine)
         _save(engine, snapshots / day)
@@ -134,9 +135,9 @@ def _order(schema: Schema) -> str:
 
 def _begin(engine: Engine) -> None:
     for table, columns in STATE.items():
-        empty = ", ".join(f"CAST({0 if table == 'totals' else 'NULL'} AS {t}) AS {quoted(c)}" for c, t in columns.items())
-        where = "" if table == "totals" else "WHERE false"
-        engine.execute(f"CREATE TABLE {table} AS SELECT * FROM (SELECT {empty}) AS state {where}")
+        value, where = (0, "") if table == "totals" else ("NULL", "WHERE false")
+        row = ", ".join(f"CAST({value} AS {t}) AS {quoted(c)}" for c, t in columns.items())
+        engine.execute(f"CREATE TABLE {table} AS SELECT * FROM (SELECT {row}) AS state {where}")
     engine.execute("CREATE TABLE boundary AS SELECT CAST(NULL AS BIGINT) AS from_ms")
     engine.execute("CREATE TABLE tail AS SELECT *, 1 AS new FROM exposures WHERE false")
 

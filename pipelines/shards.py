@@ -69,7 +69,7 @@ def write_shards(
     tables: Iterable[pa.Table], directory: pathlib.Path, name: str, form: Form, binary: Iterable[str],
     pool: concurrent.futures.Executor | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Write each table as a shard `NAME.tfrecord-00000-of-00002` of `directory`; returns what the manifest says of them.
+    """Write each table as a shard `NAME.tfrecord-00000-of-00002`; returns what the manifest says of them.
 
     Memory: the tables of `workers` + 1 shards, and what they become.
 

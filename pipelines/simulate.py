@@ -16,8 +16,8 @@ from absl import flags
 from scipy.special import ndtr
 
 from dlen_cam2 import cli
-from dlen_cam2.storage import TRUTH
 from dlen_cam2.schema import Feature, Schema, Task
+from dlen_cam2.storage import TRUTH
 from pipelines import options
 from pipelines.options import Options, publish
 from pipelines.point_in_time import COUNTERS, histories

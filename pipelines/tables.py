@@ -47,8 +47,10 @@ def load(
             raise UserError(f"{path} must name each column once. Received twice: {twice}.")
     names = ", ".join(map(str, files))
     engine.load_text(f"{table}_text", files, list(types), delimiter)
-    wrong = ", ".join(f"min(CASE WHEN NOT {_VALID[t].format(quoted(c))} AND {quoted(c)} IS NOT NULL THEN {quoted(c)} END)"
-                      for c, t in types.items())
+    wrong = ", ".join(
+        f"min(CASE WHEN {quoted(c)} IS NOT NULL AND NOT {_VALID[t].format(quoted(c))} THEN {quoted(c)} END)"
+        for c, t in types.items()
+    )
     for (column, dtype), found in zip(types.items(), engine.query(f"SELECT {wrong} FROM {table}_text")[0], strict=True):
         if found is not None:
             raise UserError(f"{names}: column {column!r} must hold {_KIND[dtype]}. Received: {found!r}.")
@@ -59,9 +61,9 @@ def load(
         if engine.one(f"SELECT count(*) FROM {table} WHERE {quoted(column)} IS NULL"):
             raise UserError(f"{names}: each row must have a {column}. Received: a row without.")
     if key:
-        twice = engine.query(f"SELECT {quoted(key)} FROM {table} GROUP BY {quoted(key)} HAVING count(*) > 1 LIMIT 1")
-        if twice:
-            raise UserError(f"{names}: each {key} may have one row. Received twice: {twice[0][0]}.")
+        repeated = engine.query(f"SELECT {quoted(key)} FROM {table} GROUP BY {quoted(key)} HAVING count(*) > 1 LIMIT 1")
+        if repeated:
+            raise UserError(f"{names}: each {key} may have one row. Received twice: {repeated[0][0]}.")
 
 
 def check(engine: Engine, table: str, column: str, rule: str, holds: str) -> None:

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 
 from dlen_cam2.schema import Feature, Schema, Task
-from pipelines import check, check_page, dataset, drift, leaks, simulate
+from pipelines import check, check_page, drift, leaks, simulate
 from pipelines.dataset import write_dataset
 from pipelines.raw import Column, read_split
+from pipelines.shards import Form
 from tests.test_train import run
 
 import tensorflow as tf  # isort: skip
@@ -48,12 +49,16 @@ def write(directory, columns, schema=SCHEMA):
 
 
 def shard(directory, day=DAYS[1]):
-    return directory / f"hand-{day}.tfrecord-00000-of-00001"
+    return directory / day / "hand.tfrecord-00000-of-00001"
 
 
-def edit(directory, change):
-    """Apply `change` to the content of statistics.json."""
-    path = directory / "statistics.json"
+def named(path):
+    """What a shard is called in a report."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def edit(path, change):
+    """Apply `change` to the content of a JSON file: statistics.json, or a split's manifest."""
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
@@ -65,8 +70,9 @@ def forge(path, change):
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record in records:
             writer.write(record)
-    seal = {"rows": len(records), "bytes": path.stat().st_size, "sha256": dataset.checksum(path)}
-    edit(path.parent, lambda content: content["shards"].update({path.name: seal}))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    seal = {"rows": len(records), "bytes": path.stat().st_size, "sha256": digest}
+    edit(path.parent / "_SUCCESS", lambda m: m.update(rows=len(records), shards={path.name: seal}))
 
 
 def with_value(column, kind, value):
@@ -121,7 +127,7 @@ def test_the_command_on_a_simulated_set(tmp_path):
 
 
 def test_the_command_fails_after_its_table_and_page(clean, tmp_path):
-    (clean / "hand-20240101.tfrecord-00007-of-00009").write_bytes(b"")
+    (clean / "20240101" / "hand.tfrecord-00007-of-00009").write_bytes(b"")
     done = run("pipelines.check", f"--data_dir={clean}", f"--output={tmp_path / 'page.html'}")
     assert done.returncode == 1 and "error:" not in done.stderr
     assert "FAIL  unlisted shards" in done.stdout and "00007-of-00009 is not listed" in done.stdout
@@ -135,20 +141,23 @@ def test_the_command_refuses_what_is_no_data_set(tmp_path):
 
 
 @pytest.mark.parametrize("change", [
-    lambda content: content["shards"].update({"x": 3}), lambda content: content["days"].clear(),
+    lambda content: content["days"].update({"x": 3}), lambda content: content["days"].clear(),
     lambda content: content["days"][DAYS[0]].pop("rows"),
 ])
 def test_statistics_that_cannot_be_used(clean, change):
-    edit(clean, change)
+    edit(clean / "statistics.json", change)
     with pytest.raises(check.UserError, match="statistics.json.*Received"):
         check.check(clean)
 
 
 # === Files ===
 
-def test_statistics_record_the_sha256_of_every_shard(clean):
-    for name, entry in json.loads((clean / "statistics.json").read_text())["shards"].items():
-        assert entry["sha256"] == hashlib.sha256((clean / name).read_bytes()).hexdigest()
+def test_manifests_record_the_sha256_of_every_shard(clean):
+    for day in DAYS:
+        manifest = json.loads((clean / day / "_SUCCESS").read_text())
+        content = shard(clean, day).read_bytes()
+        entry = {"rows": ROWS, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        assert manifest == {"rows": ROWS, "layout": "example", "compression": "", "shards": {shard(clean).name: entry}}
 
 
 def test_a_flipped_byte(clean):
@@ -157,7 +166,7 @@ def test_a_flipped_byte(clean):
     shard(clean).write_bytes(content)
     report = check.check(clean)
     assert report.failed and statuses(report) == {"checksums": "FAIL", "rows readable": "FAIL"}
-    assert shard(clean).name in faults(report, "checksums") and shard(clean).name in faults(report, "rows readable")
+    assert named(shard(clean)) in faults(report, "checksums") and named(shard(clean)) in faults(report, "rows readable")
 
 
 def test_other_rows_of_the_same_size_are_caught_by_the_checksum_alone(clean):
@@ -173,24 +182,56 @@ def test_a_truncated_and_a_missing_shard(clean):
     shard(clean, DAYS[2]).unlink()
     report = check.check(clean)
     found = faults(report, "shard files")
-    assert report.failed and f"{shard(clean).name} has " in found
-    assert f"{shard(clean, DAYS[2]).name} is missing" in found
+    assert report.failed and f"{named(shard(clean))} has " in found
+    assert f"{named(shard(clean, DAYS[2]))} is missing" in found
     assert "1 of 3 splits" in faults(report, "rows readable")
     assert statuses(report)["drift"] == "WARN" and "not checked" in faults(report, "drift")
 
 
-def test_a_listed_name_outside_the_directory_is_not_opened(clean):
-    edit(clean, lambda content: content["shards"].update({"../x-20240101.tfrecord-00000-of-00001":
-                                                          {"rows": 1, "bytes": 1}}))
+@pytest.mark.parametrize("name", ["../x.tfrecord-00000-of-00001", "/etc/passwd", "a/b.tfrecord-00000-of-00001", "x", ""])
+def test_a_listed_name_outside_the_directory_is_not_opened(clean, name):
+    entry = {"rows": 1, "bytes": 1, "sha256": ""}
+    edit(clean / DAYS[1] / "_SUCCESS", lambda manifest: manifest["shards"].update({name: entry}))
     report = check.check(clean)
-    assert report.failed and "is no shard of a day" in faults(report, "shard files")
+    assert report.failed and "_SUCCESS must hold rows, a layout" in faults(report, "shard files")
+    assert "2 of 3 splits" in faults(report, "rows readable")
 
 
-def test_a_set_from_before_checksums(clean):
-    edit(clean, lambda content: [entry.pop("sha256") for entry in content["shards"].values()])
+@pytest.mark.parametrize("change", [
+    lambda manifest: manifest.pop("shards"), lambda manifest: manifest.update(layout="rows"),
+    lambda manifest: manifest.update(compression="LZ4"), lambda manifest: manifest.update(rows="600"),
+    lambda manifest: manifest["shards"][f"{SCHEMA.name}.tfrecord-00000-of-00001"].pop("sha256"),
+])
+def test_a_manifest_that_cannot_be_used_fails_its_split_only(clean, change):
+    edit(clean / DAYS[1] / "_SUCCESS", change)
     report = check.check(clean)
-    assert statuses(report) == {"checksums": "WARN"} and not report.failed
-    assert "no checksum of 3 of 3 shards" in faults(report, "checksums")
+    assert report.failed and f"{DAYS[1]}/_SUCCESS must hold rows, a layout" in faults(report, "shard files")
+    assert "2 of 3 splits" in faults(report, "rows readable")
+
+
+def test_a_split_without_a_manifest_and_one_that_no_one_names(clean):
+    (clean / DAYS[1] / "_SUCCESS").unlink()
+    edit(clean / "statistics.json", lambda content: content["days"].pop(DAYS[2]))
+    report = check.check(clean)
+    assert statuses(report) | {"shard files": "FAIL", "unlisted shards": "FAIL"} == statuses(report)
+    assert f"{DAYS[1]}/_SUCCESS does not exist" in faults(report, "shard files")
+    assert f"{DAYS[2]} is not listed" in faults(report, "unlisted shards")
+
+
+@pytest.mark.parametrize("form", [Form("block"), Form("block", "GZIP"), Form("example", "ZLIB")], ids=str)
+def test_other_forms_pass_and_hold_the_same_rows(clean, tmp_path, form):
+    columns = [(day, pa.table(c)) for day, c in tables().items()]
+    write_dataset(tmp_path / "other", SCHEMA, columns, {}, form=form)
+    report, wanted = check.check(tmp_path / "other"), check.check(clean)
+    assert statuses(report) == {}
+    assert (report.rates, report.psi, report.aucs) == (wanted.rates, wanted.psi, wanted.aucs)
+    first, second = (read_split(directory, SCHEMA, DAYS[0]) for directory in (clean, tmp_path / "other"))
+    assert first.records.tolist() == second.records.tolist() and first.keys.tolist() == second.keys.tolist()
+    path = tmp_path / "other" / DAYS[1] / "hand.tfrecord-00000-of-00001"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert statuses(check.check(tmp_path / "other")) == {"checksums": "FAIL", "rows readable": "FAIL"}
 
 
 # === Rows ===
@@ -208,15 +249,16 @@ def test_rows_that_break_the_schema_name_their_shard(clean, change, message):
     report = check.check(clean)
     found = faults(report, "rows readable")
     assert report.failed and statuses(report)["rows readable"] == "FAIL"
-    assert shard(clean).name in found and message in found and "2 of 3 splits" in found
+    assert named(shard(clean)) in found and message in found and "2 of 3 splits" in found
 
 
 def test_counts_that_do_not_match(clean):
     forge(shard(clean), lambda records: records[:-1])
     report = check.check(clean)
-    assert report.failed and statuses(report) == {"counts": "FAIL"}
+    assert report.failed and statuses(report) == {"counts": "FAIL", "shard files": "FAIL"}
+    assert f"{DAYS[1]}: _SUCCESS, its shards and statistics.json count different rows" in faults(report, "shard files")
     assert f"{DAYS[1]} has 599 rows, not 600" in faults(report, "counts")
-    edit(clean, lambda content: content["shards"][shard(clean, DAYS[0]).name].update(rows=7))
+    edit(clean / "statistics.json", lambda content: content["days"][DAYS[0]].update(rows=7))
     assert "600 rows, not 7" in faults(check.check(clean), "counts")
 
 

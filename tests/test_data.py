@@ -1,6 +1,8 @@
 """The reader: shards -> batches of feature groups, and what it says about damaged ones."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +12,9 @@ from dlen_cam2 import data, schema_pbtxt
 from dlen_cam2.cli import UserError
 from dlen_cam2.indexing import Indexer
 from dlen_cam2.schema import Feature, Schema, Task
-from pipelines import dataset
+from dlen_cam2.storage import COMPRESSIONS, LAYOUTS
+from pipelines import dataset, shards
+from pipelines.shards import Form
 
 import tensorflow as tf  # isort: skip
 
@@ -52,11 +56,32 @@ def table(rows, seed):
 TABLES = {split: table(rows, i) for i, (split, rows) in enumerate(ROWS.items())}
 
 
+def write(directory, form=Form(), rows=4, block=3):  # noqa: B008
+    """Days 1, 2 and 2_random in 6, 3 and 1 shards; a shard of the block layout has a record of 3 rows and one of 1."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "ROWS_PER_SHARD", rows)
+        patch.setattr(shards, "ROWS_PER_BLOCK", block)
+        dataset.write_dataset(directory, SCHEMA, TABLES.items(), {}, form=form)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def written_once(tmp_path_factory):
+    """A data set of each form, to be read only."""
+    home = tmp_path_factory.mktemp("forms")
+    forms = [Form(layout, compression) for layout in LAYOUTS for compression in COMPRESSIONS]
+    return {(f.layout, f.compression): write(home / f"{f.layout}{f.compression}", f) for f in forms}
+
+
 @pytest.fixture
-def stored(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "ROWS_PER_SHARD", 4)  # 6, 3 and 1 shards
-    dataset.write_dataset(tmp_path / "set", SCHEMA, TABLES.items(), {})
-    return tmp_path / "set"
+def stored(written_once, tmp_path):
+    """A data set of one's own."""
+    return shutil.copytree(written_once["example", ""], tmp_path / "set")
+
+
+@pytest.fixture
+def blocks(written_once, tmp_path):
+    return shutil.copytree(written_once["block", ""], tmp_path / "blocks")
 
 
 def times(batches):
@@ -170,14 +195,19 @@ def test_parse_days():
 
 
 def shard(stored, index=2, day="1"):
-    return sorted(stored.glob(f"tiny-{day}.tfrecord-*"))[index]
+    return sorted((stored / day).glob("tiny.tfrecord-*"))[index]
 
 
-def resized(stored, path):
-    """Make `statistics.json` agree with the size of the shard on disk."""
-    content = json.loads((stored / "statistics.json").read_text())
-    content["shards"][path.name]["bytes"] = path.stat().st_size
-    (stored / "statistics.json").write_text(json.dumps(content))
+def resized(path, rows=None):
+    """Make the split's manifest agree with the size of the shard on disk (and with its rows)."""
+    manifest = path.parent / "_SUCCESS"
+    content = json.loads(manifest.read_text())
+    entry = content["shards"][path.name]
+    entry["bytes"] = path.stat().st_size
+    if rows is not None:
+        content["rows"] += rows - entry["rows"]
+        entry["rows"] = rows
+    manifest.write_text(json.dumps(content))
 
 
 def run(stored, schema=SCHEMA):
@@ -200,7 +230,7 @@ def test_a_shard_of_another_size_is_named_at_once(stored, where):
     if where == "missing":
         path.unlink()
     message = (
-        rf"shard .*{path.name} must be {len(content)} bytes.*Received: {'no such file' if where == 'missing' else ''}"
+        rf"shard .*1/{path.name} must be {len(content)} bytes.*Received: {'no such file' if where == 'missing' else ''}"
     )
     with pytest.raises(UserError, match=message):
         data.read(stored, SCHEMA, ["1"], 8)
@@ -220,7 +250,7 @@ def test_a_flipped_bit_is_an_error_that_names_the_shard(stored, place):
 def test_a_shard_cut_within_a_record_whose_size_agrees_is_named(stored):
     path = shard(stored)
     path.write_bytes(path.read_bytes()[:-9])
-    resized(stored, path)
+    resized(path)
     with pytest.raises(UserError, match=rf"shard .*{path.name} is damaged.*"):
         run(stored)
 
@@ -238,7 +268,7 @@ def rewrite(stored, **changes):
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record in records:
             writer.write(record.SerializeToString())
-    resized(stored, path)
+    resized(path)
     return path.name
 
 
@@ -280,13 +310,13 @@ def test_a_column_that_is_in_no_record_is_named_at_once(stored):
         "tiny", (*SCHEMA.features, Feature("mood", "int", "user", "content", size=3, width=2)), SCHEMA.tasks
     )
     with pytest.raises(
-        UserError, match=r"shard .*tiny-1\.tfrecord-00000-of-00006 has no column \['mood'\].*Known: .*'city'"
+        UserError, match=r"shard .*1/tiny\.tfrecord-00000-of-00006 has no column \['mood'\].*Known: .*'city'"
     ):
         data.read(stored, schema, ["1"], 8)
 
 
 def test_a_directory_that_is_no_data_set_is_named(stored):
-    with pytest.raises(UserError, match="no shards of day '3'"):
+    with pytest.raises(UserError, match="has no day '3'. Known: "):
         data.read(stored, SCHEMA, ["3"], 8)
     (stored / "statistics.json").write_text("[]")
     with pytest.raises(UserError, match=r"statistics\.json must have the section 'days'. Received"):
@@ -418,6 +448,6 @@ def test_the_writer_refuses_a_rate_outside_0_and_1(tmp_path, value):
 def test_the_reader_refuses_a_rate_outside_0_and_1(tmp_path, value):
     free = Schema("rated", (Feature("rate", "float", "item", "statistical"),), (Task("t"),))
     dataset.write_dataset(tmp_path / "set", free, [("1", rated([0.5, value]))], {})
-    message = rf"shard .*rated-1\.tfrecord.* column \[rate\] must be .*logit: 0 to 1.* Received: \[{value}\]"
+    message = rf"shard .*1/rated\.tfrecord.* column \[rate\] must be .*logit: 0 to 1.* Received: \[{value}\]"
     with pytest.raises(UserError, match=message), data.explained(tmp_path / "set", RATED, ["1"]):
         list(data.read(tmp_path / "set", RATED, ["1"], 8))

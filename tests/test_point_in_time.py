@@ -1,11 +1,17 @@
 """point_in_time.sql against a slow reference, and against the future."""
 
-import duckdb
+import contextlib
+import math
+import pathlib
+import tempfile
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from dlen_cam2.cli import UserError
+from dlen_cam2.schema import Feature, Schema, Task
+from pipelines import engines
 from pipelines.point_in_time import COUNTERS, HISTORY_LENGTH, histories, splits
 
 HOUR = 3_600_000
@@ -31,9 +37,21 @@ INPUTS = (
     "play_s",
     *FEEDBACK,
 )
+SCHEMA = Schema(
+    "log",
+    (
+        *COUNTERS,
+        *histories(9),
+        *(Feature(name, "int", "item", "content", size=9, width=1) for name in ("row", "author_id", "tab")),
+        Feature("topic", "string", "item", "content", size=9, hashed=True, width=1),
+        *(Feature(name, "float", "item", "content") for name in ("duration_s", "play_s")),
+    ),
+    tuple(map(Task, FEEDBACK)),
+    keys={"user": "user_id", "item": "video_id", "time": "time_ms"},
+)
 
 
-def random_log(seed, rows=220, users=3, videos=6, moments=60, older=0.15):
+def random_log(seed, rows=220, users=3, videos=6, moments=60, older=0.15, durations=False):
     """Few users and few distinct times, so ties abound; some rows are older exposures (split None)."""
     rng = np.random.default_rng(seed)
     times = START + np.sort(rng.integers(0, 5 * HOUR, moments))
@@ -58,25 +76,67 @@ def random_log(seed, rows=220, users=3, videos=6, moments=60, older=0.15):
             }
         )
         if rng.random() < older:
-            log[-1] |= dict.fromkeys(("split", "tab", "duration_s", "play_s", "click", "profile_enter"))
+            unknown = ("split", "tab", "play_s", "click", "profile_enter")
+            log[-1] |= dict.fromkeys(unknown if durations else (*unknown, "duration_s"))
     return log
 
 
-def compute(log):
-    """{row: {column: value}} as the product computes it, and the splits in the order in which they come."""
+def long_log(seed, days=4, **how):
+    """Several days, each of which begins three hours before the one before it ends, so most counters are closed."""
+    log = random_log(seed, **how)
+    rng = np.random.default_rng(seed)
+    for e in log:
+        if e["split"] is None:
+            e["time_ms"] -= int(rng.choice([2, 30, 90])) * HOUR
+            continue
+        day = int(rng.integers(days))
+        e["time_ms"] = START + 24 * HOUR * day + (e["time_ms"] - START) * 28 // 6 - 3 * HOUR
+        e["split"] = f"d{day}" + "_random" * int(rng.random() < 0.2)
+    return log
+
+
+@contextlib.contextmanager
+def connected(log):
+    """An engine with the table `exposures`."""
     columns = {name: pa.array([e[name] for e in log], TYPES.get(name, pa.int64())) for name in INPUTS}
-    with duckdb.connect() as connection:
-        connection.execute("SET threads = 2")
-        connection.register("given", pa.table(columns))
-        connection.execute("CREATE TABLE exposures AS SELECT * FROM given")
-        found = [(split, table.to_pylist()) for split, table in splits(connection)]
-    return {row["row"]: row | {"split": split} for split, rows in found for row in rows}, [split for split, _ in found]
+    with tempfile.TemporaryDirectory() as home, engines.connect("duckdb", pathlib.Path(home) / "out") as engine:
+        engine.put("exposures", pa.table(columns))
+        yield engine
+
+
+def compute(log, snapshots=None, saved=None, since=""):
+    """{row: {column: value}} as the product computes it, and the splits in the order in which they come."""
+    with connected(log) as engine:
+        snapshots = snapshots or engine.directory / "snapshots"
+        found = [(split, rows.read_all()) for split, rows in splits(engine, SCHEMA, snapshots, saved, since)]
+    rows = {}
+    for split, table in found:
+        assert table.column_names == list(SCHEMA.columns)
+        order = [(row["time_ms"], row["user_id"], row["video_id"]) for row in table.to_pylist()]
+        assert order == sorted(order)
+        for row in table.to_pylist():
+            lists = {f.name: row[f.name] or [] for f in histories(1)}  # null is an empty list, see write_dataset
+            rows[row["row"]] = row | lists | {"split": split}
+    return rows, [split for split, _ in found]
+
+
+def day_of(e):
+    """Days stand in the order of their names; what is older than all days is before them."""
+    return e["split"].split("_")[0] if e["split"] is not None else ""
+
+
+def milliseconds(seconds):
+    return math.floor(seconds * 1000 + 0.5)
 
 
 def reference(log, e):
-    """The features of the exposure `e`, by their definition: a loop over the rows that are strictly earlier."""
-    before = [o for o in log if o["time_ms"] < e["time_ms"]]
-    hours = [o for o in log if o["time_ms"] // HOUR < e["time_ms"] // HOUR]
+    """The features of the exposure `e`, by their definition: a loop over the rows that are strictly earlier.
+
+    A row of a later day is not known yet, whatever its time.
+    """
+    known_by_then = [o for o in log if day_of(o) <= day_of(e)]
+    before = [o for o in known_by_then if o["time_ms"] < e["time_ms"]]
+    hours = [o for o in known_by_then if o["time_ms"] // HOUR < e["time_ms"] // HOUR]
 
     def count(rows, name):
         return sum(o[name] or 0 for o in rows)
@@ -107,8 +167,9 @@ def reference(log, e):
             out[f"{who}_{name}_rate"] = (count(of[who], name) + weight * base[name]) / (shown + weight)
     for who, seconds in (("user", 30), ("video", 150)):
         seen = [o for o in of[who] if o["play_s"] is not None]
-        played = sum(min(o["play_s"], o["duration_s"]) for o in seen)
-        out[f"{who}_play_ratio"] = (played + seconds) / (count(seen, "duration_s") + seconds / 0.3)
+        played = sum(milliseconds(min(o["play_s"], o["duration_s"])) for o in seen)
+        offered = sum(milliseconds(o["duration_s"]) for o in seen)
+        out[f"{who}_play_ratio"] = (played + 1000 * seconds) / (offered + 1000 * seconds / 0.3)
     for who, k, rare, shown in (("user_tab", 5, 20, "logged"), ("user_topic", 3, 10, "impressions")):
         for name, weight in zip(FEEDBACK[:3], (k, k, rare), strict=True):
             n = out[f"{who}_logged"] if name == "click" else out[f"{who}_{shown}"]
@@ -120,11 +181,19 @@ def reference(log, e):
     return out
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_every_feature_equals_the_reference(seed):
-    log = random_log(
-        seed, **({"older": 0.0}, {}, {"rows": 400, "users": 1}, {"moments": 8}, {"rows": 30, "users": 8}, {})[seed]
-    )
+LOGS = {
+    "no older": lambda: random_log(0, older=0.0), "plain": lambda: random_log(1),
+    "one user": lambda: random_log(2, rows=400, users=1), "ties": lambda: random_log(3, moments=8),
+    "sparse": lambda: random_log(4, rows=30, users=8), "again": lambda: random_log(5),
+    "days": lambda: long_log(6, rows=250), "days of one user": lambda: long_log(7, rows=320, users=1),
+    "plays that are not known of known videos": lambda: random_log(10, older=0.3, durations=True),
+    "many days": lambda: long_log(8, days=9, rows=200), "days with ties": lambda: long_log(9, moments=12),
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_every_feature_equals_the_reference(name):
+    log = LOGS[name]()
     rows, order = compute(log)
     assert order == sorted(order)
     assert sorted(rows) == [e["row"] for e in log if e["split"] is not None]
@@ -153,6 +222,12 @@ def test_the_reference_meets_every_case():
     assert {HOUR, HOUR + 1} <= gaps
     assert min(r["user_impressions"] for r in rows.values()) == 0
     assert any(e["click"] is None and e["long_view"] is not None for e in log)
+    # Rows of a later day are older than some of an earlier one, by hours, and most counters are of days that are over.
+    log = LOGS["days of one user"]()
+    late = [(a, b) for a in log for b in log if day_of(a) > day_of(b) > "" and a["time_ms"] < b["time_ms"]]
+    assert max(b["time_ms"] - a["time_ms"] for a, b in late) > 2 * HOUR
+    assert max(e["time_ms"] for e in log) - min(e["time_ms"] for e in log) > 7 * 24 * HOUR
+    assert sum(len(r["long_viewed"]) == HISTORY_LENGTH for r in compute(log)[0].values()) > 50
 
 
 def features(row):
@@ -251,3 +326,72 @@ def test_the_rows_of_one_millisecond_do_not_see_each_other_nor_themselves():
 def test_a_missing_id_or_time_is_named(column):
     with pytest.raises(UserError, match=f"column '{column}' must have a value in every exposure. Received: 1 "):
         compute([one(0), one(1, **{column: None})])
+
+
+# === Day by day ===
+
+@pytest.mark.parametrize("late", [23 * HOUR, 23 * HOUR + HOUR // 2])
+def test_a_day_may_hold_exposures_that_are_up_to_23_hours_older_than_the_newest_before(late):
+    newest = 50 * HOUR + HOUR // 2  # so the hour in which counters are closed is the 27th
+    log = [one(0, 0, split="d1", click=1), one(1, newest - late - HOUR, split="d1", like=1), one(2, newest, split="d1"),
+           one(3, newest - late, split="d2"), one(4, newest + 1, split="d2")]
+    rows, _ = compute(log)
+    for e in log:
+        wanted = reference(log, e)
+        assert same({n: rows[e["row"]][n] for n in wanted if n in rows[e["row"]]},
+                    {n: v for n, v in wanted.items() if n in rows[e["row"]]})
+    assert [rows[i]["user_impressions"] for i in range(5)] == [0, 1, 2, 2, 4]
+
+
+@pytest.mark.parametrize("late", [24 * HOUR, 25 * HOUR, 400 * HOUR])
+@pytest.mark.parametrize("before", ["d1", None])
+def test_an_exposure_that_is_older_than_that_is_refused(late, before):
+    log = [one(0, 500 * HOUR, split=before), one(1, 500 * HOUR, split="d2"), one(2, 500 * HOUR - late, split="d2_random")]
+    message = (rf"day d2: exposures must be at most 23 hours older than the newest of the days before.*"
+               rf"Received: time_ms={START + 500 * HOUR - late}\.")
+    with pytest.raises(UserError, match=message):
+        compute(log)
+    rows, _ = compute([e | {"split": "d2"} for e in log])  # within a day they may be as far apart as they like
+    assert rows[2]["user_impressions"] == 0
+
+
+def test_a_day_does_not_depend_on_later_days_whatever_their_times():
+    log = LOGS["days"]()
+    everything, order = compute(log)
+    assert order == sorted({e["split"] for e in log if e["split"]})
+    for day in ("d0", "d1", "d2"):
+        rows, _ = compute([e for e in log if day_of(e) <= day])
+        assert rows and all(features(row) == features(everything[n]) for n, row in rows.items())
+
+
+def test_splits_of_one_day_see_each_other_and_those_of_an_earlier_day():
+    rows, order = compute([
+        one(0, 0, split="a_random", click=1), one(1, 1, split="a", click=1), one(2, 2, split="b"),
+        one(3, 3, split="a_random"), one(4, 1, split="b_x")])
+    assert order == ["a", "a_random", "b", "b_x"]
+    assert [rows[i]["user_impressions"] for i in range(5)] == [0, 1, 3, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["days", "days of one user"])
+def test_a_run_that_goes_on_from_a_snapshot_computes_the_same(name, tmp_path):
+    log = LOGS[name]()
+    whole, _ = compute(log, tmp_path / "whole")
+    compute([e for e in log if day_of(e) <= "d1"], tmp_path / "first")
+    rest = [e for e in log if day_of(e) > "d1"]
+    for given in (rest, log):  # the log may still hold the earlier days, which are not computed again
+        rows, order = compute(given, tmp_path / f"rest{len(given)}", tmp_path / "first", "d2")
+        assert {split.split("_")[0] for split in order} == {"d2", "d3"}
+        assert rows == {n: row for n, row in whole.items() if row["split"] in order}
+        assert sorted(p.name for p in (tmp_path / f"rest{len(given)}").iterdir()) == ["d2", "d3"]
+    assert sorted(p.name for p in (tmp_path / "whole").iterdir()) == ["d0", "d1", "d2", "d3"]
+
+
+def test_going_on_needs_the_day_before(tmp_path):
+    log = [one(n, n * HOUR, split=f"d{n}") for n in range(4)]
+    compute(log[:2], tmp_path / "saved")
+    for since, message in (
+        ("d5", "--since must be a day of the log. Received: 'd5'"), ("d0", "has no snapshot of a day before d0"),
+        ("d3", r"--since=d3 would leave out days of the log. Received: \['d2'\]"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compute(log, tmp_path / f"new_{since}", tmp_path / "saved", since)

@@ -10,10 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dlen_cam2 import data
 from dlen_cam2.cli import UserError
+from dlen_cam2.indexing import Indexer
 from dlen_cam2.schema import CAUSES, SIDES, TRANSFORMS, Feature, Schema, Task
 from dlen_cam2.schema_pbtxt import FILE, dumps, load, loads, save
 from pipelines import dataset
+from pipelines.shards import Form
+from pipelines.statistics import Statistics
+
+import tensorflow as tf  # isort: skip
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6) | st.sampled_from(
     ['"', "'", "\n", "\\", "a:b", "快手", "😀", "\t\r", "#", "\x00", "\u2028"])
@@ -24,10 +30,15 @@ POSITIVE = st.floats(1e-300, 1e300, allow_nan=False) | st.just(1 / 3)
 @st.composite
 def categorical(draw, dtype):
     kind = {"dtype": dtype, "width": draw(st.integers(1, 64))}
-    hashed = draw(st.booleans())
-    if dtype == "int" or hashed:
-        return kind | {"hashed": hashed, "size": draw(st.integers(1, 2**31))}
-    return kind | {"vocabulary": tuple(draw(st.lists(TEXT, min_size=1, max_size=5, unique=True)))}
+    how = draw(st.sampled_from(["plain", "hashed", "vocabulary", "learned"]))
+    if how == "hashed" or how == "plain" and dtype == "int":
+        return kind | {"hashed": how == "hashed", "size": draw(st.integers(1, 2**31))}
+    values = st.integers(0, 2**63 - 1) if dtype == "int" else TEXT
+    least = draw(st.integers(1, 2**31)) if how == "learned" else 0
+    return kind | {
+        "vocabulary": tuple(draw(st.lists(values, min_size=0 if least else 1, max_size=5, unique=True))),
+        "min_count": least, "oov_buckets": draw(st.integers(0, 2**31)),
+    }
 
 
 @st.composite
@@ -119,9 +130,17 @@ RULES = {
     "transform, mean and std are for float": lambda: ints(transform="log1p"),
     "transform must be one of": lambda: floats(transform="log"),
     "mean and std are for float features": lambda: strings(mean=1.0),
-    "a vocabulary is for string features": lambda: ints(vocabulary=("a",)),
-    "vocabulary .* not hashed": lambda: strings(hashed=True),
-    "vocabulary .* have no size": lambda: strings(size=2),
+    "vocabulary must hold values of type int": lambda: ints(size=0, vocabulary=("a",)),
+    "vocabulary must hold values of type str": lambda: strings(vocabulary=("a", 1)),
+    "must not hold ids below 0": lambda: ints(size=0, vocabulary=(3, -1)),
+    "vocabulary is not hashed": lambda: strings(hashed=True),
+    "vocabulary .* has no size": lambda: strings(size=2),
+    "vocabulary is not hashed and has no size": lambda: ints(min_count=1),
+    "float feature has no vocabulary, size": lambda: floats(min_count=1),
+    "float feature has no vocabulary, .* hash": lambda: floats(oov_buckets=1),
+    "min_count and oov_buckets must be at least 0": lambda: strings(min_count=-1),
+    "oov_buckets must be at least 0": lambda: strings(oov_buckets=-1),
+    "oov_buckets are for features with a vocabulary": lambda: ints(oov_buckets=4),
     "vocabulary must hold each value once": lambda: strings(vocabulary=("a", "b", "a")),
     "must not hold the empty string": lambda: strings(vocabulary=("a", "")),
     "size must be at least 1": lambda: ints(size=0),
@@ -138,6 +157,8 @@ RULES = {
     "keys must be among": lambda: Schema("s", (), (), keys={"customer": "id"}),
     "share the table 't'": lambda: Schema("s", (ints("a", table="t"), ints("b", table="t", width=9)), ()),
     "share the table 'a'": lambda: Schema("s", (ints("a"), strings("b", table="a")), ()),
+    "min_count, oov_buckets and width must be equal": lambda: Schema("s", (strings("a"), strings("b", table="a", oov_buckets=1)), ()),
+    "share the table 'a', so .*min_count": lambda: Schema("s", (strings("a"), strings("b", table="a", min_count=2)), ()),
     "one weight for each task": lambda: Schema("s", (), (Task("t"),)).weigh([1, 2]),
     "has no day 'x'": lambda: Schema("s", (), ()).fit({"days": {"d": {"rows": 1}}}, ["d", "x"]),
 }
@@ -179,7 +200,11 @@ def test_select_keeps_order_and_weigh_sets_weights():
 
 def statistics_of_days(schema, days):
     tables = {day: dataset._checked(schema, day, pa.table(columns)) for day, columns in days.items()}
-    return {"days": {day: dataset._statistics(schema, table) for day, table in tables.items()}}
+    found = {day: Statistics(schema) for day in days}
+    for day, table in tables.items():
+        for start in range(0, max(1, len(table)), 9):  # shard by shard, as the writer does
+            found[day].add(table.slice(start, 9))
+    return {"days": {day: statistics.result() for day, statistics in found.items()}}
 
 
 def test_fit_equals_numpy_on_the_rows_of_the_given_days():
@@ -312,3 +337,108 @@ def test_an_empty_file_is_no_schema():
 def test_fit_names_a_task_without_statistics():
     with pytest.raises(UserError, match="'t'"):
         Schema("s", (), (Task("t"),)).fit({"days": {"1": {"rows": 3, "tasks": {}, "features": {}}}}, ["1"])
+
+
+# === Learned vocabularies ===
+
+def learned(name="f", dtype="string", **changes):
+    return Feature(name, dtype, "user", "content", **({"width": 2, "min_count": 2} | changes))
+
+
+@pytest.mark.parametrize(("dtype", "counts", "wanted"), [
+    ("string", {"b": 3, "a": 3, "c": 2, "rare": 1, "": 99, "快": 7}, ("快", "a", "b", "c")),
+    ("int", {10: 3, 9: 3, 2**62 + 1: 2, 8: 1, -1: 99, -(2**63): 50, 0: 4}, (0, 9, 10, 2**62 + 1)),
+])
+def test_a_vocabulary_is_what_occurs_often_most_frequent_first_then_by_value(dtype, counts, wanted):
+    schema = Schema("s", (learned(dtype=dtype, oov_buckets=3), strings("given")), ())
+    for some in (counts, dict(reversed(counts.items()))):  # in whatever order it was counted
+        found = schema.learn({"f": some}).features
+        assert found[0].vocabulary == wanted and found[1] == schema.features[1]
+    assert (schema.features[0].rows, found[0].rows) == (1 + 3, 1 + 4 + 3)
+    again = schema.learn({"f": counts})
+    assert again.learn({"f": {wanted[-1]: 2}}).features[0].vocabulary == wanted[-1:]  # nothing stays of other days
+    assert loads(dumps(again)) == again and loads(dumps(schema)) == schema
+    assert Schema.from_dict(json.loads(json.dumps(dataclasses.asdict(again)))) == again
+
+
+def test_single_values_that_share_a_table_count_together_and_lists_only_among_themselves():
+    counts = {"a": {"x": 1, "y": 5}, "b": {"x": 1, "z": 1}, "l": {"z": 9, "l": 2}, "m": {"l": 1, "z": 1}}
+    a, b, one, other = (learned(n, table="t", max_length=1 + 3 * (n in "lm")) for n in "ablm")
+    for features, wanted in (((a, b, one), ("y", "x")), ((one, a), ("y",)), ((one, other), ("z", "l")), ((b,), ())):
+        found = Schema("s", features, ()).learn(counts).features
+        assert [f.vocabulary for f in found] == [wanted] * len(features)
+    with pytest.raises(UserError, match="no counts of the feature 'b'"):
+        Schema("s", (a, b), ()).learn({"a": counts["a"]})
+
+
+@pytest.mark.parametrize("buckets", [0, 1, 4])
+@pytest.mark.parametrize(("dtype", "values", "missing"), [("string", ["b", "a"], ""), ("int", [2**62 + 1, 3], -1)])
+def test_values_outside_the_vocabulary_are_unknown_or_share_rows(dtype, values, missing, buckets):
+    single, listed = (learned(n, dtype, table="t", oov_buckets=buckets, max_length=m) for n, m in (("f", 1), ("l", 2)))
+    schema = Schema("s", (single, listed), ()).learn({"f": {values[0]: 9, values[1]: 8}})
+    strange = [f"w{i}" for i in range(60)] if dtype == "string" else [10**6 + i for i in range(60)]
+    column = tf.constant([*values, missing, *strange], tf.string if dtype == "string" else tf.int64)
+    found = Indexer(schema)({"f": column, "l": tf.stack([column, column[::-1]], 1)})["user_content"]
+    rows = found["f"].numpy().tolist()
+    assert rows[:3] == [1, 2, 0]
+    assert set(rows[3:]) == (set(range(3, 3 + buckets)) if buckets else {0}) and max(rows) < schema.features[0].rows
+    in_list = [-1 if i == 2 else row for i, row in enumerate(rows)]  # where a list's missing value is padding
+    assert found["l"].numpy().tolist() == [list(pair) for pair in zip(in_list, reversed(in_list), strict=True)]
+    blank = Indexer(Schema("s", (single,), ()))({"f": column})["user_content"]["f"].numpy()  # before it has learned
+    assert blank[2] == 0 and (blank > 0).sum() == (62 if buckets else 0) and blank.max() <= buckets
+
+
+@pytest.fixture(scope="module")
+def days_of_words(tmp_path_factory):
+    """Three days, the last with words of its own; a shard may hold any part of a day's rows."""
+    directory = tmp_path_factory.mktemp("words") / "set"
+    schema = Schema("s", (
+        learned("word"), learned("words", table="word", max_length=3), learned("id", "int", min_count=3),
+        learned("last", "int", table="id", min_count=3), ints("plain"), learned("tags", max_length=2, oov_buckets=1),
+    ), (Task("t"),))
+    days = {}
+    for day, (words, ids) in {"1": ("aabc", [5, 5, 7, -1]), "2": ("bbc", [7, 8, 8]), "3": ("zzz", [9, 9, 9])}.items():
+        days[day] = pa.table({
+            "word": list(words), "words": pa.array([["q", w, ""] for w in words], pa.list_(pa.string())), "id": ids,
+            "last": ids[::-1], "plain": ids, "tags": pa.array([[w] for w in words], pa.list_(pa.string())),
+            "t": [0] * len(words),
+        })
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "ROWS_PER_SHARD", 2)
+        statistics = dataset.write_dataset(directory, schema, days.items(), {}, form=Form("block"))
+    return directory, schema, statistics
+
+
+@pytest.mark.parametrize(("days", "word", "ids", "tags"), [
+    (["1"], ("a",), (5,), ("a",)),
+    (["2"], ("b",), (8,), ("b",)),
+    (["1", "2"], ("b", "a", "c"), (5, 7, 8), ("b", "a", "c")),
+    (["2", "3"], ("z", "b"), (9, 8), ("z", "b")),
+])
+def test_vocabularies_are_fitted_on_the_given_days_only(days_of_words, days, word, ids, tags):
+    directory, schema, _ = days_of_words
+    for known in (schema, load(directory)):  # what was learned before does not matter
+        found = {f.name: f.vocabulary for f in data.fit(directory, known, days).features}
+        assert found == {"word": word, "words": word, "id": ids, "last": ids, "plain": (), "tags": tags}
+    only_lists = data.fit(directory, schema.select(features=["words"]), ["1"]).features[0]
+    assert only_lists.vocabulary == ("q", "a")
+
+
+def test_the_stored_vocabularies_are_of_all_days_but_the_last(days_of_words):
+    directory, schema, statistics = days_of_words
+    assert statistics["vocabularies_of"] == ["1", "2"]
+    names = [f.name for f in schema.features if f.min_count]
+    assert load(directory) == schema.learn(data.counts(directory, ["1", "2"], names))
+    assert data.counts(directory, ["1"], names)["word"] == {"a": 2, "b": 1, "c": 1}
+    assert data.counts(directory, ["1", "3"], names)["id"] == {5: 2, 7: 1, -1: 1, 9: 3}
+    with pytest.raises(UserError, match="has no day '4'"):
+        data.fit(directory, schema, ["1", "4"])
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_bytes(b"PAR1"), lambda p: p.write_bytes(b"")])
+def test_counts_that_are_absent_or_damaged_are_named(tmp_path, damage):
+    schema = Schema("s", (learned(),), (Task("t"),))
+    dataset.write_dataset(tmp_path / "set", schema, [("1", pa.table({"f": ["a"], "t": [0]}))], {}, form=Form("block"))
+    damage(tmp_path / "set" / "1" / "counts.parquet")
+    with pytest.raises(UserError, match=r"1/counts\.parquet .*Received"):
+        data.fit(tmp_path / "set", schema, ["1"])

@@ -42,7 +42,7 @@ def expected(served):
 def raw_columns(directory):
     """The day's raw feature columns."""
     schema = schema_pbtxt.load(directory)
-    records = [r.numpy() for r in tf.data.TFRecordDataset(data.shards(directory, [DAY]))]
+    records = [r.numpy() for r in tf.data.TFRecordDataset(list(data.shards(directory, [DAY]).paths))]
     raw = data.parse_examples(tf.constant(records), schema, labels=False)
     return records, {name: value.numpy() for name, value in raw.items()}
 
@@ -73,7 +73,7 @@ print(json.dumps({name: values.tolist() for name, values in scores.items()}))
 
 def test_examples_through_a_session_in_a_fresh_process(served):
     directory, _, version = served
-    shards = json.dumps(data.shards(directory, [DAY]))
+    shards = json.dumps(data.shards(directory, [DAY]).paths)
     command = [sys.executable, "-c", SESSION, version, shards]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     scores = json.loads(done.stdout.splitlines()[-1])

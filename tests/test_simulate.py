@@ -10,6 +10,8 @@ from scipy import stats
 
 from dlen_cam2 import schema_pbtxt
 from pipelines import simulate
+from pipelines.options import SNAPSHOTS
+from pipelines.point_in_time import STATE
 from pipelines.simulate import DAY_MS, TASKS, TRUTH, World
 
 import tensorflow as tf  # isort: skip
@@ -26,25 +28,31 @@ def written(tmp_path_factory):
 @pytest.fixture(scope="module")
 def large():
     """Columns of the exposures and of the truth as arrays, without the SQL and the writing."""
-    exposures, truth = simulate.simulate(World(rows=40_000, seed=1))
-    exposures = exposures.drop_columns(["topics", "user_topics"])
+    feed, rows = simulate.simulate(World(rows=40_000, seed=1)), slice(0, 40_000)
+    exposures, truth = feed.exposures(rows).drop_columns(["topics", "user_topics"]), feed.truth(rows)
     return tuple({n: table.column(n).to_numpy() for n in table.column_names} for table in (exposures, truth))
 
 
 def contents(directory):
-    return {p.name: p.read_bytes() for p in directory.iterdir()}
+    """What every file holds by its path: its bytes, or of a snapshot, whose rows have no order, its rows."""
+    return {
+        str(p.relative_to(directory)): sorted(map(repr, pq.read_table(p).to_pylist()))
+        if SNAPSHOTS in p.parts else p.read_bytes()
+        for p in directory.rglob("*") if p.is_file()
+    }
 
 
 def records(directory):
     return [tf.train.Example.FromString(r.numpy()).features.feature
-            for p in sorted(directory.glob("*.tfrecord*")) for r in tf.data.TFRecordDataset(str(p))]
+            for p in sorted(directory.rglob("*.tfrecord*")) for r in tf.data.TFRecordDataset(str(p))]
 
 
 def test_the_same_seed_writes_the_same_bytes_and_another_seed_does_not(written, tmp_path):
     output, _ = written
     simulate.write(SMALL, str(tmp_path / "again"))
     first, again = contents(output), contents(tmp_path / "again")
-    assert first.keys() == again.keys() and len(first) == 2 * SMALL.days + 5
+    # A day and its random exposures have a shard, counts and a manifest each, and the day a snapshot.
+    assert first.keys() == again.keys() and len(first) == SMALL.days * (2 * 3 + len(STATE) + 2) + 5
     different = [name for name in first if first[name] != again[name]]
     assert different == []
     simulate.write(dataclasses.replace(SMALL, seed=4), str(tmp_path / "other"))
@@ -82,7 +90,7 @@ def test_no_truth_in_the_schema_or_the_records_but_it_joins_by_time(written):
     click = np.array([f["click"].int64_list.value[0] for f in found])
     assert p[click == 1].mean() - p[click == 0].mean() > 0.1
     # Exposures of the log stand in time order within a split.
-    for path in output.glob("*.tfrecord*"):
+    for path in output.rglob("*.tfrecord*"):
         at = [tf.train.Example.FromString(r.numpy()).features.feature["time_ms"].int64_list.value[0]
               for r in tf.data.TFRecordDataset(str(path))]
         assert at == sorted(at)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -134,10 +135,8 @@ def test_a_day_without_positives_is_undefined_and_not_an_error(tmp_path):
 def damaged(log, tmp_path, day):
     """A copy of the data set with one byte of `day`'s shard flipped: (directory, shard)."""
     copy = tmp_path / "copy"
-    copy.mkdir()
-    for path in log.iterdir():
-        (copy / path.name).write_bytes(path.read_bytes())
-    shard = pathlib.Path(data.shards(copy, [day])[0])
+    shutil.copytree(log, copy)
+    shard = pathlib.Path(data.shards(copy, [day]).paths[0])
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)

@@ -1,0 +1,192 @@
+"""Ali-CCP to a data set: `python -m pipelines.aliccp --input=DIR --output=DIR`.
+
+DIR holds the official `sample_skeleton_train.csv`, `sample_skeleton_test.csv`, `common_features_train.csv` and
+`common_features_test.csv` (no header). The splits are "train" and "test", in the files' order; the tasks are click, and
+conversion among clicks.
+
+What each field means is REPORTED: it follows the data set's public description and was not checked on its files.
+
+- 101: `user_id`, also the key. 121, 122, 124, 125, 126, 127, 128, 129: `profile`, `profile_group`, `gender`, `age`,
+  `consumption_1`, `consumption_2`, `occupation`, `geography`.
+- 109_14, 110_14, 127_14, 150_14: categories, shops, brands and intentions of the user's past behaviour, several each;
+  the value is the logarithm of a count.
+- 205: `item_id`, also the key. 206, 207, 216: `category`, `shop`, `brand`. 210: `intentions`, several.
+- 301: `position`.
+- 508, 509, 702, 853: 206 where it is among 109_14, 207 among 110_14, 216 among 127_14, 210 among 150_14 (several).
+
+What was made of them:
+
+- REPORTED: ids are disjoint between fields (109_14 and 206 number categories differently), so no two share a table.
+- DESIGN: of a history the 20 ids with the greatest values, of 210 and 853 the first 10. Values of 508, 509, 702 and 853
+  (the greatest of several) are numeric features `*_strength`; being the user's own interest they are content, not
+  popularity. A field that stands twice where it should once has its first id.
+- DESIGN: ids learn vocabularies of what 10 training rows hold. Hashing would need a size per field, and would let
+  frequent ids collide with millions of rare ones; so only those rare ones share buckets. Attributes with few values
+  have no buckets: a value that is new in the test means nothing yet.
+- DESIGN: a conversion without a click is dropped and counted.
+
+Memory: DuckDB's limit, and `_SLICE` rows; samples and common features lie on disk, beside the output, while this runs.
+"""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from absl import flags
+
+from dlen_cam2 import cli
+from dlen_cam2.cli import UserError
+from dlen_cam2.schema import Feature, Schema, Task
+from pipelines import options
+from pipelines.dataset import write_dataset
+from pipelines.engines import Engine
+from pipelines.options import Options
+
+FLAGS = flags.FLAGS
+
+SPLITS = ("train", "test")
+_FILES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "common": ("common_features", ("common_feature_index", "feature_num", "feature_list")),
+    "skeleton": (
+        "sample_skeleton", ("sample_id", "click", "conversion", "common_feature_index", "feature_num", "feature_list")),
+}
+# Samples that meet their common features at once. Each slice reads all common features, so few are better.
+_SLICE = 131_072
+
+
+def _ids(name: str, side: str, buckets: int, length: int = 1) -> Feature:
+    cause = "context" if side == "context" else "content"
+    return Feature(name, "int", side, cause, min_count=10, oov_buckets=buckets, width=8, max_length=length)
+
+
+SCHEMA = Schema(
+    name="aliccp",
+    features=(
+        _ids("user_id", "user", 4096),
+        *(_ids(name, "user", 0) for name in (
+            "profile", "profile_group", "gender", "age", "consumption_1", "consumption_2", "occupation", "geography")),
+        *(_ids(f"past_{name}", "user", 1024, 20) for name in ("categories", "shops", "brands", "intentions")),
+        *(_ids(f"{name}_match", "user", 1024) for name in ("category", "shop", "brand")),
+        _ids("intention_match", "user", 1024, 10),
+        *(Feature(f"{name}_strength", "float", "user", "content")
+          for name in ("category", "shop", "brand", "intention")),
+        _ids("item_id", "item", 4096),
+        *(_ids(name, "item", 1024) for name in ("category", "shop", "brand")),
+        _ids("intentions", "item", 1024, 10),
+        _ids("position", "context", 0),
+    ),
+    tasks=(Task("click"), Task("conversion", mask="click")),
+    keys={"user": "user_id", "item": "item_id"},
+)
+
+
+def convert(source: pathlib.Path, output: str, how: Options = Options()) -> dict[str, Any]:  # noqa: B008
+    """Read the directory `source`, write the data set `output`; returns its statistics.
+
+    Args:
+        source: the official files.
+        output: where to write; beside it is room for the working tables, about as large as the input.
+        how: layout, compression, processes, and what DuckDB may use before it goes to disk.
+
+    Raises:
+        UserError: a file is missing, is no UTF-8 text, or has a line that breaks the format.
+    """
+    paths = {(kind, split): source / f"{name}_{split}.csv" for kind, (name, _) in _FILES.items() for split in SPLITS}
+    if missing := [path.name for path in paths.values() if not path.is_file()]:
+        names = [path.name for path in paths.values()]
+        raise UserError(f"{source} must hold the files {names}. Received: a directory without {missing}.")
+    with how.connect(output) as engine:
+        _load(engine, paths)
+        bounds = _check(engine, paths)
+        read = {split: high - low for split, (low, high) in bounds.items()}
+        dropped = engine.one("SELECT count(*) FROM samples WHERE click = 0 AND conversion = 1")
+        print(f"{sum(read.values()):,} samples read, {dropped:,} conversions without a click dropped", flush=True)
+        report = {"pipeline": "aliccp", "rows_read": read, "contradictions_dropped": dropped}
+        splits = ((split, _rows(engine, *bounds[split])) for split in SPLITS)
+        return write_dataset(output, SCHEMA, splits, report, form=how.form, train_days=how.train_days)
+
+
+def _load(engine: Engine, paths: dict[tuple[str, str], pathlib.Path]) -> None:
+    """Make the tables of aliccp.sql."""
+    for kind, (_, columns) in _FILES.items():
+        types = ", ".join(f"'{c}': 'VARCHAR'" for c in columns)
+        values = ", ".join(f"coalesce({c}, '') AS {c}" for c in columns)
+        texts = [
+            f"SELECT '{split}' AS split, {values} FROM read_csv('{_escaped(paths[kind, split])}', header = false, "
+            f"auto_detect = false, delim = ',', quote = '', escape = '', columns = {{{types}}})" for split in SPLITS
+        ]
+        engine.execute(f"CREATE VIEW {kind}_text AS " + " UNION ALL ".join(texts))
+    try:
+        engine.run(pathlib.Path(__file__).with_suffix(".sql"))
+    except duckdb.Error as error:
+        # DuckDB's message names file and line; its advice on its own options is of no use here.
+        text = str(error)
+        named = [str(path) for path in paths.values() if str(path) in text]
+        reason = " ".join(text.split("Possible")[0].split())[:400]
+        raise UserError(f"{', '.join(named) or 'the input'} must be UTF-8 text with the fields of the official files, "
+                        f"separated by commas. Received: {reason}") from error
+
+
+def _check(engine: Engine, paths: dict[tuple[str, str], pathlib.Path]) -> dict[str, tuple[int, int]]:
+    """Raise `UserError` for the first row that breaks a rule; returns the first rowid, and the one after the last."""
+
+    def first(kind: str, text: str, rule: str = "") -> None:
+        for split, line, key, broken, received in engine.query(text):
+            what = "sample" if kind == "skeleton" else "common_feature_index"
+            raise UserError(f"{paths[kind, split]}, {what} {key!r} (row {line + 1} of the split): {broken or rule}. "
+                            f"Received: {received!r}.")
+
+    def row(table: str, key: str) -> str:
+        return (f"SELECT t.split, t.rowid - (SELECT min(rowid) FROM {table} AS f WHERE f.split = t.split), {key}, "
+                "t.broken")
+
+    for kind, table, key in (("common", "common", "t.common_feature_index"), ("skeleton", "samples", "t.sample_id")):
+        first(kind, f"{row(table, key)}, t.received FROM {table} AS t WHERE t.broken IS NOT NULL "
+                    "ORDER BY t.rowid LIMIT 1")
+    first("common", f"{row('common', 't.common_feature_index')}, t.common_feature_index FROM common AS t JOIN ("
+                    "SELECT split, common_feature_index, max(rowid) AS again FROM common "
+                    "GROUP BY ALL HAVING count(*) > 1) AS twice ON t.rowid = twice.again ORDER BY t.rowid LIMIT 1",
+          "each common_feature_index may have one row")
+    first("skeleton", f"{row('samples', 't.sample_id')}, t.common_feature_index FROM samples AS t "
+                      "ANTI JOIN common AS c USING (split, common_feature_index) ORDER BY t.rowid LIMIT 1",
+          "its common_feature_index must stand in the common features of the split")
+    bounds = dict.fromkeys(SPLITS, (0, 0))
+    found = engine.query("SELECT split, min(rowid), 1 + max(rowid), count(*) FROM samples GROUP BY split")
+    for split, low, high, count in found:
+        assert high - low == count, "the rows of a split lie together"
+        bounds[split] = (low, high)
+    return bounds
+
+
+def _rows(engine: Engine, low: int, high: int) -> pa.RecordBatchReader:
+    """The samples with low <= rowid < high as rows of the data set, slice by slice: what is joined and sorted at a
+    time does not grow with the file, and the order is the file's.
+    """
+    schema = engine.stream("SELECT * FROM slice(0, 0)").schema
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(low, high, _SLICE):
+            yield from engine.stream(f"SELECT * FROM slice({start}, {min(start + _SLICE, high)})")
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _escaped(path: pathlib.Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("input", None, "Directory with Ali-CCP's four files.", required=True)
+    options.define_flags(point_in_time=False)
+
+
+def main() -> None:
+    statistics = convert(pathlib.Path(FLAGS.input), FLAGS.output, options.from_flags())
+    rows = sum(day["rows"] for day in statistics["days"].values())
+    print(f"{rows:,} rows of {len(statistics['days'])} splits are in {FLAGS.output}")
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)

@@ -1,0 +1,293 @@
+"""Any log to a data set: Parquet, CSV or JSON lines, and a schema that says what its columns are.
+
+    python -m pipelines.from_logs --logs='s/*.csv' --time=ts --user=uid --item=vid --schema=my.pbtxt --suggest_schema
+    python -m pipelines.from_logs --logs='s/*.csv' --time=ts --user=uid --item=vid --schema=my.pbtxt --out=data/my
+
+The first reads a sample and proposes a schema, to be read and corrected; the second writes the data set. Columns have
+the schema's names. A missing id is -1, a missing string "", a missing list empty; labels, numbers and keys must be
+there.
+
+A feature of the schema that `point_in_time.py` lists and the log does not have is computed from the log:
+`user_click_rate` of a log with a column or task `click`, say. `CONTRACT` has the columns that they are made of.
+"""
+
+import dataclasses
+import glob
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+from absl import flags
+
+from dlen_cam2 import cli, schema_pbtxt
+from dlen_cam2.cli import UserError
+from dlen_cam2.files import read_bytes, write_text
+from dlen_cam2.schema import Schema
+from pipelines import dataset, options, point_in_time
+from pipelines.engines import Engine, literal, quoted
+from pipelines.logs import Log, open_log
+from pipelines.options import Options, publish
+
+FLAGS = flags.FLAGS
+
+POLICIES = ("fail", "skip")
+UNITS = {"s": 1000, "ms": 1, "us": 0.001}
+# The columns that point_in_time.sql reads beside time, user and item: what stands for one that the log does not have.
+CONTRACT = {
+    "author_id": "CAST(-1 AS BIGINT)", "topic": "''", "tab": "CAST(-1 AS BIGINT)", "duration_s": "CAST(0 AS DOUBLE)",
+    "play_s": "CAST(NULL AS DOUBLE)",
+    **dict.fromkeys(("click", "long_view", "like", "profile_enter"), "CAST(0 AS BIGINT)"),
+}
+_COMPUTED = {f.name for f in (*point_in_time.COUNTERS, *point_in_time.histories(1))}
+_SQL = {"int": "BIGINT", "float": "DOUBLE", "string": "VARCHAR"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """Which columns of the log say when, who and what, and how.
+
+    Attributes:
+        time, user, item: columns.
+        random: a column that is 1 where the exposure was uniformly random; "": none was.
+        unit: of an integer time: "s", "ms" or "us". Timestamps and dates speak for themselves.
+        utc_offset: hours by which days begin earlier than in UTC.
+        now_ms: times after it are wrong.
+    """
+
+    time: str
+    user: str
+    item: str
+    random: str = ""
+    unit: str = "ms"
+    utc_offset: int = 0
+    now_ms: int = 4_102_444_800_000
+
+
+def convert(
+    logs: str, schema: Schema, roles: Roles, output: str, on_bad_row: str = "fail",
+    how: Options = Options(),  # noqa: B008
+) -> dict[str, Any]:
+    """Read the files that the pattern `logs` matches, write the data set `output`; returns its statistics.
+
+    Rows that are equal in every column count once. Time is kept in milliseconds.
+
+    Raises:
+        UserError: no file matches, a file cannot be read, a column is missing or of another type, a row breaks a rule
+            (with `on_bad_row="skip"` it is left out and counted), or there are no rows.
+    """
+    if on_bad_row not in POLICIES:
+        raise UserError(f"on_bad_row must be one of {POLICIES}. Received: {on_bad_row!r}.")
+    if how.engine != "duckdb":
+        raise UserError(f"from_logs runs with --engine=duckdb. Received: {how.engine!r}.")
+    schema = _with_keys(schema, roles)
+    with how.connect(output) as engine:
+        log = open_log(engine, files(logs))
+        computed = {f.name for f in schema.features if f.name in _COMPUTED and f.name not in log.types}
+        columns = _typed(log, schema, roles, computed)
+        broken = _broken(log, schema, roles, computed)
+        engine.execute(f"CREATE TABLE typed AS SELECT {', '.join(f'{e} AS {quoted(n)}' for n, e in columns.items())}, "
+                       f"{broken} AS broken FROM log")
+        report = _count(engine, log, on_bad_row)
+        engine.run(pathlib.Path(__file__).with_suffix(".sql"))
+        report["rows_repeated"] = report["rows_read"] - sum(report["rows_skipped"].values()) - engine.one(
+            "SELECT count(*) FROM exposures")
+        print(f"{report['rows_read']:,} rows read, {sum(report['rows_skipped'].values()):,} skipped, "
+              f"{report['rows_repeated']:,} exact duplicates dropped", flush=True)
+        if computed:
+            return publish(engine, output, schema, report, how)
+        splits = _splits(engine, schema, how.since)
+        if how.since:
+            return dataset.append(output, splits, {**report, "since": how.since}, how.form)
+        return dataset.write_dataset(output, schema, splits, report, form=how.form, train_days=how.train_days)
+
+
+def files(pattern: str) -> list[pathlib.Path]:
+    """The files that `pattern` matches; several are separated by commas. Raises `UserError` if there are none."""
+    found = sorted({path for part in pattern.split(",") for path in glob.glob(part.strip(), recursive=True)})
+    found = [path for path in found if os.path.isfile(path)]
+    if not found:
+        raise UserError(f"--logs must match at least one file. Received: {pattern!r}.")
+    return [pathlib.Path(path) for path in found]
+
+
+def _with_keys(schema: Schema, roles: Roles) -> Schema:
+    keys = {"user": roles.user, "item": roles.item, "time": roles.time}
+    wrong = {role: column for role, column in schema.keys.items() if keys.get(role) != column}
+    if wrong:
+        raise UserError(f"the schema's keys must be the columns of --user, --item and --time. Received: {wrong}.")
+    return dataclasses.replace(schema, keys=keys)
+
+
+def _typed(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> dict[str, str]:
+    """SQL of each column of `typed`, by name."""
+    lists = {f.name for f in schema.features if f.is_list}
+    columns = {}
+    for name, dtype in schema.columns.items():
+        if name in computed:
+            continue
+        if name == roles.time:
+            columns[name] = _time_ms(log, roles)
+            continue
+        value = log.cast(name, _SQL[dtype], name in lists)
+        if name in {f.name for f in schema.features if not f.is_numeric}:
+            value = f"coalesce({value}, {'[]' if name in lists else -1 if dtype == 'int' else repr('')})"
+        columns[name] = value
+    # A wrong time has no day; its row breaks a rule.
+    local = f"{_time_ms(log, roles)} + {roles.utc_offset * 3_600_000}"
+    local = f"CASE WHEN {local} BETWEEN 0 AND 4102444800000 THEN {local} END"
+    day = f"strftime(make_timestamp({local} * 1000), '%Y%m%d')"
+    random = f"CASE WHEN {log.cast(roles.random, 'BIGINT')} = 1 THEN '_random' ELSE '' END" if roles.random else "''"
+    columns["split"] = f"{day} || {random}"
+    if computed:
+        for name, of in (("user_id", roles.user), ("video_id", roles.item)):
+            if schema.columns[of] != "int":
+                raise UserError(f"counters and histories need integer ids. Received: {of!r} of type "
+                                f"{schema.columns[of]!r}, and computed features: {sorted(computed)[:5]}.")
+            if name in columns and name != of:
+                raise UserError(f"column {name!r} must be that of the {name} flag where features are computed. "
+                                f"Received: {of!r}.")
+            columns[name] = log.cast(of, "BIGINT")
+        columns["time_ms"] = _time_ms(log, roles)
+        for name, default in CONTRACT.items():
+            sql = {"topic": "VARCHAR", "duration_s": "DOUBLE", "play_s": "DOUBLE"}.get(name, "BIGINT")
+            # Feedback is also known by its task.
+            of = next((t.label for t in schema.tasks if t.name == name), name)
+            if name not in columns:
+                columns[name] = f"coalesce({log.cast(of, sql)}, {default})" if of in log.types else default
+    return columns
+
+
+def _time_ms(log: Log, roles: Roles) -> str:
+    column, found = log.column(roles.time), log.types[roles.time]
+    if found.startswith("TIMESTAMP WITH"):
+        return f"epoch_ms({column})"
+    if found.startswith(("TIMESTAMP", "DATE")):
+        return f"epoch_ms(CAST({column} AS TIMESTAMP))"
+    factor, number = UNITS[roles.unit], f"TRY_CAST(TRY_CAST({column} AS BIGINT) AS DOUBLE)"
+    # As doubles these are exact to far beyond any year, and cannot overflow.
+    time = f"TRY_CAST(floor({number} * {factor}) AS BIGINT)"
+    return f"coalesce({time}, epoch_ms(TRY_CAST({column} AS TIMESTAMP)))" if found == "VARCHAR" else time
+
+
+def _broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
+    """SQL of the first rule that a row breaks, as text, or null."""
+    lists = {f.name for f in schema.features if f.is_list}
+    features = {f.name: f for f in schema.features}
+    time = _time_ms(log, roles)
+    rules = []
+
+    def rule(name: str, text: str, holds: str) -> None:
+        received = f"coalesce(CAST({log.column(name)} AS VARCHAR), 'nothing')"
+        said = f"column '{name}' must be {text}".replace("'", "''")
+        rules.append(f"WHEN NOT coalesce({holds}, false) THEN '{said}. Received: ' || left({received}, 80)")
+
+    rule(roles.time, f"a time from 2000-01-01 to now (unit {roles.unit}; see --time_unit)",
+         f"{time} BETWEEN 946684800000 AND {roles.now_ms}")
+    for name, dtype in schema.columns.items():
+        if name in computed or name == roles.time:
+            continue
+        kind = {"int": "an integer within 64 bits", "float": "a finite number", "string": "text"}[dtype]
+        column, valid = log.column(name), log.valid(name, _SQL[dtype], name in lists)
+        if name in schema.binary_columns:
+            rule(name, "0 or 1", f"{valid} AND {log.cast(name, 'BIGINT')} IN (0, 1)")
+        elif name in features and not features[name].is_numeric and name not in (roles.user, roles.item):
+            rule(name, f"a list of {kind}s" if name in lists else kind, f"{column} IS NULL OR {valid}")
+        elif dtype == "float":
+            low, high = features[name].domain if name in features else (float("-inf"), float("inf"))
+            value = log.cast(name, "DOUBLE")
+            within = f"isfinite({value})"
+            within += f" AND {value} >= {low}" if low > float("-inf") else ""
+            within += f" AND {value} <= {high}" if high < float("inf") else ""
+            where = f" in [{low:g}, {high:g}]" if low > float("-inf") else ""
+            rule(name, kind + where, f"{valid} AND {within}")
+        else:
+            rule(name, kind, f"{column} IS NOT NULL AND {valid}")
+    if roles.random:
+        value = log.cast(roles.random, "BIGINT")
+        rule(roles.random, "0 or 1", f"{log.valid(roles.random, 'BIGINT')} AND {value} IN (0, 1)")
+    return f"CASE {' '.join(rules)} END"
+
+
+def _count(engine: Engine, log: Log, on_bad_row: str) -> dict[str, Any]:
+    """Rows read, and skipped by rule; raises at the first if they must not be."""
+    read = engine.one("SELECT count(*) FROM typed")
+    bad = engine.query("SELECT split_part(broken, '. Received: ', 1), count(*), min(broken) FROM typed "
+                       "WHERE broken IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1")
+    if bad and on_bad_row == "fail":
+        rule, count, example = bad[0]
+        raise UserError(f"{log.name}: {example}. {count:,} of {read:,} rows break this rule"
+                        + (f", and {len(bad) - 1} more rules are broken" if len(bad) > 1 else "")
+                        + "; --on_bad_row=skip leaves such rows out.")
+    for _, count, example in bad:
+        print(f"skipped {count:,} of {read:,} rows: {example}", flush=True)
+    return {"pipeline": "from_logs", "rows_read": read, "rows_skipped": {rule: count for rule, count, _ in bad}}
+
+
+def _splits(engine: Engine, schema: Schema, since: str) -> Iterator[tuple[str, pa.RecordBatchReader]]:
+    """Each split's rows by time, ties by every other column that has an order."""
+    lists = {f.name for f in schema.features if f.is_list}
+    order = [schema.keys["time"], *[c for c in schema.columns if c not in lists and c != schema.keys["time"]]]
+    found = [split for (split,) in engine.query("SELECT DISTINCT split FROM exposures ORDER BY split")]
+    if since and since not in {split.split("_")[0] for split in found}:
+        raise UserError(f"--since must be a day of the log. Received: {since!r}. Days: {found}.")
+    for split in found:
+        if split >= since:
+            yield split, engine.stream(
+                f"SELECT {', '.join(map(quoted, schema.columns))} FROM exposures WHERE split = {literal(split)} "
+                f"ORDER BY {', '.join(map(quoted, order))}")
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("logs", None, "Files: a pattern, or several separated by commas.", required=True)
+    flags.DEFINE_string("schema", None, "The schema's file; with --suggest_schema, where to write it.")
+    flags.DEFINE_bool("suggest_schema", False, "Propose a schema from a sample of the log.")
+    flags.DEFINE_string("time", None, "Column of the time of exposure.", required=True)
+    flags.DEFINE_string("user", None, "Column of the user's id.", required=True)
+    flags.DEFINE_string("item", None, "Column of the item's id.", required=True)
+    flags.DEFINE_string("random", "", "Column that is 1 for uniformly random exposures.")
+    flags.DEFINE_enum("time_unit", "ms", list(UNITS), "Of an integer time.")
+    flags.DEFINE_integer("utc_offset", 0, "Hours by which days begin earlier than in UTC (8: Beijing).", -14, 14)
+    flags.DEFINE_enum("on_bad_row", "fail", POLICIES, "What to do about rows that break a rule.")
+    options.define_flags(output=False)
+    flags.DEFINE_alias("out", "output")
+
+
+def main() -> None:
+    import time
+
+    roles = Roles(FLAGS.time, FLAGS.user, FLAGS.item, FLAGS.random, FLAGS.time_unit, FLAGS.utc_offset,
+                  int(time.time() * 1000) + 60_000)
+    if FLAGS.suggest_schema:
+        _suggest(roles)
+        return
+    if not FLAGS.schema or not FLAGS.output:
+        raise UserError(f"--schema and --out must be given. Received: {FLAGS.schema!r}, {FLAGS.output!r}.")
+    try:
+        schema = schema_pbtxt.loads(read_bytes(FLAGS.schema).decode())
+    except (UserError, UnicodeDecodeError) as error:
+        raise UserError(f"{FLAGS.schema}: {error}") from error
+    statistics = convert(FLAGS.logs, schema, roles, FLAGS.output, FLAGS.on_bad_row, options.from_flags())
+    rows = sum(day["rows"] for day in statistics["days"].values())
+    print(f"{rows:,} rows of {len(statistics['days'])} splits are in {FLAGS.output}")
+
+
+def _suggest(roles: Roles) -> None:
+    from pipelines.suggest import suggest
+
+    if FLAGS.schema and pathlib.Path(FLAGS.schema).exists():
+        raise UserError(f"--schema must be a new file with --suggest_schema. Received: {FLAGS.schema!r}, which exists.")
+    with Options(memory=FLAGS.memory).connect(FLAGS.schema or "schema.pbtxt") as engine:
+        schema, why = suggest(engine, open_log(engine, files(FLAGS.logs)), roles.time, roles.user, roles.item)
+    for name, reason in why.items():
+        print(f"{name}: {reason}")
+    if FLAGS.schema:
+        write_text(FLAGS.schema, schema_pbtxt.dumps(schema))
+        print(f"The proposal is {FLAGS.schema}: read it, correct it, then run without --suggest_schema.")
+    else:
+        print(schema_pbtxt.dumps(schema))
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)
