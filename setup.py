@@ -21,6 +21,8 @@ setup(
     install_requires=[
         "absl-py>=2.1,<3",
         "duckdb>=2.0,<2.1",
+        "google-crc32c>=1.5,<2",
+        "importlib_resources>=6,<8",
         "matplotlib>=3.9,<4",
         "ml_collections>=1.1,<2",
         "numpy>=2.0,<3",
@@ -39,10 +41,12 @@ setup(
             "hypothesis>=6.100,<7",
             "lightgbm>=4.5,<5",
             "mypy>=1.15,<3",
+            "pyspark>=4.0,<5",
             "pytest>=8.3,<10",
             "ruff>=0.11,<0.18",
             "scikit-learn>=1.5,<2",
         ],
+        "spark": ["pyspark>=4.0,<5"],
         "tune": ["keras-tuner>=1.4.8,<1.5"],
     },
 )

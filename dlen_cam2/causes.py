@@ -109,7 +109,7 @@ def check_statistic(config: Cam2Config, columns: Sequence[Feature]) -> None:
 
 
 def fit(config: Cam2Config, schema: Schema, columns: Sequence[Feature], directory: str | os.PathLike,
-        days: Sequence[str]) -> Split:
+        days: Sequence[str], on_bad_record: str = "fail") -> Split:
     """Find the threshold on the training days, in one pass over X and the labels.
 
     A quantile is that of X over the training rows in the engagement's sample space.
@@ -118,7 +118,7 @@ def fit(config: Cam2Config, schema: Schema, columns: Sequence[Feature], director
         config: which statistic, engagement and threshold.
         schema: the model's tasks.
         columns: all features of the data set, among which X is.
-        directory, days: the data set and its training days.
+        directory, days, on_bad_record: the data set and its training days, see `dlen_cam2.data.read`.
 
     Raises:
         UserError: X is no numeric statistical feature, one side of the threshold has no rows or no engagement, or no
@@ -131,7 +131,7 @@ def fit(config: Cam2Config, schema: Schema, columns: Sequence[Feature], director
     narrow = dataclasses.replace(schema, features=interests, targets=(config.statistic,), keys={})
     xs, ys, tagged = [], [], 0
     with data.explained(directory, narrow, days):
-        for features, labels in data.read(directory, narrow, days, batch_size=8192):
+        for features, labels in data.read(directory, narrow, days, batch_size=8192, on_bad_record=on_bad_record):
             tagged += sum(int(np.sum(features[f.group][f.name].numpy() > 0)) for f in interests)
             y, mask = engagement(labels, narrow, config.engagement)
             kept = mask.numpy() == 1

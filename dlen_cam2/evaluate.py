@@ -14,6 +14,7 @@ def define_flags() -> None:
     flags.DEFINE_string("days", None, "Days to measure on: 20220501..20220505, 20240108_random.", required=True)
     flags.DEFINE_string("output", None, "Also write the metrics to this JSON file.")
     flags.DEFINE_integer("bootstrap", 200, "Resamples of users behind each interval; 0: none.", lower_bound=0)
+    flags.DEFINE_enum("on_bad_record", "fail", data.POLICIES, "Damaged records: stop, or skip and count them.")
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
     metrics = {}
     score = evaluation.scorer(model.network, model.schema)
     for day in days:
-        predictions = evaluation.predict(score, model.schema, FLAGS.data_dir, day)
+        predictions = evaluation.predict(score, model.schema, FLAGS.data_dir, day, on_bad_record=FLAGS.on_bad_record)
         metrics[day] = evaluation.evaluate(predictions, model.schema, FLAGS.bootstrap)
     if FLAGS.output:
         write_json(FLAGS.output, metrics)

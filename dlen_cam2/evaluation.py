@@ -62,12 +62,13 @@ def scorer(network: tf.keras.Model, schema: Schema) -> Score:
 
 
 def predict(
-    score: Score, schema: Schema, directory: str | os.PathLike, day: str, batch_size: int = 4096
+    score: Score, schema: Schema, directory: str | os.PathLike, day: str, batch_size: int = 4096,
+    on_bad_record: str = "fail",
 ) -> Predictions:
-    """Score every row of `day` with what `scorer` returned, in file order."""
+    """Score every row of `day` with what `scorer` returned, in file order. Arguments: see `dlen_cam2.data.read`."""
     parts: list[tuple[Any, ...]] = []
     with data.explained(directory, schema, [day]):
-        for features, labels in data.read(directory, schema, [day], batch_size):
+        for features, labels in data.read(directory, schema, [day], batch_size, on_bad_record=on_bad_record):
             columns = {column: labels[column] for column in schema.targets}
             keys = {role: labels[column] for role, column in schema.keys.items()}
             parts.append(tf.nest.map_structure(lambda t: t.numpy(), (*score(features, labels), columns, keys)))

@@ -75,8 +75,7 @@ def _parse_block(serialized: tf.Tensor, schema: Schema, names: Iterable[str]) ->
         elif dtype == "float":
             values = tf.io.decode_raw(values, tf.float32)
         elif dtype == "int":
-            narrow = tf.cast(tf.io.decode_raw(fields[name + NARROW], tf.int32), tf.int64)
-            values = tf.concat([narrow, tf.io.decode_raw(fields[name + WIDE], tf.int64)], 0)  # one of them is empty
+            values = _integers(fields[name + NARROW], fields[name + WIDE])
         if name in lists:
             lengths = tf.cast(tf.io.decode_raw(fields[name + LENGTHS], tf.int32), tf.int64)
             if dtype == "string":
@@ -86,6 +85,14 @@ def _parse_block(serialized: tf.Tensor, schema: Schema, names: Iterable[str]) ->
                 values = Rectangle(tf.reshape(values, tf.stack([tf.size(lengths, tf.int64), width])), lengths)
         raw[name] = values
     return raw
+
+
+def _integers(narrow: tf.Tensor, wide: tf.Tensor) -> tf.Tensor:
+    """The block's integers, of which one of the two columns has the bytes."""
+    return tf.cond(
+        tf.equal(tf.strings.length(wide), 0),
+        lambda: tf.cast(tf.io.decode_raw(narrow, tf.int32), tf.int64), lambda: tf.io.decode_raw(wide, tf.int64),
+    )
 
 
 class Rectangle(NamedTuple):

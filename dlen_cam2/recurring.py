@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from dlen_cam2 import data, evaluation, schema_pbtxt, trainer
+from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config
 from dlen_cam2.evaluation import Predictions
 
@@ -58,6 +59,8 @@ def _together(parts: Sequence[Predictions]) -> Predictions:
 def active_days(data_dir: str | os.PathLike, days: Sequence[str], last: int = 28) -> dict[int, int]:
     """`{user: number of the last `last` of `days` on which the user had an exposure}`."""
     schema = dataclasses.replace(schema_pbtxt.load(data_dir), features=(), tasks=(), targets=())
+    if "user" not in schema.keys:
+        raise UserError(f"the schema of {data_dir} must have a user key. Received keys: {dict(schema.keys)}.")
     active: dict[int, int] = {}
     for day in days[-last:]:
         users = [labels[schema.keys["user"]].numpy() for _, labels in data.read(data_dir, schema, [day], 8192)]

@@ -27,7 +27,10 @@ def main() -> None:
     version = version / str(max(numbers)) if numbers else version
     schema = schema_pbtxt.load(FLAGS.data_dir)
     chunks = data.raw_columns(data.shards(FLAGS.data_dir, [FLAGS.day]), schema)
-    columns = {name: c[: FLAGS.rows].numpy() for name, c in data.padded(next(iter(chunks)), schema).items()}
+    first = next(iter(chunks), None)
+    if first is None:
+        raise cli.UserError(f"day {FLAGS.day} of {FLAGS.data_dir} must have rows. Received: none.")
+    columns = {name: column[: FLAGS.rows].numpy() for name, column in data.padded(first, schema).items()}
     tf.get_logger().setLevel("ERROR")  # it would advise the Python loader, which is not what a server uses
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         try:

@@ -6,7 +6,7 @@ Day by day: `--continue_from=YESTERDAYS_MODEL_DIR` goes on from its weights and 
 from absl import flags
 from ml_collections import config_flags
 
-from dlen_cam2 import cli, report, trainer
+from dlen_cam2 import cli, data, report, trainer
 from dlen_cam2.config import Config
 
 FLAGS = flags.FLAGS
@@ -19,6 +19,7 @@ def define_flags() -> None:
     flags.DEFINE_string("train_days", None, "Days to train on: 20220425..20220504 or a,b,c.", required=True)
     flags.DEFINE_string("eval_days", None, "Days to measure on.", required=True)
     flags.DEFINE_string("continue_from", None, "Yesterday's model: start from its weights and optimizer state.")
+    flags.DEFINE_enum("on_bad_record", "fail", data.POLICIES, "Damaged records: stop, or skip and count them.")
 
 
 def main() -> None:
@@ -28,7 +29,8 @@ def main() -> None:
             f"--config must name a Python file whose get_config() returns a Config. Received: {received}."
         )
     metrics = trainer.train(
-        FLAGS.config, FLAGS.data_dir, FLAGS.model_dir, FLAGS.train_days, FLAGS.eval_days, FLAGS.continue_from
+        FLAGS.config, FLAGS.data_dir, FLAGS.model_dir, FLAGS.train_days, FLAGS.eval_days, FLAGS.continue_from,
+        FLAGS.on_bad_record,
     )
     print(report.table(metrics))
     print(f"model, metrics.json and report.md are in {FLAGS.model_dir}")

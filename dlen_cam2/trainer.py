@@ -24,7 +24,7 @@ from dlen_cam2.schema import Schema
 
 def train(
     config: Config, data_dir: str | os.PathLike, directory: str | os.PathLike, train_days: str, eval_days: str,
-    continue_from: str | os.PathLike | None = None,
+    continue_from: str | os.PathLike | None = None, on_bad_record: str = "fail",
 ) -> dict[str, Any]:
     """Train, evaluate and write `directory` as a whole.
 
@@ -34,7 +34,8 @@ def train(
         directory: the model directory to write; replaced if it holds a model.
         train_days, eval_days: splits, see `dlen_cam2.data.parse_days`.
         continue_from: yesterday's model directory: start from its weights and optimizer state, and keep what it
-            fitted on its training days (moments, positive rates, CAM2's threshold).
+            fitted on its training days (vocabularies, moments, positive rates, CAM2's threshold).
+        on_bad_record: see `dlen_cam2.data.read`.
 
     Returns:
         The metrics, `{day: {task: {…}}}`, as in `metrics.json`.
@@ -47,7 +48,10 @@ def train(
     days, tests = data.parse_days(train_days, known), data.parse_days(eval_days, known)
     if both := [day for day in tests if day in days]:
         raise UserError(f"a day may be trained on or measured on, not both. Received in both: {both}.")
-    job = start(config, data_dir, days) if continue_from is None else resume(config, data_dir, continue_from)
+    if continue_from is None:
+        job = start(config, data_dir, days, on_bad_record)
+    else:
+        job = resume(config, data_dir, continue_from, on_bad_record)
     if again := [day for day in (*days, *tests) if day in job.days]:
         raise UserError(
             f"{continue_from} was trained on some of these days already, which may be neither trained on again nor "
@@ -68,7 +72,7 @@ def train(
         metrics, predictions = {}, {}
         score = evaluation.scorer(network, schema)
         for day in tests:
-            predictions[day] = evaluation.predict(score, schema, data_dir, day)
+            predictions[day] = evaluation.predict(score, schema, data_dir, day, on_bad_record=on_bad_record)
             metrics[day] = evaluation.evaluate(predictions[day], schema, config.train.bootstrap)
         _log_metrics(logs, metrics)
         model_dir.save(stage, config, schema, job.split, network, job.ranker.optimizer, job.days)
@@ -87,6 +91,7 @@ class Job:
         network, ranker: the network, and what trains it.
         days: days trained on, by earlier jobs too.
         passes: passes over training days of this job.
+        on_bad_record: see `dlen_cam2.data.read`.
     """
 
     config: Config
@@ -97,10 +102,11 @@ class Job:
     ranker: Ranker
     days: list[str] = dataclasses.field(default_factory=list)
     passes: int = 0
+    on_bad_record: str = "fail"
 
 
-def start(config: Config, data_dir: str | os.PathLike, days: Sequence[str]) -> Job:
-    """A new model, with what is fitted (moments, positive rates, CAM2's threshold) from `days`.
+def start(config: Config, data_dir: str | os.PathLike, days: Sequence[str], on_bad_record: str = "fail") -> Job:
+    """A new model, with what is fitted (vocabularies, moments, positive rates, CAM2's threshold) from `days`.
 
     Raises:
         UserError: the configuration or the data cannot be used.
@@ -115,14 +121,16 @@ def start(config: Config, data_dir: str | os.PathLike, days: Sequence[str]) -> J
     split = None
     if model.cam2.variant != "production":
         stored.select(without=model.cam2.without)  # refuses names that no feature has
-        split = causes.fit(model.cam2, schema, stored.features, data_dir, days)
+        split = causes.fit(model.cam2, schema, stored.features, data_dir, days, on_bad_record)
         if split.statistic not in schema.targets:
             schema = dataclasses.replace(schema, targets=(*schema.targets, split.statistic))
     tf.keras.utils.set_random_seed(config.train.seed)
-    return _job(config, data_dir, schema, split, build(model, schema, split))
+    return _job(config, data_dir, schema, split, build(model, schema, split), on_bad_record)
 
 
-def resume(config: Config, data_dir: str | os.PathLike, directory: str | os.PathLike) -> Job:
+def resume(
+    config: Config, data_dir: str | os.PathLike, directory: str | os.PathLike, on_bad_record: str = "fail"
+) -> Job:
     """The model of `directory` with its optimizer's state, to go on training.
 
     Raises:
@@ -135,14 +143,15 @@ def resume(config: Config, data_dir: str | os.PathLike, directory: str | os.Path
             f"config.model must be that of {directory}, whose weights are continued. Received: different "
             f"{different}: {[now[key] for key in different]} in place of {[before[key] for key in different]}."
         )
-    job = _job(config, data_dir, previous.schema, previous.split, previous.network)
+    job = _job(config, data_dir, previous.schema, previous.split, previous.network, on_bad_record)
     job.days += previous.days
     model_dir.restore(directory, job.network, job.ranker.optimizer)
     return job
 
 
 def _job(
-    config: Config, data_dir: str | os.PathLike, schema: Schema, split: Split | None, network: tf.keras.Model
+    config: Config, data_dir: str | os.PathLike, schema: Schema, split: Split | None, network: tf.keras.Model,
+    on_bad_record: str,
 ) -> Job:
     cam2 = config.model.cam2
     loss = None
@@ -151,7 +160,7 @@ def _job(
         loss = causes.CausalLoss(cam2, schema, split, interests)
     ranker = Ranker(network, schema, loss)
     ranker.compile(optimizer=composite(network, config.train))
-    return Job(config, data_dir, schema, split, network, ranker)
+    return Job(config, data_dir, schema, split, network, ranker, on_bad_record=on_bad_record)
 
 
 def fit(job: Job, days: Sequence[str], callbacks: Sequence[tf.keras.callbacks.Callback] = ()) -> None:
@@ -165,7 +174,8 @@ def fit(job: Job, days: Sequence[str], callbacks: Sequence[tf.keras.callbacks.Ca
         for chosen in stages:
             rows = sum(recorded[day]["rows"] for day in chosen)
             batches = data.read(
-                job.data_dir, job.schema, chosen, train.batch_size, shuffle=train.shuffle, seed=train.seed
+                job.data_dir, job.schema, chosen, train.batch_size, shuffle=train.shuffle, seed=train.seed,
+                on_bad_record=job.on_bad_record,
             )
             what = f"{chosen[0]}..{chosen[-1]}" if len(chosen) > 1 else chosen[0]
             for _ in range(train.epochs):

@@ -34,6 +34,11 @@ STATE = {
 }
 
 
+# What counters and histories are made of.
+_NARROW = ('time_ms, user_id, video_id, author_id, topic, tab, duration_s, play_s, click, long_view, "like", '
+           "profile_enter")
+
+
 def _count(name: str, side: str) -> Feature:
     return Feature(name, "float", side, "statistical", transform="log1p")
 
@@ -93,27 +98,33 @@ def splits(
         since: the first day to compute, from the snapshot of the day before it. Default: all days, from nothing.
 
     Raises:
-        UserError: a time, user id or video id is missing (null), there is no day `since` or no snapshot of the day
+        UserError: a time, user, video, author, topic or tab is missing (null), there is no day `since` or no snapshot of the day
             before it, or a day holds exposures that are more than 23 hours older than the newest of the days before.
     """
-    for column in ("time_ms", "user_id", "video_id"):
-        nulls = engine.one(f'SELECT count(*) FROM exposures WHERE "{column}" IS NULL')
+    for column in ("time_ms", "user_id", "video_id", "author_id", "topic", "tab"):
+        older = " AND split IS NOT NULL" if column == "tab" else ""  # in which tab is not known of older exposures
+        nulls = engine.one(f'SELECT count(*) FROM exposures WHERE "{column}" IS NULL{older}')
         if nulls:
             raise UserError(f"column {column!r} must have a value in every exposure. Received: {nulls} without.")
-    found = engine.query("SELECT DISTINCT split_part(split, '_', 1) FROM exposures WHERE split IS NOT NULL ORDER BY 1")
-    days = [day for (day,) in found]
+    found = engine.query("SELECT DISTINCT split FROM exposures WHERE split IS NOT NULL ORDER BY split")
+    of_day: dict[str, list[str]] = {}
+    for (split,) in found:
+        of_day.setdefault(split.partition("_")[0], []).append(split)
+    days = list(of_day)
     if saved is not None:
         days = _resume(engine, saved, days, since)
     else:
         _begin(engine)
         if engine.one("SELECT count(*) FROM exposures WHERE split IS NULL"):
-            engine.execute("CREATE TABLE today AS SELECT *, 1 AS new FROM exposures WHERE split IS NULL")
+            engine.execute(f"CREATE TABLE today AS SELECT {_NARROW}, 1 AS new FROM exposures WHERE split IS NULL")
             _advance(engine)
     for day in days:
-        _begin_day(engine, day)
+        _begin_day(engine, day, of_day[day])
         engine.run(SQL)
-        names = engine.query("SELECT DISTINCT split FROM rows ORDER BY split")
-        for (split,) in names:
+        made, new = engine.one("SELECT count(*) FROM rows"), engine.one("SELECT sum(new) FROM today")
+        if made != new:
+            raise RuntimeError(f"day {day}: {new} exposures became {made} rows")  # never in silence
+        for split in of_day[day]:
             where = f"split = {literal(split)}"
             yield split, engine.stream(f"SELECT {_columns(schema)} FROM rows WHERE {where} {_order(schema)}")
         engine.drop("rows")
@@ -139,12 +150,13 @@ def _begin(engine: Engine) -> None:
         row = ", ".join(f"CAST({value} AS {t}) AS {quoted(c)}" for c, t in columns.items())
         engine.execute(f"CREATE TABLE {table} AS SELECT * FROM (SELECT {row}) AS state {where}")
     engine.execute("CREATE TABLE boundary AS SELECT CAST(NULL AS BIGINT) AS from_ms")
-    engine.execute("CREATE TABLE tail AS SELECT *, 1 AS new FROM exposures WHERE false")
+    engine.execute(f"CREATE TABLE tail AS SELECT {_NARROW}, 1 AS new FROM exposures WHERE false")
 
 
-def _begin_day(engine: Engine, day: str) -> None:
-    where = f"split_part(split, '_', 1) = {literal(day)}"
-    ((oldest, newest),) = engine.query(f"SELECT min(time_ms), max(time_ms) FROM exposures WHERE {where}")
+def _begin_day(engine: Engine, day: str, names: list[str]) -> None:
+    where = f"split IN ({', '.join(map(literal, names))})"
+    engine.execute(f"CREATE OR REPLACE TEMPORARY VIEW shown AS SELECT * FROM exposures WHERE {where}")
+    oldest = engine.one("SELECT min(time_ms) FROM shown")
     boundary = engine.one("SELECT from_ms FROM boundary")
     if boundary is not None and oldest < boundary + HOUR_MS:
         raise UserError(
@@ -152,8 +164,7 @@ def _begin_day(engine: Engine, day: str) -> None:
             f"counters are closed then (before time_ms={boundary + HOUR_MS}). Received: time_ms={oldest}."
         )
     engine.execute(
-        f"CREATE TABLE today AS SELECT *, 1 AS new FROM exposures WHERE {where} "
-        "UNION ALL SELECT * EXCEPT (new), 0 AS new FROM tail"
+        f"CREATE TABLE today AS SELECT {_NARROW}, 1 AS new FROM shown UNION ALL SELECT {_NARROW}, 0 AS new FROM tail"
     )
 
 

@@ -4,7 +4,7 @@
 -- In:  today, and the counters, as in point_in_time.sql.
 -- Out: new_boundary: from_ms: exposures before it are counted, later ones are in new_tail. It is a full hour, because base
 --          rates count by hours.
---      new_tail: the exposures of the last 24 hours, as they are: a later day may hold exposures that are as old.
+--      new_tail: the exposures of the last 24 hours, one by one: a later day may hold exposures that are as old.
 --      new_users, new_videos, new_authors, new_user_tabs, new_user_topics, new_user_authors, new_user_videos, new_totals:
 --          the counters.
 --      new_recent: of each user the last 20 exposures before the boundary, and the last 20 long viewed, and liked.
@@ -14,7 +14,7 @@ FROM today;
 
 CREATE TABLE passed AS
 SELECT
-    t.*,
+    t.user_id, t.video_id, t.author_id, t.topic, t.tab, t.time_ms, t.click, t.long_view, t."like", t.profile_enter,
     CAST(floor(least(play_s, duration_s) * 1000e0 + 0.5e0) AS BIGINT) AS play_ms,
     CASE WHEN play_s IS NOT NULL THEN CAST(floor(duration_s * 1000e0 + 0.5e0) AS BIGINT) END AS offered_ms
 FROM today AS t
@@ -134,7 +134,13 @@ FROM (
 ) AS parts
 GROUP BY user_id, video_id;
 
+-- Only users who have new ones change.
 CREATE TABLE new_recent AS
+SELECT r.user_id, r.time_ms, r.video_id, r.long_view, r."like"
+FROM recent AS r
+LEFT JOIN (SELECT DISTINCT user_id FROM passed) AS p ON p.user_id = r.user_id
+WHERE p.user_id IS NULL
+UNION ALL
 SELECT user_id, time_ms, video_id, long_view, "like"
 FROM (
     SELECT
@@ -143,7 +149,9 @@ FROM (
         row_number() OVER (PARTITION BY user_id, long_view ORDER BY time_ms DESC, video_id DESC) AS long_view_place,
         row_number() OVER (PARTITION BY user_id, "like" ORDER BY time_ms DESC, video_id DESC) AS like_place
     FROM (
-        SELECT user_id, time_ms, video_id, long_view, "like" FROM recent
+        SELECT r.user_id, r.time_ms, r.video_id, r.long_view, r."like"
+        FROM recent AS r
+        JOIN (SELECT DISTINCT user_id FROM passed) AS p ON p.user_id = r.user_id
         UNION ALL
         SELECT user_id, time_ms, video_id, long_view, "like" FROM passed
     ) AS parts

@@ -188,7 +188,9 @@ def test_a_truncated_and_a_missing_shard(clean):
     assert statuses(report)["drift"] == "WARN" and "not checked" in faults(report, "drift")
 
 
-@pytest.mark.parametrize("name", ["../x.tfrecord-00000-of-00001", "/etc/passwd", "a/b.tfrecord-00000-of-00001", "x", ""])
+@pytest.mark.parametrize(
+    "name", ["../x.tfrecord-00000-of-00001", "/etc/passwd", "a/b.tfrecord-00000-of-00001", "x", ""]
+)
 def test_a_listed_name_outside_the_directory_is_not_opened(clean, name):
     entry = {"rows": 1, "bytes": 1, "sha256": ""}
     edit(clean / DAYS[1] / "_SUCCESS", lambda manifest: manifest["shards"].update({name: entry}))

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from dlen_cam2.cli import UserError
-from dlen_cam2.files import read_json, staged, write_json, write_text
+from dlen_cam2.files import join, names, read_bytes, read_json, size, staged, write_json, write_text
 
 MARK = "done.txt"
 
@@ -125,3 +125,29 @@ def test_read_json_names_a_broken_file(tmp_path, content):
 def test_read_json_names_an_absent_file(tmp_path):
     with pytest.raises(UserError, match=r"x\.json does not exist"):
         read_json(tmp_path / "x.json")
+
+
+def test_what_is_read_may_be_remote(tmp_path):
+    import tensorflow as tf
+
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "x.json").write_bytes(b'{"a": "\xc3\xa9"}')
+    (tmp_path / "empty").write_bytes(b"")
+    tf.io.gfile.makedirs("ram://files/deep")
+    for name, content in (("deep/x.json", b'{"a": "\xc3\xa9"}'), ("empty", b"")):
+        with tf.io.gfile.GFile(f"ram://files/{name}", "wb") as file:
+            file.write(content)
+    for home in (tmp_path, str(tmp_path), "ram://files"):
+        assert join(home, "deep", "x.json") == f"{home}/deep/x.json"
+        assert names(home) == ["deep", "empty"] and names(join(home, "deep")) == ["x.json"]
+        assert read_json(join(home, "deep", "x.json")) == {"a": "é"}
+        assert (read_bytes(join(home, "empty")), size(join(home, "empty"))) == (b"", 0)
+        assert (size(join(home, "deep", "x.json")), size(join(home, "absent"))) == (12 - 1, -1)
+        with pytest.raises(UserError, match=f"{home}/absent cannot be read. Received"):
+            read_bytes(join(home, "absent"))
+        with pytest.raises(UserError, match=f"{home}/absent cannot be listed. Received"):
+            names(join(home, "absent"))
+        with pytest.raises(UserError, match=f"{home}/absent does not exist"):
+            read_json(join(home, "absent"))
+        with pytest.raises(UserError, match=f"{home}/empty must be a JSON file"):
+            read_json(join(home, "empty"))

@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import hashlib
 import json
 import pathlib
 import subprocess
@@ -90,8 +91,32 @@ def test_statistics_say_what_the_files_hold(made):
         assert day["features"]["user_active_degree"]["coverage"] == pytest.approx(np.mean([u != 4 for u in users]))
         assert day["features"]["video_id"]["distinct"] == len(set(videos))
         assert (day["features"]["user_id"]["min"], day["features"]["user_id"]["max"]) == (min(users), max(users))
-    for name, shard in statistics["shards"].items():
-        assert shard["bytes"] == (output / name).stat().st_size
+    for split, rows in exposures(files).items():
+        manifest = data.manifest(output, split)
+        assert manifest.rows == sum(s["rows"] for s in manifest.shards.values()) == len(rows)
+        for name, shard in manifest.shards.items():
+            content = (output / split / name).read_bytes()
+            assert (shard["bytes"], shard["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_vocabularies_are_learned_of_all_days_but_the_last(made):
+    files, output, statistics = made
+    days = ["20220420", "20220421", "20220425"]
+    assert statistics["vocabularies_of"] == days
+    videos = {v["video_id"]: v for v in files[kf.VIDEOS]}
+    users = {u["user_id"]: u for u in files[kf.USERS]}
+    rows = [r for day in days for r in exposures(files)[day]]
+    of = {
+        "author": [str(videos[r["video_id"]]["author_id"]) for r in rows if r["video_id"] in videos],
+        "tags": [t for r in rows for t in videos.get(r["video_id"], {}).get("tag", "").split(",") if t],
+        "user_active_degree": [users[r["user_id"]]["user_active_degree"] for r in rows if r["user_id"] in users],
+    }
+    found = {f.name: f for f in schema_pbtxt.load(output).features}
+    for name, values in of.items():
+        counts = collections.Counter(values)
+        assert len(counts) > 1 and found[name].min_count == 1
+        assert found[name].vocabulary == tuple(sorted(counts, key=lambda v: (-counts[v], v)))
+    assert {f.min_count for f in found.values() if f.dtype == "string"} == {1}
 
 
 def test_tfds_reads_every_row_and_value(made):
@@ -194,9 +219,12 @@ BAD = {
     ),
     "text for a time": (
         cell(kf.RANDOM, "time_ms", "noon"),
-        rf"{kf.RANDOM}: column 'time_ms' must hold integers. Received: 'noon'",
+        rf"{kf.RANDOM}.*: column 'time_ms' must hold integers. Received: 'noon'",
     ),
-    "bad date": (cell(kf.VIDEOS, "upload_dt", "spring"), rf"{kf.VIDEOS} cannot be read as videos.*upload_dt"),
+    "bad date": (
+        cell(kf.VIDEOS, "upload_dt", "spring"),
+        rf"{kf.VIDEOS}: column 'upload_dt' must hold dates.* Received: 'spring'",
+    ),
     "NaN for an integer": (
         cell(kf.LATE, "play_time_ms", "nan"),
         rf"{kf.LATE}: column 'play_time_ms' must hold integers. Received: 'nan'",
@@ -205,11 +233,15 @@ BAD = {
         cell(kf.LATE, "is_click", "0.4"),
         rf"{kf.LATE}: column 'is_click' must hold integers. Received: '0.4'",
     ),
-    "integer beyond 64 bits": (cell(kf.USERS, "user_id", 2**63), rf"{kf.USERS} cannot be read as users. Received"),
+    "integer beyond 64 bits": (
+        cell(kf.USERS, "user_id", 2**63),
+        rf"{kf.USERS}: column 'user_id' must hold integers. Received: '{2**63}'",
+    ),
     "NaN for a category": (cell(kf.VIDEOS, "music_type", "nan"), r"Received: .*nan .*column music_type"),
-    "no date": (cell(kf.LATE, "date", ""), "log's column date must be YYYYMMDD. Received: None"),
-    "date that is no day": (cell(kf.LATE, "date", "a/b"), "log's column date must be YYYYMMDD. Received: 'a/b'"),
-    "is_rand outside 0 and 1": (cell(kf.LATE, "is_rand", 2), "log's column is_rand must be 0 or 1. Received: 2"),
+    "no date": (cell(kf.LATE, "date", ""), "log: column 'date' must be YYYYMMDD. Received: None"),
+    "date that is no day": (cell(kf.LATE, "date", "a/b"), "log: column 'date' must be YYYYMMDD. Received: 'a/b'"),
+    "date that no calendar has": (cell(kf.LATE, "date", "20220431"), "column 'date' must be YYYYMMDD.*'20220431'"),
+    "is_rand outside 0 and 1": (cell(kf.LATE, "is_rand", 2), "log: column 'is_rand' must be 0 or 1. Received: 2"),
     "user described twice": (
         lambda d, f: kf.write(d, {kf.USERS: f[kf.USERS] + f[kf.USERS][:1]}),
         rf"{kf.USERS}: each user_id may have one row. Received twice: 0",
@@ -220,7 +252,7 @@ BAD = {
     ),
     "two histories of a user": (
         lambda d, f: kf.write(d, {"user_history_before_5_01.csv": f[kf.HISTORY]}),
-        rf"{kf.HISTORY}, .*user_history_before_5_01.csv: each user_id may have one row. Received twice: \d",
+        r"user_history_before_5_01.csv: each user_id may have one row. Received twice: \d",
     ),
     "history that is no list of ids": (
         cell(kf.HISTORY, "watch_seq", "1 x 2", 0),
@@ -239,10 +271,19 @@ BAD = {
         r"column 'click' of split '2022042\d' is a label.* 0 or 1. Received: .*2\]",
     ),
     "no label": (cell(kf.LATE, "is_hate", ""), r"column 'hate' of split '2022042\d' must have no nulls. Received: 1"),
-    "no time": (cell(kf.LATE, "time_ms", ""), r"column 'time_ms' must have a value.*Received: 1"),
+    "no time": (cell(kf.LATE, "time_ms", ""), rf"{kf.LATE}.*: each row must have a time_ms. Received: a row without"),
+    "time in seconds": (
+        cell(kf.LATE, "time_ms", 1_650_800_000),
+        r"log: column 'time_ms' must be milliseconds since 1970, of the years 2000 to 2099. Received: 1650800000",
+    ),
+    "time in microseconds": (cell(kf.LATE, "time_ms", 1_650_800_000_000_000), r"column 'time_ms' must be milliseconds"),
     "negative duration": (
         cell(kf.LATE, "duration_ms", -5000),
-        r"'duration_s' has the transform 'log1p' and must be in \[0.0, inf\]. Received: values from -5.0",
+        r"log: column 'duration_ms' must be at least 0. Received: -5000",
+    ),
+    "negative play time": (
+        cell(kf.LATE, "play_time_ms", -1),
+        r"log: column 'play_time_ms' must be at least 0. Received: -1",
     ),
     "not UTF-8": (
         raw(kf.USERS, lambda b: b.replace(b"full_active", b"full\xe9active")),
@@ -250,7 +291,7 @@ BAD = {
     ),
     "UTF-16": (raw(kf.LATE, lambda b: b.decode().encode("utf-16")), rf"{kf.LATE} must be a UTF-8 text file. Received"),
     "late bad byte": (raw(kf.LATE, lambda b: b + b[-70:] * 4000 + b"\xff\n"), rf"{kf.LATE} "),
-    "cut off": (raw(kf.LATE, lambda b: b[:-30]), rf"{kf.LATE} cannot be read as log"),
+    "cut off": (raw(kf.LATE, lambda b: b[:-30]), rf"{kf.LATE} cannot be read as CSV. Received"),
     "tabs": (raw(kf.LATE, lambda b: b.replace(b",", b"\t")), rf"{kf.LATE} has no column \['user_id'"),
     "empty file": (raw(kf.LATE, lambda b: b""), rf"{kf.LATE} has no column \['user_id'.*Received columns: \[\]"),
     "foreign output": (
@@ -323,8 +364,10 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(made, tmp_path):
     for path in source.iterdir():
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert kuairand.convert(source, str(tmp_path / "out")) == statistics
-    for path in output.glob("*.tfrecord*"):
-        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    paths = list(output.rglob("*.tfrecord*"))
+    assert len(paths) == len(statistics["days"])
+    for path in paths:
+        assert (tmp_path / "out" / path.relative_to(output)).read_bytes() == path.read_bytes()
 
 
 def distinct_log():
@@ -355,26 +398,27 @@ def older_exposures(log):
 def test_real_slice(monkeypatch, tmp_path):
     days, some, rows = {}, [], []
 
-    def few(connection):
-        """Point-in-time features only of all rows of four users and of four videos, which takes no half minute."""
-        days.update(connection.sql(
-            "SELECT split, count(*) FROM exposures WHERE split IS NOT NULL GROUP BY split ORDER BY split").fetchall())
-        order = "SELECT user_id, video_id FROM exposures WHERE split = '20220503' ORDER BY time_ms, user_id, video_id"
-        shown = connection.sql(order).fetchall()
-        some.extend(shown[i] for i in (0, 77, 5000, 17_999))
-        connection.execute(
-            "DELETE FROM exposures WHERE NOT list_contains($1, user_id) AND NOT list_contains($2, video_id)",
-            [[user for user, _ in some], [video for _, video in some]],
-        )
-        return point_in_time.splits(connection)
+    compute = point_in_time.splits
 
-    def collect(output, schema, splits, source):
-        for split, table in splits:
-            rows.extend(dataset._checked(schema, split, table).to_pylist())
+    def few(engine, schema, *more):
+        """Point-in-time features only of all rows of four users and of four videos, which takes no half minute."""
+        days.update(engine.query(
+            "SELECT split, count(*) FROM exposures WHERE split IS NOT NULL GROUP BY split ORDER BY split"))
+        shown = engine.query(
+            "SELECT user_id, video_id FROM exposures WHERE split = '20220503' ORDER BY time_ms, user_id, video_id")
+        some.extend(shown[i] for i in (0, 77, 5000, 17_999))
+        users, videos = (", ".join(str(pair[side]) for pair in some) for side in (0, 1))
+        engine.execute(f"DELETE FROM exposures WHERE user_id NOT IN ({users}) AND video_id NOT IN ({videos})")
+        return compute(engine, schema, *more)
+
+    def collect(output, schema, splits, source, *more):
+        for split, found in splits:
+            table = dataset._checked(schema, split, found.read_all())
+            rows.extend(row | {"split": split} for row in table.to_pylist())
         return source
 
-    monkeypatch.setattr(kuairand, "splits", few)
-    monkeypatch.setattr(kuairand, "write_dataset", collect)
+    monkeypatch.setattr(point_in_time, "splits", few)
+    monkeypatch.setattr(dataset, "write_dataset", collect)
     source = kuairand.convert(REAL, str(tmp_path / "out"))
     assert list(days) == [f"202204{d}" for d in range(25, 31)] + [f"2022050{d}" for d in range(1, 6)]
     assert (sum(days.values()), source["rows_read"], source["duplicates_dropped"]) == (180_384, 185_061, 4_677)
@@ -384,14 +428,15 @@ def test_real_slice(monkeypatch, tmp_path):
     assert len({r["user_id"] for r in past} - {r["user_id"] for r in log}) > 1000  # users without any exposure
     chosen = {"user": {user for user, _ in some}, "video": {video for _, video in some}}
     assert len(rows) == sum(r["user_id"] in chosen["user"] or r["video_id"] in chosen["video"] for r in log) > 200
-    compared = older = 0
+    compared = older = later = 0  # `later`: pairs of a row and an older one that is reported on a later day only
     for who, ids in chosen.items():
         for mine in ids:
             events = [r for r in (*log, *past) if r[f"{who}_id"] == mine]
             older += sum(r[f"{who}_id"] == mine for r in past)
             for row in (r for r in rows if r[f"{who}_id"] == mine):
-                before = [r for r in events if r["time_ms"] < row["time_ms"]]
+                before = [r for r in events if r["time_ms"] < row["time_ms"] and str(r.get("date", "")) <= row["split"]]
+                later += sum(r["time_ms"] < row["time_ms"] and str(r.get("date", "")) > row["split"] for r in events)
                 wanted = [len(before), *(sum(r[f"is_{n}"] for r in before) for n in ("click", "profile_enter"))]
                 assert [row[f"{who}_{n}"] for n in ("impressions", "clicks", "profile_enters")] == wanted
                 compared += 1
-    assert compared >= len(rows) and older > 50
+    assert compared >= len(rows) and older > 50 and later > 0

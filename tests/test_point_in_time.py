@@ -195,7 +195,7 @@ LOGS = {
 def test_every_feature_equals_the_reference(name):
     log = LOGS[name]()
     rows, order = compute(log)
-    assert order == sorted(order)
+    assert order == sorted(order, key=lambda split: split.split("_"))
     assert sorted(rows) == [e["row"] for e in log if e["split"] is not None]
     wanted_names = {f.name for f in (*COUNTERS, *histories(1))}
     for e in log:
@@ -264,7 +264,9 @@ def test_the_features_of_rows_up_to_T_do_not_depend_on_anything_at_or_after_T(fu
         rng.shuffle(rest)
     elif future == "changed":
         rest = [
-            e | {n: 1 - (e[n] or 0) for n in FEEDBACK} | {"play_s": 1e4, "duration_s": 1e4, "split": "d0"} for e in rest
+            e | {n: 1 - (e[n] or 0) for n in FEEDBACK}
+            | {"play_s": 1e4, "duration_s": 1e4, "split": "d0", "tab": e["tab"] or 0}
+            for e in rest
         ]
     else:
         rest += [e | {"row": 1000 + i, "user_id": i % 3, "click": 1, "like": 1} for i, e in enumerate(rest)]
@@ -322,7 +324,7 @@ def test_the_rows_of_one_millisecond_do_not_see_each_other_nor_themselves():
         assert features(row) == features(alone[0])
 
 
-@pytest.mark.parametrize("column", ["time_ms", "user_id", "video_id"])
+@pytest.mark.parametrize("column", ["time_ms", "user_id", "video_id", "author_id", "topic", "tab"])
 def test_a_missing_id_or_time_is_named(column):
     with pytest.raises(UserError, match=f"column '{column}' must have a value in every exposure. Received: 1 "):
         compute([one(0), one(1, **{column: None})])
@@ -346,7 +348,8 @@ def test_a_day_may_hold_exposures_that_are_up_to_23_hours_older_than_the_newest_
 @pytest.mark.parametrize("late", [24 * HOUR, 25 * HOUR, 400 * HOUR])
 @pytest.mark.parametrize("before", ["d1", None])
 def test_an_exposure_that_is_older_than_that_is_refused(late, before):
-    log = [one(0, 500 * HOUR, split=before), one(1, 500 * HOUR, split="d2"), one(2, 500 * HOUR - late, split="d2_random")]
+    log = [one(0, 500 * HOUR, split=before), one(1, 500 * HOUR, split="d2"),
+           one(2, 500 * HOUR - late, split="d2_random")]
     message = (rf"day d2: exposures must be at most 23 hours older than the newest of the days before.*"
                rf"Received: time_ms={START + 500 * HOUR - late}\.")
     with pytest.raises(UserError, match=message):
@@ -370,6 +373,12 @@ def test_splits_of_one_day_see_each_other_and_those_of_an_earlier_day():
         one(3, 3, split="a_random"), one(4, 1, split="b_x")])
     assert order == ["a", "a_random", "b", "b_x"]
     assert [rows[i]["user_impressions"] for i in range(5)] == [0, 1, 3, 2, 1]
+
+
+def test_days_stand_in_the_order_of_their_names_not_of_their_splits():
+    rows, order = compute([one(0, 0, split="a_x"), one(1, 1, split="a0"), one(2, 2, split="a0_x")])
+    assert order == ["a_x", "a0", "a0_x"]
+    assert [rows[i]["user_impressions"] for i in range(3)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["days", "days of one user"])

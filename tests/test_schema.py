@@ -157,8 +157,12 @@ RULES = {
     "keys must be among": lambda: Schema("s", (), (), keys={"customer": "id"}),
     "share the table 't'": lambda: Schema("s", (ints("a", table="t"), ints("b", table="t", width=9)), ()),
     "share the table 'a'": lambda: Schema("s", (ints("a"), strings("b", table="a")), ()),
-    "min_count, oov_buckets and width must be equal": lambda: Schema("s", (strings("a"), strings("b", table="a", oov_buckets=1)), ()),
-    "share the table 'a', so .*min_count": lambda: Schema("s", (strings("a"), strings("b", table="a", min_count=2)), ()),
+    "min_count, oov_buckets and width must be equal": lambda: Schema(
+        "s", (strings("a"), strings("b", table="a", oov_buckets=1)), ()
+    ),
+    "share the table 'a', so .*min_count": lambda: Schema(
+        "s", (strings("a"), strings("b", table="a", min_count=2)), ()
+    ),
     "one weight for each task": lambda: Schema("s", (), (Task("t"),)).weigh([1, 2]),
     "has no day 'x'": lambda: Schema("s", (), ()).fit({"days": {"d": {"rows": 1}}}, ["d", "x"]),
 }
@@ -435,7 +439,9 @@ def test_the_stored_vocabularies_are_of_all_days_but_the_last(days_of_words):
         data.fit(directory, schema, ["1", "4"])
 
 
-@pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_bytes(b"PAR1"), lambda p: p.write_bytes(b"")])
+@pytest.mark.parametrize(
+    "damage", [lambda p: p.unlink(), lambda p: p.write_bytes(b"PAR1"), lambda p: p.write_bytes(b"")]
+)
 def test_counts_that_are_absent_or_damaged_are_named(tmp_path, damage):
     schema = Schema("s", (learned(),), (Task("t"),))
     dataset.write_dataset(tmp_path / "set", schema, [("1", pa.table({"f": ["a"], "t": [0]}))], {}, form=Form("block"))
