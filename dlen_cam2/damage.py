@@ -149,7 +149,9 @@ def brief(error: tf.errors.OpError | UnicodeDecodeError) -> str:
     """What a TensorFlow error says, without the graph's node names and the pipeline's stages."""
     if isinstance(error, UnicodeDecodeError):
         return "a record cannot be parsed"
-    text = " ".join((error.message or str(error)).split())
+    # Of an error in a graph the last line says what; before it stand places in our code.
+    text = re.sub(r"(?s)^Graph execution error:.*\n  File \"[^\n]*\n", "", error.message or str(error))
+    text = " ".join(text.split())
     text = re.sub(r"\{\{[^}]*\}\}|\[\[.*?\]\]|\[Op:[^]]*\]( name:)?", "", text)
     text = re.sub(r"Error in user-defined function passed to .*? with iterator: \S+ |assertion failed: ", "", text)
     text = re.sub(r"\[(must be [^]]*Received:)\]", r"\1", text.replace("[column]", "column"))

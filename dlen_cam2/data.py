@@ -124,7 +124,7 @@ def read(
             deterministic=True,
         )
     else:
-        serialized = elements.flat_map(records) if bad else open_shard(list(found.paths), found.compression)
+        serialized = elements.flat_map(records) if bad or context else open_shard(list(found.paths), found.compression)
         chunks = _share(serialized, share).batch(chunk(found.layout))
     batches = chunks.map(_parser(schema, found.layout), tf.data.AUTOTUNE, deterministic=True)
     if shuffle:
@@ -168,6 +168,9 @@ def _parser(schema: Schema, layout: str) -> Callable[[tf.Tensor], tuple[Groups, 
     def parse(serialized: tf.Tensor) -> tuple[Groups, dict[str, tf.Tensor]]:
         raw = padded(raw_of(serialized), schema)
         checks = []
+        if layout == "block":
+            rows = tf.stack([tf.shape(column)[0] for column in raw.values()])
+            checks.append(_require("as long as the others", list(raw), rows[:, None], (rows == rows[0])[:, None]))
         labels: dict[str, tf.Tensor] = {}
         if binary:
             values = tf.stack([raw[name] for name in binary])

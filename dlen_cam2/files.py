@@ -113,9 +113,12 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Write `text` to `path` so that readers see the old file or the new one, never a part."""
     path = pathlib.Path(path)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    aside.write_text(text, encoding="utf-8")
-    _fsync(aside)
-    aside.rename(path)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        _fsync(aside)
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -163,9 +163,9 @@ def counts(directory: str | os.PathLike, days: Iterable[str], features: Iterable
         except (pa.ArrowInvalid, KeyError, OSError) as error:
             raise UserError(f"{path} must be a Parquet file of counts. Received: {error}.") from error
         for feature, number, text, count in zip(*columns, strict=True):
-            values = total.setdefault(feature, {})
-            value = text if number is None else number
-            values[value] = values.get(value, 0) + count
+            if feature in total:
+                value = text if number is None else number
+                total[feature][value] = total[feature].get(value, 0) + count
     return total
 
 

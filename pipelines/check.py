@@ -134,8 +134,9 @@ def _files(report: Report, directory: str, statistics: Mapping[str, Any]) -> Non
                 changed.append(f"{split}/{name} has other bytes than were written")
         extra += [f"{split}/{name}" for name in names(join(directory, split))
                   if ".tfrecord" in name and name not in found.shards]
-    extra += [name for name in names(directory)
-              if name not in statistics["days"] and size(join(directory, name, data.MANIFEST)) >= 0]
+    # Hidden directories are what a killed command left; no reader looks there.
+    extra += [name for name in names(directory) if name not in statistics["days"] and not name.startswith(".")
+              and size(join(directory, name, data.MANIFEST)) >= 0]
     report.add("shard files", FAIL, f"{count} listed", faults)
     report.add("unlisted shards", FAIL, f"{len(extra)} found", [f"{name} is not listed" for name in sorted(extra)])
     report.add("checksums", FAIL, f"SHA-256 of {count} shards", changed)

@@ -6,6 +6,7 @@ days has ("train", "test").
 
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -84,11 +85,18 @@ def default_train_days(splits: Sequence[str]) -> list[str]:
 
 
 def append(
-    directory: str | os.PathLike, splits: Iterable[tuple[str, Rows]], source: Mapping[str, Any], form: Form
+    directory: str | os.PathLike, splits: Iterable[tuple[str, Rows]], source: Mapping[str, Any], form: Form,
+    sides: Mapping[str, pathlib.Path] | None = None,
 ) -> dict[str, Any]:
-    """Add splits to the data set `directory`, or replace them; vocabularies stay as they are.
+    """Add splits to the data set `directory`, or replace them, as a whole or not at all.
 
-    Each split is written aside and renamed; readers see the new splits together, once all are there.
+    The data set is made anew beside the old one, of hard links to what stays, and takes its place at the end.
+    Vocabularies stay as they are.
+
+    Args:
+        directory: a data set.
+        splits, source, form: as of `write_dataset`.
+        sides: by name, directories whose entries join, or replace, those of the data set's directory of that name.
 
     Returns:
         The statistics of all splits.
@@ -104,13 +112,37 @@ def append(
                 f"{directory} has the layout {found.layout!r} and the compression {found.compression!r}, and what is "
                 f"added must have them too. Received: {form.layout!r}, {form.compression!r}."
             )
-    with processes(form) as pool:
-        added = {split: _write_split(directory, schema, split, rows, form, pool) for split, rows in splits}
-    content["source"] = dict(source)
-    content["days"] = dict(sorted((content["days"] | added).items()))
-    write_json(pathlib.Path(directory) / STATISTICS, content)
-    _write_tfds(pathlib.Path(directory), schema, form)
+    with staged(directory, schema_pbtxt.FILE) as stage, processes(form) as pool:
+        _link(pathlib.Path(directory), stage)
+        added = {split: _write_split(stage, schema, split, rows, form, pool) for split, rows in splits}
+        content["source"] = dict(source)
+        content["days"] = dict(sorted((content["days"] | added).items()))
+        for name, side in (sides or {}).items():
+            (stage / name).mkdir(exist_ok=True)
+            for entry in side.iterdir():
+                shutil.rmtree(stage / name / entry.name, ignore_errors=True)
+                entry.rename(stage / name / entry.name)
+        write_json(stage / STATISTICS, content)
+        _write_tfds(stage, schema, form)
     return content
+
+
+def _link(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Give `target` what `source` has, but for hidden leftovers and the files of TFDS, which are written in place."""
+    for path in source.iterdir():
+        if path.name.startswith(".") or path.name in ("dataset_info.json", "features.json"):
+            continue
+        if path.is_dir():
+            shutil.copytree(path, target / path.name, copy_function=_link_file)
+        else:
+            _link_file(str(path), str(target / path.name))
+
+
+def _link_file(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
 
 
 def _write_split(

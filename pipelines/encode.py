@@ -83,7 +83,7 @@ def block(table: pa.Table, binary: Collection[str]) -> bytes:
             fits = not len(values) or -(2**31) <= values.min() and values.max() < 2**31
             name += "" if name in binary else NARROW if fits else WIDE
             content = _bytes_value(values.astype("u1" if name in binary else "<i4" if fits else "<i8").tobytes())
-        elif pa.types.is_float32(column.type):
+        elif pa.types.is_float32(column.type) and not pa.types.is_list(table.schema.field(name).type):
             content = _bytes_value(column.to_numpy().astype("<f4").tobytes())
         else:
             raise TypeError(f"column {name!r} must be int64, float32, string or a list. Received: {column.type}.")

@@ -36,8 +36,8 @@ class Engine(abc.ABC):
     directory: pathlib.Path
 
     @abc.abstractmethod
-    def execute(self, statement: str) -> None:
-        """Run one statement that returns nothing."""
+    def execute(self, statement: str, what: str = "") -> None:
+        """Run one statement that returns nothing; `what` to say before any error of the engine."""
 
     @abc.abstractmethod
     def query(self, text: str) -> list[tuple[Any, ...]]:
@@ -85,35 +85,37 @@ class Duckdb(Engine):
 
     def __init__(self, directory: str, memory: str):
         self.directory = pathlib.Path(directory)
-        self._connection = duckdb.connect(str(self.directory / "work.duckdb"))
+        with explained(duckdb.Error, f"{self.directory} cannot hold tables"):
+            self._connection = duckdb.connect(str(self.directory / "work.duckdb"))
         self.execute("SET enable_progress_bar = false")
+        self.execute("SET TimeZone = 'UTC'")
         try:
             self._connection.execute(f"SET memory_limit = '{_quantity(memory)}'")
         except duckdb.Error as error:
             raise UserError(f"memory must be an amount such as 2GB. Received: {memory!r}.") from error
         self.run(pathlib.Path(__file__).with_name("duckdb_functions.sql"))
 
-    def execute(self, statement: str) -> None:
-        with _explained(duckdb.Error):
+    def execute(self, statement: str, what: str = "") -> None:
+        with explained(duckdb.Error, what):
             self._connection.execute(statement)
 
     def query(self, text: str) -> list[tuple[Any, ...]]:
-        with _explained(duckdb.Error):
+        with explained(duckdb.Error):
             return self._connection.sql(text).fetchall()
 
     def stream(self, text: str) -> pa.RecordBatchReader:
-        with _explained(duckdb.Error):
+        with explained(duckdb.Error):
             found = self._connection.cursor().sql(text).to_arrow_reader(_BATCH)
 
         def batches() -> Iterator[pa.RecordBatch]:
-            with _explained((duckdb.Error, OSError)):  # Arrow passes on as OSError what fails on the way
+            with explained((duckdb.Error, OSError)):  # Arrow passes on as OSError what fails on the way
                 yield from found
 
         return pa.RecordBatchReader.from_batches(found.schema, batches())
 
     def load_text(self, table: str, files: Sequence[pathlib.Path], columns: Sequence[str], delimiter: str) -> None:
         names = ", ".join(map(quoted, columns))
-        with _explained(duckdb.Error, f"{', '.join(map(str, files))} cannot be read as CSV"):
+        with explained(duckdb.Error, f"{', '.join(map(str, files))} cannot be read as CSV"):
             self._connection.execute(
                 f"CREATE TABLE {table} AS SELECT {names} FROM read_csv($1, header = true, all_varchar = true, "
                 "delim = $2, quote = '\"', escape = '\"', union_by_name = true, strict_mode = true)",
@@ -121,7 +123,7 @@ class Duckdb(Engine):
             )
 
     def load_parquet(self, table: str, file: pathlib.Path) -> None:
-        with _explained(duckdb.Error, f"{file} cannot be read as Parquet"):
+        with explained(duckdb.Error, f"{file} cannot be read as Parquet"):
             self._connection.execute(f"CREATE TABLE {table} AS SELECT * FROM read_parquet($1)", [str(file)])
 
     def put(self, table: str, rows: pa.Table) -> None:
@@ -177,17 +179,17 @@ class Spark(Engine):
         except Exception as error:  # py4j's errors, and plain RuntimeErrors where Java ends
             raise UserError(f"Spark cannot be started with the master {master!r}. Received: {_brief(error)}") from error
 
-    def execute(self, statement: str) -> None:
-        with _explained(self._error):
+    def execute(self, statement: str, what: str = "") -> None:
+        with explained(self._error, what):
             self._session.sql(statement)
 
     def query(self, text: str) -> list[tuple[Any, ...]]:
-        with _explained(self._error):
+        with explained(self._error):
             return [tuple(row) for row in self._session.sql(text).collect()]
 
     def stream(self, text: str) -> pa.RecordBatchReader:
         target = tempfile.mkdtemp(prefix="result-", dir=self.directory)
-        with _explained(self._error):
+        with explained(self._error):
             self._session.sql(text).write.mode("overwrite").parquet(target)
         # The parts of a sorted result are named in its order.
         parts = sorted(str(p) for p in pathlib.Path(target).glob("part-*.parquet"))
@@ -200,7 +202,7 @@ class Spark(Engine):
         return pa.RecordBatchReader.from_batches(found.schema, batches())
 
     def load_text(self, table: str, files: Sequence[pathlib.Path], columns: Sequence[str], delimiter: str) -> None:
-        with _explained(self._error, f"{', '.join(map(str, files))} cannot be read as CSV"):
+        with explained(self._error, f"{', '.join(map(str, files))} cannot be read as CSV"):
             reader = self._session.read.options(
                 header=True, sep=delimiter, quote='"', escape='"', multiLine=True, mode="FAILFAST", encoding="UTF-8")
             whole = None
@@ -210,15 +212,15 @@ class Spark(Engine):
             whole.write.saveAsTable(table)  # type: ignore[union-attr]
 
     def load_parquet(self, table: str, file: pathlib.Path) -> None:
-        with _explained(self._error, f"{file} cannot be read as Parquet"):
+        with explained(self._error, f"{file} cannot be read as Parquet"):
             self._session.read.parquet(str(file)).write.saveAsTable(table)
 
     def put(self, table: str, rows: pa.Table) -> None:
-        with _explained(self._error):
+        with explained(self._error):
             self._session.createDataFrame(rows).write.saveAsTable(table)
 
     def append(self, table: str, rows: pa.Table) -> None:
-        with _explained(self._error):
+        with explained(self._error):
             self._session.createDataFrame(rows).write.mode("append").saveAsTable(table)
 
     def close(self) -> None:
@@ -296,14 +298,16 @@ def _brief(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _explained(errors: type[Exception] | tuple[type[Exception], ...], what: str = "") -> Iterator[None]:
+def explained(errors: type[Exception] | tuple[type[Exception], ...], what: str = "") -> Iterator[None]:
     """Turn the engine's errors about what it was given into a `UserError`; others are defects of ours."""
     try:
         yield
     except errors as error:
         about_values = isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException))
         about_values |= "CAST" in str(error)
-        about_room = isinstance(error, duckdb.OutOfMemoryException) or "No space left" in str(error)
+        # The disk is full, a file or quota has reached its limit, or the memory's.
+        about_room = isinstance(error, (duckdb.OutOfMemoryException, duckdb.IOException, OSError))
+        about_room |= "No space left" in str(error)
         if not (what or about_values or about_room):
             raise
         what = what or ("a value cannot be used" if about_values else "there is too little room")

@@ -34,12 +34,14 @@ FLAGS = flags.FLAGS
 
 POLICIES = ("fail", "skip")
 UNITS = {"s": 1000, "ms": 1, "us": 0.001}
+_BINARY = ("click", "long_view", "like", "profile_enter")
 # The columns that point_in_time.sql reads beside time, user and item: what stands for one that the log does not have.
 CONTRACT = {
     "author_id": "CAST(-1 AS BIGINT)", "topic": "''", "tab": "CAST(-1 AS BIGINT)", "duration_s": "CAST(0 AS DOUBLE)",
     "play_s": "CAST(NULL AS DOUBLE)",
-    **dict.fromkeys(("click", "long_view", "like", "profile_enter"), "CAST(0 AS BIGINT)"),
+    **dict.fromkeys(_BINARY, "CAST(0 AS BIGINT)"),
 }
+_LISTS = {"int": "a list of integers within 64 bits", "string": "a list of texts"}
 _COMPUTED = {f.name for f in (*point_in_time.COUNTERS, *point_in_time.histories(1))}
 _SQL = {"int": "BIGINT", "float": "DOUBLE", "string": "VARCHAR"}
 
@@ -87,8 +89,9 @@ def convert(
         computed = {f.name for f in schema.features if f.name in _COMPUTED and f.name not in log.types}
         columns = _typed(log, schema, roles, computed)
         broken = _broken(log, schema, roles, computed)
-        engine.execute(f"CREATE TABLE typed AS SELECT {', '.join(f'{e} AS {quoted(n)}' for n, e in columns.items())}, "
-                       f"{broken} AS broken FROM log")
+        typed = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in columns.items())
+        statement = f"CREATE TABLE typed AS SELECT {typed}, {broken} AS broken FROM log"
+        engine.execute(statement, f"{log.name} cannot be read")
         report = _count(engine, log, on_bad_row)
         engine.run(pathlib.Path(__file__).with_suffix(".sql"))
         report["rows_repeated"] = report["rows_read"] - sum(report["rows_skipped"].values()) - engine.one(
@@ -114,6 +117,10 @@ def files(pattern: str) -> list[pathlib.Path]:
 
 def _with_keys(schema: Schema, roles: Roles) -> Schema:
     keys = {"user": roles.user, "item": roles.item, "time": roles.time}
+    if len(set(keys.values())) < len(keys):
+        raise UserError(f"--user, --item and --time must be three columns. Received: {keys}.")
+    if ours := sorted({"split", "broken"} & set(schema.columns)):
+        raise UserError(f"the schema must not have columns named 'split' or 'broken', our own. Received: {ours}.")
     wrong = {role: column for role, column in schema.keys.items() if keys.get(role) != column}
     if wrong:
         raise UserError(f"the schema's keys must be the columns of --user, --item and --time. Received: {wrong}.")
@@ -141,22 +148,25 @@ def _typed(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> dict[s
     random = f"CASE WHEN {log.cast(roles.random, 'BIGINT')} = 1 THEN '_random' ELSE '' END" if roles.random else "''"
     columns["split"] = f"{day} || {random}"
     if computed:
-        for name, of in (("user_id", roles.user), ("video_id", roles.item)):
+        for name, of in (("user_id", roles.user), ("video_id", roles.item), ("time_ms", roles.time)):
             if schema.columns[of] != "int":
                 raise UserError(f"counters and histories need integer ids. Received: {of!r} of type "
                                 f"{schema.columns[of]!r}, and computed features: {sorted(computed)[:5]}.")
             if name in columns and name != of:
-                raise UserError(f"column {name!r} must be that of the {name} flag where features are computed. "
-                                f"Received: {of!r}.")
-            columns[name] = log.cast(of, "BIGINT")
-        columns["time_ms"] = _time_ms(log, roles)
+                raise UserError(f"a schema with computed features may have a column {name!r} only if it is the one of "
+                                f"--user, --item or --time. Received: {of!r}.")
+            columns[name] = _time_ms(log, roles) if name == "time_ms" else log.cast(of, "BIGINT")
         for name, default in CONTRACT.items():
             sql = {"topic": "VARCHAR", "duration_s": "DOUBLE", "play_s": "DOUBLE"}.get(name, "BIGINT")
-            # Feedback is also known by its task.
-            of = next((t.label for t in schema.tasks if t.name == name), name)
+            of = _of(schema, name)
             if name not in columns:
                 columns[name] = f"coalesce({log.cast(of, sql)}, {default})" if of in log.types else default
     return columns
+
+
+def _of(schema: Schema, name: str) -> str:
+    """The log's column behind one of the contract: feedback is also known by its task."""
+    return next((task.label for task in schema.tasks if task.name == name), name)
 
 
 def _time_ms(log: Log, roles: Roles) -> str:
@@ -165,10 +175,9 @@ def _time_ms(log: Log, roles: Roles) -> str:
         return f"epoch_ms({column})"
     if found.startswith(("TIMESTAMP", "DATE")):
         return f"epoch_ms(CAST({column} AS TIMESTAMP))"
-    factor, number = UNITS[roles.unit], f"TRY_CAST(TRY_CAST({column} AS BIGINT) AS DOUBLE)"
     # As doubles these are exact to far beyond any year, and cannot overflow.
-    time = f"TRY_CAST(floor({number} * {factor}) AS BIGINT)"
-    return f"coalesce({time}, epoch_ms(TRY_CAST({column} AS TIMESTAMP)))" if found == "VARCHAR" else time
+    time = f"TRY_CAST(floor(TRY_CAST({column} AS DOUBLE) * {UNITS[roles.unit]}) AS BIGINT)"
+    return f"coalesce({time}, epoch_ms(TRY_CAST({column} AS TIMESTAMPTZ)))" if found == "VARCHAR" else time
 
 
 def _broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
@@ -193,17 +202,32 @@ def _broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
         if name in schema.binary_columns:
             rule(name, "0 or 1", f"{valid} AND {log.cast(name, 'BIGINT')} IN (0, 1)")
         elif name in features and not features[name].is_numeric and name not in (roles.user, roles.item):
-            rule(name, f"a list of {kind}s" if name in lists else kind, f"{column} IS NULL OR {valid}")
+            rule(name, _LISTS[dtype] if name in lists else kind, f"{column} IS NULL OR {valid}")
         elif dtype == "float":
             low, high = features[name].domain if name in features else (float("-inf"), float("inf"))
             value = log.cast(name, "DOUBLE")
-            within = f"isfinite({value})"
+            within = f"isfinite(TRY_CAST({value} AS FLOAT))"  # it becomes a float32, which ends at 3.4e38
             within += f" AND {value} >= {low}" if low > float("-inf") else ""
             within += f" AND {value} <= {high}" if high < float("inf") else ""
             where = f" in [{low:g}, {high:g}]" if low > float("-inf") else ""
             rule(name, kind + where, f"{valid} AND {within}")
         else:
             rule(name, kind, f"{column} IS NOT NULL AND {valid}")
+    given = set(schema.columns)
+    for name in CONTRACT if computed else ():
+        of = _of(schema, name)
+        if of not in log.types or of in given:
+            continue
+        given.add(of)
+        column, missing = log.column(of), f"{log.column(of)} IS NULL"
+        if name in _BINARY:
+            rule(of, "0 or 1", f"{missing} OR ({log.valid(of, 'BIGINT')} AND {log.cast(of, 'BIGINT')} IN (0, 1))")
+        elif name.endswith("_s"):
+            value = log.cast(of, "DOUBLE")
+            rule(of, "a number of seconds, at least 0", f"{missing} OR (isfinite({value}) AND {value} >= 0)")
+        else:
+            kind = "VARCHAR" if name == "topic" else "BIGINT"
+            rule(of, "text" if name == "topic" else "an integer within 64 bits", f"{missing} OR {log.valid(of, kind)}")
     if roles.random:
         value = log.cast(roles.random, "BIGINT")
         rule(roles.random, "0 or 1", f"{log.valid(roles.random, 'BIGINT')} AND {value} IN (0, 1)")

@@ -1,10 +1,14 @@
 """A log of any format as the view `log` of DuckDB, and how its columns become typed ones."""
 
+import csv
 import dataclasses
+import gzip
 import pathlib
 from collections.abc import Sequence
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet
 
 from dlen_cam2.cli import UserError
 from pipelines.engines import Engine, quoted
@@ -12,6 +16,7 @@ from pipelines.engines import Engine, quoted
 _PARQUET = (".parquet",)
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _JSON = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+_DELIMITERS = (",", "\t", ";", "|")
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
              "UHUGEINT", "BOOLEAN")
 
@@ -39,7 +44,8 @@ class Log:
         column, found = self.column(name), self.types[name]
         if is_list and found == "VARCHAR":
             # A JSON list, or values separated by spaces.
-            items = (f"CASE WHEN {column} LIKE '[%' THEN TRY_CAST(json_extract_string({column}, '$[*]') AS VARCHAR[]) "
+            values = f"TRY_CAST(json_extract_string({column}, '$[*]') AS VARCHAR[])"
+            items = (f"CASE WHEN {column} LIKE '[%' THEN CASE WHEN json_valid({column}) THEN {values} END "
                      f"WHEN trim({column}) = '' THEN [] ELSE string_split_regex(trim({column}), ' +') END")
             return items if wanted == "VARCHAR" else f"TRY_CAST({items} AS {wanted}[])"
         if is_list:
@@ -76,58 +82,80 @@ def open_log(engine: Engine, files: Sequence[pathlib.Path]) -> Log:
     """Make the view `log` of files that have one format and the same columns, by their endings.
 
     Raises:
-        UserError: an ending is unknown, formats are mixed, a file is damaged, or files disagree about their columns.
+        UserError: an ending is unknown, formats are mixed, a file is damaged, a column stands twice, or files disagree
+            about their columns (of JSON an object need not have every name).
     """
     kinds = {kind for path in files for kind in (_PARQUET, _CSV, _JSON) if path.name.lower().endswith(kind)}
     if len(kinds) != 1 or any(not path.name.lower().endswith(tuple(kinds)[0]) for path in files):
         known = ", ".join((*_PARQUET, *_CSV, *_JSON))
         raise UserError(f"logs must all end in one of {known}, in one format. Received: {[p.name for p in files][:5]}.")
     (kind,) = kinds
-    names = ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-    columns = {path: _columns(engine, path, kind) for path in files}
-    first = columns[files[0]]
-    if kind is _JSON:  # an object need not have every name
-        first = {name: "VARCHAR" for found in columns.values() for name in found}
-        columns = {}
-    for path, found in columns.items():
-        if found != first:
-            different = sorted({c for c in {*found, *first} if found.get(c) != first.get(c)})
+    readers: list[str] = []
+    types: dict[str, str] = {}
+    for path in files:
+        try:
+            reader, columns = _READERS[kind](engine, path)
+        except (duckdb.Error, pa.ArrowException, UserError, OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path} cannot be read. Received: {_brief(error)}") from error
+        _once(path, [name for name, _ in columns])
+        found = dict(columns)
+        if types and found != types and kind is not _JSON:
+            different = sorted({c for c in {*found, *types} if found.get(c) != types.get(c)})
             raise UserError(f"{path} must have the columns of {files[0]}. Received: different {different}.")
-    paths = "[" + ", ".join(_path(path) for path in files) + "]"
-    engine.execute(f"CREATE VIEW log AS SELECT * FROM {_reader(kind, paths, first)}")
-    _probe(engine, names)
-    return Log(names, first)
+        readers.append(reader)
+        types |= found
+    names = ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    engine.execute("CREATE VIEW log AS " + " UNION ALL BY NAME ".join(f"SELECT * FROM {reader}" for reader in readers))
+    return Log(names, types)
 
 
-def _columns(engine: Engine, path: pathlib.Path, kind: tuple[str, ...]) -> dict[str, str]:
-    """The file's columns with their types."""
-    try:
-        if kind is _JSON:
-            found = engine.query(f"DESCRIBE SELECT * FROM read_json({_path(path)}, format = 'newline_delimited', "
-                                 "sample_size = -1)")
-            return {name: "VARCHAR" for name, *_ in found}
-        found = engine.query(f"DESCRIBE SELECT * FROM {_reader(kind, _path(path), {})}")
-        return {name: dtype for name, dtype, *_ in found}
-    except (duckdb.Error, UserError) as error:
-        raise UserError(f"{path} cannot be read. Received: {' '.join(str(error).split())[:400]}") from error
+_Columns = list[tuple[str, str]]
 
 
-def _reader(kind: tuple[str, ...], paths: str, columns: dict[str, str]) -> str:
-    if kind is _PARQUET:
-        return f"read_parquet({paths})"
-    if kind is _JSON:
-        types = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in columns)
-        return f"read_json({paths}, format = 'newline_delimited', columns = {{{types}}})"
-    return (f"read_csv({paths}, header = true, all_varchar = true, quote = '\"', escape = '\"', strict_mode = true, "
-            "union_by_name = true, sample_size = -1)")
+def _parquet(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
+    names = pyarrow.parquet.read_schema(path).names  # DuckDB would rename what stands twice
+    reader = f"read_parquet({_path(path)})"
+    found = engine.query(f"DESCRIBE SELECT * FROM {reader}")
+    return reader, [(name, dtype) for name, (_, dtype, *_) in zip(names, found, strict=True)]
 
 
-def _probe(engine: Engine, names: str) -> None:
-    """Read everything once, so that a damaged file is found before anything is made of it."""
-    try:
-        engine.query("SELECT count(COLUMNS(*)) FROM log")
-    except (duckdb.Error, UserError) as error:
-        raise UserError(f"{names} cannot be read. Received: {' '.join(str(error).split())[:400]}") from error
+def _csv(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
+    """The first line names the columns; the delimiter is the one of `_DELIMITERS` that it has most of."""
+    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+        first = str(file.readline())
+    if not first.strip():
+        raise UserError("a file without a header")
+    delimiter = max(_DELIMITERS, key=first.count)
+    header = next(csv.reader([first], delimiter=delimiter))
+    columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in dict.fromkeys(header))
+    reader = (f"read_csv({_path(path)}, auto_detect = false, header = true, delim = '{delimiter}', quote = '\"', "
+              f"escape = '\"', strict_mode = true, null_padding = false, columns = {{{columns}}})")
+    return reader, [(name, "VARCHAR") for name in header]
+
+
+def _json(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
+    reader = f"read_json({_path(path)}, format = 'newline_delimited', sample_size = -1)"
+    names = [name for name, *_ in engine.query(f"DESCRIBE SELECT * FROM {reader}")]
+    columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in names)
+    reader = f"read_json({_path(path)}, format = 'newline_delimited', columns = {{{columns}}})"
+    return reader, [(name, "VARCHAR") for name in names]
+
+
+_READERS = {_PARQUET: _parquet, _CSV: _csv, _JSON: _json}
+
+
+def _once(path: pathlib.Path, columns: Sequence[str]) -> None:
+    """SQL's names know no case."""
+    known: dict[str, str] = {}
+    for name in columns:
+        if name.lower() in known:
+            raise UserError(f"{path} must not have two columns {known[name.lower()]!r} and {name!r}, whatever their "
+                            f"case. Received columns: {list(columns)}.")
+        known[name.lower()] = name
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]
 
 
 def _path(path: pathlib.Path) -> str:

@@ -4,13 +4,12 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from absl import flags
 
-from dlen_cam2.files import staged
+from dlen_cam2 import storage
 from dlen_cam2.schema import Schema
 from dlen_cam2.storage import COMPRESSIONS, LAYOUTS
 from pipelines import dataset, engines, point_in_time
@@ -57,16 +56,13 @@ def publish(
     """
     snapshots = engine.directory / SNAPSHOTS
     snapshots.mkdir()
-    kept = pathlib.Path(output) / SNAPSHOTS
-    found = point_in_time.splits(engine, schema, snapshots, kept if options.since else None, options.since)
     if not options.since:
+        found = point_in_time.splits(engine, schema, snapshots)
         return dataset.write_dataset(
             output, schema, found, source, {**(sides or {}), SNAPSHOTS: snapshots}, options.form, options.train_days)
-    statistics = dataset.append(output, found, {**source, "since": options.since}, options.form)
-    for day in sorted(snapshots.iterdir()):
-        with staged(kept / day.name, "boundary.parquet") as stage:
-            shutil.copytree(day, stage, dirs_exist_ok=True)
-    return statistics
+    there = list(storage.statistics(output)["days"])
+    found = point_in_time.splits(engine, schema, snapshots, pathlib.Path(output) / SNAPSHOTS, options.since, there)
+    return dataset.append(output, found, {**source, "since": options.since}, options.form, {SNAPSHOTS: snapshots})
 
 
 def define_flags(point_in_time: bool = True, output: bool = True) -> None:

@@ -1,7 +1,7 @@
 """Point-in-time features: the SQL beside this file, day by day, and what its columns are."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -78,7 +78,8 @@ def histories(videos: int) -> tuple[Feature, ...]:
 
 
 def splits(
-    engine: Engine, schema: Schema, snapshots: pathlib.Path, saved: pathlib.Path | None = None, since: str = ""
+    engine: Engine, schema: Schema, snapshots: pathlib.Path, saved: pathlib.Path | None = None, since: str = "",
+    there: Sequence[str] = (),
 ) -> Iterator[tuple[str, pa.RecordBatchReader]]:
     """Compute the features of the table `exposures` day by day; yield each split's rows in time order.
 
@@ -96,10 +97,12 @@ def splits(
         snapshots: where to write snapshots.
         saved: with `since`, a directory with the snapshots of an earlier run.
         since: the first day to compute, from the snapshot of the day before it. Default: all days, from nothing.
+        there: with `since`, the splits that are computed already, of which no day may lack its snapshot.
 
     Raises:
-        UserError: a time, user, video, author, topic or tab is missing (null), there is no day `since` or no snapshot of the day
-            before it, or a day holds exposures that are more than 23 hours older than the newest of the days before.
+        UserError: a time, user, video, author, topic or tab is missing (null), there is no day `since` or no snapshot
+            of the day before it, or a day holds exposures that are more than 23 hours older than the newest of the days
+            before.
     """
     for column in ("time_ms", "user_id", "video_id", "author_id", "topic", "tab"):
         older = " AND split IS NOT NULL" if column == "tab" else ""  # in which tab is not known of older exposures
@@ -110,9 +113,9 @@ def splits(
     of_day: dict[str, list[str]] = {}
     for (split,) in found:
         of_day.setdefault(split.partition("_")[0], []).append(split)
-    days = list(of_day)
+    days = sorted(of_day)
     if saved is not None:
-        days = _resume(engine, saved, days, since)
+        days = _resume(engine, saved, days, since, there)
     else:
         _begin(engine)
         if engine.one("SELECT count(*) FROM exposures WHERE split IS NULL"):
@@ -185,16 +188,20 @@ def _save(engine: Engine, directory: pathlib.Path) -> None:
                 writer.write_batch(batch)
 
 
-def _resume(engine: Engine, directory: pathlib.Path, days: list[str], since: str) -> list[str]:
+def _resume(
+    engine: Engine, directory: pathlib.Path, days: list[str], since: str, there: Sequence[str]
+) -> list[str]:
     """Load the newest snapshot before `since`; the days to compute."""
     saved = sorted(p.name for p in directory.glob("*") if p.is_dir() and p.name < since)
     if since not in days:
         raise UserError(f"--since must be a day of the log. Received: {since!r}. Days: {days}.")
     if not saved:
         raise UserError(f"{directory} has no snapshot of a day before {since}: run without --since first.")
-    between = [day for day in days if saved[-1] < day < since]
+    known = {*days, *(split.partition("_")[0] for split in there)}
+    between = sorted(day for day in known if saved[-1] < day < since)
     if between:
-        raise UserError(f"--since={since} would leave out days of the log. Received: {between} after {saved[-1]}.")
+        raise UserError(f"--since={since} would leave out days that have no snapshot. Received: {between} after "
+                        f"{saved[-1]}.")
     for table in (*STATE, "tail", "boundary"):
         engine.load_parquet(table, directory / saved[-1] / f"{table}.parquet")
     return [day for day in days if day >= since]

@@ -32,7 +32,8 @@ moments AS (
         CAST(sum(long_view) AS DOUBLE) AS long_views,
         CAST(sum("like") AS DOUBLE) AS likes,
         CAST(coalesce(sum(profile_enter), 0) AS DOUBLE) AS profile_enters,
-        coalesce(sum(floor(least(play_s, duration_s) * 1000e0 + 0.5e0)), 0) AS play_ms,
+        coalesce(sum(CASE WHEN play_s IS NOT NULL THEN floor(least(play_s, duration_s) * 1000e0 + 0.5e0) END), 0)
+            AS play_ms,
         coalesce(sum(CASE WHEN play_s IS NOT NULL THEN floor(duration_s * 1000e0 + 0.5e0) END), 0) AS offered_ms
     FROM today
     GROUP BY new, time_ms, user_id, video_id, author_id, topic, tab

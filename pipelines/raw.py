@@ -11,6 +11,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from dlen_cam2 import data
+from dlen_cam2.records import Rectangle
 from dlen_cam2.schema import KEYS, Schema
 
 
@@ -73,6 +74,8 @@ def tables(directory: str | os.PathLike, schema: Schema, split: str, names: Iter
 
 
 def _array(column: Any) -> pa.Array:
+    if isinstance(column, Rectangle):
+        column = tf.RaggedTensor.from_tensor(column.values, column.lengths)
     if isinstance(column, tf.RaggedTensor):
         offsets = pa.array(column.row_splits.numpy(), pa.int32())
         return pa.ListArray.from_arrays(offsets, _array(column.values))

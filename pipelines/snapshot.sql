@@ -15,7 +15,7 @@ FROM today;
 CREATE TABLE passed AS
 SELECT
     t.user_id, t.video_id, t.author_id, t.topic, t.tab, t.time_ms, t.click, t.long_view, t."like", t.profile_enter,
-    CAST(floor(least(play_s, duration_s) * 1000e0 + 0.5e0) AS BIGINT) AS play_ms,
+    CASE WHEN play_s IS NOT NULL THEN CAST(floor(least(play_s, duration_s) * 1000e0 + 0.5e0) AS BIGINT) END AS play_ms,
     CASE WHEN play_s IS NOT NULL THEN CAST(floor(duration_s * 1000e0 + 0.5e0) AS BIGINT) END AS offered_ms
 FROM today AS t
 CROSS JOIN new_boundary AS b

@@ -17,7 +17,8 @@ _LABELS = {
     "skip", "report", "finish", "complete", "watched", "label",
 }
 _NEGATIVE = {"hate", "dislike", "skip", "report"}
-_TARGET = re.compile(r"(play|watch|dwell|stay|view|read)(ing)?_?(time|duration|s|sec|seconds|ms)$")
+_UNIT = "s|sec|seconds|ms"
+_TARGET = re.compile(rf"(play|watch|dwell|stay|view|read)(ing)?_?((time|duration)_?({_UNIT})?|{_UNIT})$")
 _STATISTIC = re.compile(
     r"(^|_)(cnt|count|counts|num|rate|ctr|cvr|ratio|impressions|exposures|clicks|likes|views|pv|uv)(_|$)")
 _FEW, _LONGEST = 64, 50  # distinct values of a small vocabulary; values of a list

@@ -47,13 +47,15 @@ def load(
             raise UserError(f"{path} must name each column once. Received twice: {twice}.")
     names = ", ".join(map(str, files))
     engine.load_text(f"{table}_text", files, list(types), delimiter)
-    wrong = ", ".join(
-        f"min(CASE WHEN {quoted(c)} IS NOT NULL AND NOT {_VALID[t].format(quoted(c))} THEN {quoted(c)} END)"
-        for c, t in types.items()
-    )
-    for (column, dtype), found in zip(types.items(), engine.query(f"SELECT {wrong} FROM {table}_text")[0], strict=True):
-        if found is not None:
-            raise UserError(f"{names}: column {column!r} must hold {_KIND[dtype]}. Received: {found!r}.")
+    if (wrong := _wrong(engine, f"{table}_text", types)) is not None:
+        guilty = names
+        for path in files if len(files) > 1 else ():  # which of them it is
+            engine.load_text(f"{table}_one", [path], list(types), delimiter)
+            if _wrong(engine, f"{table}_one", types) == wrong:
+                guilty = str(path)
+            engine.drop(f"{table}_one")
+        column, found = wrong
+        raise UserError(f"{guilty}: column {column!r} must hold {_KIND[types[column]]}. Received: {found!r}.")
     casts = ", ".join(f"CAST({quoted(c)} AS {t}) AS {quoted(c)}" for c, t in types.items())
     engine.execute(f"CREATE TABLE {table} AS SELECT {casts} FROM {table}_text")
     engine.drop(f"{table}_text")
@@ -64,6 +66,16 @@ def load(
         repeated = engine.query(f"SELECT {quoted(key)} FROM {table} GROUP BY {quoted(key)} HAVING count(*) > 1 LIMIT 1")
         if repeated:
             raise UserError(f"{names}: each {key} may have one row. Received twice: {repeated[0][0]}.")
+
+
+def _wrong(engine: Engine, table: str, types: Mapping[str, str]) -> tuple[str, str] | None:
+    """The first column that holds a text which is no value of its type, and that text."""
+    tests = ", ".join(
+        f"min(CASE WHEN {quoted(c)} IS NOT NULL AND NOT {_VALID[t].format(quoted(c))} THEN {quoted(c)} END)"
+        for c, t in types.items()
+    )
+    found = zip(types, engine.query(f"SELECT {tests} FROM {table}")[0], strict=True)
+    return next(((column, text) for column, text in found if text is not None), None)
 
 
 def check(engine: Engine, table: str, column: str, rule: str, holds: str) -> None:

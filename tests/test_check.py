@@ -228,7 +228,12 @@ def test_other_forms_pass_and_hold_the_same_rows(clean, tmp_path, form):
     assert statuses(report) == {}
     assert (report.rates, report.psi, report.aucs) == (wanted.rates, wanted.psi, wanted.aucs)
     first, second = (read_split(directory, SCHEMA, DAYS[0]) for directory in (clean, tmp_path / "other"))
-    assert first.records.tolist() == second.records.tolist() and first.keys.tolist() == second.keys.tolist()
+    assert first.keys.tolist() == second.keys.tolist() and len(set(second.records)) == ROWS
+    assert first.columns.keys() == second.columns.keys() == SCHEMA.columns.keys()
+    for name, column in first.columns.items():
+        assert column.values.tolist() == second.columns[name].values.tolist()
+        assert (column.lengths is None) == (second.columns[name].lengths is None)
+        assert column.lengths is None or column.lengths.tolist() == second.columns[name].lengths.tolist()
     path = tmp_path / "other" / DAYS[1] / "hand.tfrecord-00000-of-00001"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

@@ -150,6 +150,18 @@ def test_every_format_gives_the_same_rows(tmp_path, ending):
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
+def test_every_bit_of_an_id_is_kept(tmp_path, ending):
+    ids = [-(2**63), -(2**53) - 1, 2**53 + 1, 2**62 + 1, 2**63 - 1]
+    rows = [{"t": START + i, "uid": v, "vid": v, "click": 1, "list": [v, 1]} for i, v in enumerate(ids)]
+    listed = Feature("list", "int", "item", "content", size=9, hashed=True, width=2, max_length=2)
+    schema = Schema("small", (*SMALL.features, listed), SMALL.tasks)
+    write(tmp_path / f"log{ending}", rows, {})
+    convert(str(tmp_path / f"log{ending}"), schema, Roles("t", "uid", "vid"), str(tmp_path / "out"))
+    found = read_all(tmp_path / "out")
+    assert [(row["uid"], row["vid"], row["list"]) for row in found] == [(v, v, [v, 1]) for v in ids]
+
+
 def test_a_list_in_text_is_json_or_separated_by_spaces(tmp_path):
     rows = log_rows()
     for row in rows:
