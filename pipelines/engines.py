@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.parquet
 
 from dlen_cam2.cli import UserError
 
@@ -62,6 +63,13 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def put(self, table: str, rows: pa.Table) -> None:
         """Make a table of rows in memory."""
+
+    def save(self, table: str, file: pathlib.Path) -> None:
+        """Write a table as a Parquet file."""
+        rows = self.stream(f"SELECT * FROM {table}")
+        with pyarrow.parquet.ParquetWriter(file, rows.schema, compression="zstd") as writer:
+            for batch in rows:
+                writer.write_batch(batch)
 
     def run(self, file: pathlib.Path) -> None:
         """Run the statements of a file, which end with a semicolon at the end of a line."""
@@ -130,6 +138,10 @@ class Duckdb(Engine):
         self._connection.register("given", rows)
         self.execute(f"CREATE TABLE {table} AS SELECT * FROM given")
         self._connection.unregister("given")
+
+    def save(self, table: str, file: pathlib.Path) -> None:
+        target = str(file).replace("'", "''")
+        self.execute(f"COPY {table} TO '{target}' (FORMAT parquet, COMPRESSION zstd)")  # on all cores
 
     def append(self, table: str, rows: pa.Table) -> None:
         self._connection.register("given", rows)

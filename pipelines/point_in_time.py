@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Feature, Schema
@@ -182,10 +181,7 @@ def _advance(engine: Engine) -> None:
 def _save(engine: Engine, directory: pathlib.Path) -> None:
     directory.mkdir(parents=True)
     for table in (*STATE, "tail", "boundary"):
-        rows = engine.stream(f"SELECT * FROM {table}")
-        with pq.ParquetWriter(directory / f"{table}.parquet", rows.schema, compression="zstd") as writer:
-            for batch in rows:
-                writer.write_batch(batch)
+        engine.save(table, directory / f"{table}.parquet")
 
 
 def _resume(
