@@ -100,8 +100,8 @@ def splits(
 
     Raises:
         UserError: a time, user, video, author, topic or tab is missing (null), there is no day `since` or no snapshot
-            of the day before it, or a day holds exposures that are more than 23 hours older than the newest of the days
-            before.
+            of the day before it, the log lacks a later day that is computed already, or a day holds exposures that are
+            more than 23 hours older than the newest of the days before.
     """
     for column in ("time_ms", "user_id", "video_id", "author_id", "topic", "tab"):
         older = " AND split IS NOT NULL" if column == "tab" else ""  # in which tab is not known of older exposures
@@ -193,8 +193,11 @@ def _resume(
         raise UserError(f"--since must be a day of the log. Received: {since!r}. Days: {days}.")
     if not saved:
         raise UserError(f"{directory} has no snapshot of a day before {since}: run without --since first.")
-    known = {*days, *(split.partition("_")[0] for split in there)}
-    between = sorted(day for day in known if saved[-1] < day < since)
+    written = {split.partition("_")[0] for split in there}
+    if later := sorted(day for day in written if day > since and day not in days):
+        raise UserError(f"--since={since} needs a log of the days after it, whose counters change. Received: a data set "
+                        f"with {later}, and a log of {days}.")
+    between = sorted(day for day in {*days, *written} if saved[-1] < day < since)
     if between:
         raise UserError(f"--since={since} would leave out days that have no snapshot. Received: {between} after "
                         f"{saved[-1]}.")

@@ -147,6 +147,17 @@ def test_since_does_not_leave_days_out(full, tmp_path):
         kuairand.convert(source, str(tmp_path / "out"), Options(since="20220426"))
 
 
+def test_since_does_not_leave_later_days_as_they_were(full, tmp_path):
+    source, whole = full
+    shutil.copytree(whole, tmp_path / "out")
+    some = kf.generate(rows=150, seed=3)
+    for name in kf.LOGS:
+        some[name] = [row for row in some[name] if row["date"] == "20220425"]
+    some = {name: rows for name, rows in some.items() if rows}
+    with pytest.raises(UserError, match=r"needs a log of the days after it.*Received: a data set with \['20220426'\]"):
+        kuairand.convert(kf.write(tmp_path / "in", some), str(tmp_path / "out"), Options(since="20220425"))
+
+
 def test_what_is_added_has_the_form_of_what_is_there(full, tmp_path):
     source, whole = full
     shutil.copytree(whole, tmp_path / "out")
