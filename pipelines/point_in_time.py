@@ -195,8 +195,8 @@ def _resume(
         raise UserError(f"{directory} has no snapshot of a day before {since}: run without --since first.")
     written = {split.partition("_")[0] for split in there}
     if later := sorted(day for day in written if day > since and day not in days):
-        raise UserError(f"--since={since} needs a log of the days after it, whose counters change. Received: a data set "
-                        f"with {later}, and a log of {days}.")
+        raise UserError(f"--since={since} needs a log of the days after it, whose counters change. Received: a data "
+                        f"set with {later}, and a log of {days}.")
     between = sorted(day for day in {*days, *written} if saved[-1] < day < since)
     if between:
         raise UserError(f"--since={since} would leave out days that have no snapshot. Received: {between} after "

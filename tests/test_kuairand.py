@@ -179,6 +179,20 @@ def test_history_counts_once_and_only_where_it_does_not_overlap_the_log(made, tm
                 p.count(f["video_id"]) for p in watched.values())
 
 
+@pytest.mark.parametrize("size", ["1k", "27k"])
+def test_the_layouts_of_the_larger_sets(made, tmp_path, size):
+    files, _, statistics = made
+    named = {}
+    for name, rows in files.items():
+        name = name.replace("_pure", f"_{size}")
+        if size == "27k" and name.startswith("log_standard"):  # in parts, whose columns need not stand in one order
+            named[name.replace(".csv", "_part1.csv")] = rows[:20]
+            named[name.replace(".csv", "_part2.csv")] = [dict(reversed(row.items())) for row in rows[20:]]
+        else:
+            named[name] = rows
+    assert kuairand.convert(kf.write(tmp_path / "in", named), str(tmp_path / "out")) == statistics
+
+
 @pytest.mark.parametrize("logs", [(kf.LATE,), (kf.RANDOM,), (kf.EARLY, kf.RANDOM)])
 def test_any_of_the_log_files_will_do(tmp_path, logs):
     files = {name: rows for name, rows in kf.generate().items() if name not in kf.LOGS or name in logs}

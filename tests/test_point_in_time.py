@@ -8,6 +8,8 @@ import tempfile
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Feature, Schema, Task
@@ -212,6 +214,37 @@ def test_every_feature_equals_the_reference(name):
                 assert found[name] == wanted[name], (name, e)
 
 
+# Few of everything, so that rows meet: in a moment, in a key, at the edge of an hour and of a day.
+EXPOSURES = st.lists(
+    st.fixed_dictionaries({
+        "split": st.sampled_from([None, "d1", "d1_random", "d2", "d3"]),
+        "after_ms": st.sampled_from([0, 1, 5, HOUR - 1, HOUR, HOUR + 1, 2 * HOUR]),
+        "user_id": st.integers(0, 1), "video_id": st.integers(0, 2), "author_id": st.integers(-1, 0),
+        "topic": st.sampled_from(["", "a"]), "tab": st.integers(0, 1), "duration_s": st.sampled_from([1.0, 2.5005]),
+        "play_s": st.sampled_from([0.0, 1.2345, 9.0]), **{name: st.integers(0, 1) for name in FEEDBACK},
+    }),
+    min_size=1, max_size=12,
+).filter(lambda log: any(e["split"] for e in log))
+
+
+@settings(max_examples=25, deadline=None)
+@given(EXPOSURES)
+def test_every_feature_of_any_log_equals_the_reference(log):
+    # A day lasts a day and a half here: the rows of the day before are partly counters and partly still rows.
+    starts = {None: -40 * HOUR, "d1": 0, "d1_random": 0, "d2": 36 * HOUR, "d3": 72 * HOUR}
+    log = [{"row": row, **e, "time_ms": START + starts[e["split"]] + e["after_ms"]} for row, e in enumerate(log)]
+    for e in log:
+        del e["after_ms"]
+        if e["split"] is None:
+            e |= dict.fromkeys(("tab", "duration_s", "play_s", "click", "profile_enter"))
+    rows, _ = compute(log)
+    assert sorted(rows) == [e["row"] for e in log if e["split"] is not None]
+    for row, found in rows.items():
+        for name, value in reference(log, log[row]).items():
+            if name in found and name not in INPUTS:
+                assert found[name] == pytest.approx(value, rel=1e-12, abs=1e-12), (name, log[row])
+
+
 def test_the_reference_meets_every_case():
     """The random logs do have ties, long histories, unknown feedback, and rows at the edge of the hour's window."""
     log = random_log(2, rows=400, users=1)
@@ -387,11 +420,11 @@ def test_a_run_that_goes_on_from_a_snapshot_computes_the_same(name, tmp_path):
     whole, _ = compute(log, tmp_path / "whole")
     compute([e for e in log if day_of(e) <= "d1"], tmp_path / "first")
     rest = [e for e in log if day_of(e) > "d1"]
-    for given in (rest, log):  # the log may still hold the earlier days, which are not computed again
-        rows, order = compute(given, tmp_path / f"rest{len(given)}", tmp_path / "first", "d2")
+    for ready in (rest, log):  # the log may still hold the earlier days, which are not computed again
+        rows, order = compute(ready, tmp_path / f"rest{len(ready)}", tmp_path / "first", "d2")
         assert {split.split("_")[0] for split in order} == {"d2", "d3"}
         assert rows == {n: row for n, row in whole.items() if row["split"] in order}
-        assert sorted(p.name for p in (tmp_path / f"rest{len(given)}").iterdir()) == ["d2", "d3"]
+        assert sorted(p.name for p in (tmp_path / f"rest{len(ready)}").iterdir()) == ["d2", "d3"]
     assert sorted(p.name for p in (tmp_path / "whole").iterdir()) == ["d0", "d1", "d2", "d3"]
 
 
