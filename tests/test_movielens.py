@@ -303,7 +303,7 @@ DAMAGES = {
     "no ratings": ("ratings.dat", None, r"must hold ratings.dat, u.data, or just one file \*.inter. Received: no such"),
     "no users": ("users.dat", None, r"users.dat cannot be read. Received: .*No such file"),
     "no movies": ("movies.dat", None, r"movies.dat cannot be read. Received: .*No such file"),
-    "empty": ("ratings.dat", "", r"no rows to write to .*: the source holds no exposures"),
+    "empty": ("ratings.dat", "", r"there must be rows to write to .*. Received: none"),
     "few fields": ("ratings.dat", "1::1::5\n", r"line 1 must have 4 fields between '::'. Received: '1::1::5'"),
     "blank line": ("ratings.dat", "1::1::5::9\n\n", r"line 2 must have 4 fields between '::'. Received: ''"),
     "many fields": ("movies.dat", "1::A::B (1995)::Drama\n", r"movies.dat: line 1 must have 3 fields"),
