@@ -1,4 +1,4 @@
-"""What runs the pipelines' SQL: DuckDB in this process, or Spark (`pip install 'dlen_cam2[spark]'`, needs Java).
+"""What runs the pipelines' SQL: DuckDB in this process, or Spark (the extra `spark`, needs Java).
 
 Both run the same text. It stays within what they share: tables made by `CREATE TABLE name AS`, functions by Spark's
 names (`duckdb_functions.sql` defines those that DuckDB lacks), integers that are divided only as doubles ("1000e0"),
@@ -165,7 +165,9 @@ class Spark(Engine):
             from pyspark.errors import PySparkException
             from pyspark.sql import SparkSession
         except ImportError as error:
-            raise UserError("--engine=spark needs pyspark: pip install 'dlen_cam2[spark]'.") from error
+            raise UserError(
+                "--engine=spark needs pyspark: pip install -e '.[spark]'. Received: no such package."
+            ) from error
         check_java()
         self._error: type[Exception] = PySparkException
         self.directory = pathlib.Path(directory)
