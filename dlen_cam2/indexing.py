@@ -54,7 +54,8 @@ class Indexer(tf.Module):
         if self._ids:
             values = tf.stack([raw[f.name] for f in self._ids])
             sizes = tf.constant([f.size for f in self._ids], tf.int64)[:, None]
-            rows = tf.where((values >= 0) & (values < sizes), values + 1, 0)
+            # Arithmetic, here and below: tf.where costs four times as much.
+            rows = (tf.maximum(values, -1) + 1) * tf.cast(values < sizes, tf.int64)
             indexed |= zip((f.name for f in self._ids), tf.unstack(rows), strict=True)
         return {
             group: {
@@ -64,7 +65,7 @@ class Indexer(tf.Module):
         }
 
     def _index(self, feature: Feature, value: tf.Tensor) -> tf.Tensor:
-        absent = value < 0 if feature.dtype == "int" else tf.equal(value, "")
+        present = tf.cast(value >= 0 if feature.dtype == "int" else tf.not_equal(value, ""), tf.int64)
         if feature.has_vocabulary:
             row = self._tables[feature.table].lookup(value) if feature.vocabulary else tf.zeros_like(value, tf.int64)
             if feature.oov_buckets:
@@ -72,8 +73,8 @@ class Indexer(tf.Module):
         elif feature.hashed:
             row = 1 + _hash(value, feature.size)
         else:
-            row = tf.where(value < feature.size, value + 1, 0)
-        return tf.where(absent, tf.constant(-1 if feature.is_list else 0, tf.int64), row)
+            row = (value + 1) * tf.cast(value < feature.size, tf.int64)
+        return row * present + (present - 1 if feature.is_list else 0)
 
 
 def transform(kind: str, value: tf.Tensor) -> tf.Tensor:
