@@ -7,7 +7,19 @@ from absl import app, flags, logging
 
 
 class UserError(ValueError):
-    """What the user gave cannot be used; the message says what, where, the rule and what was received."""
+    """What the user gave cannot be used; the message says what, where, the rule and what was received.
+
+    Attributes:
+        status: the command's exit status.
+    """
+
+    status = 1
+
+
+class Interrupted(Exception):
+    """The command was asked to stop (SIGTERM), and has saved what it needs to go on. Exit status 143: start again."""
+
+    status = 143
 
 
 def run(main: Callable[[], None], define_flags: Callable[[], None], positional: str = "") -> None:
@@ -16,8 +28,10 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], positional: 
     Flags are defined when a module runs as a command and not when it is imported, so that any of them can be
     imported together.
 
-    Exit status: 0 done; 1 the input cannot be used (one message on standard error, no traceback);
-    2 a command-line flag is wrong. Anything else is a defect of ours and keeps its traceback.
+    Exit status, with one message on standard error and no traceback: 0 done; 1 the input cannot be used, the disk is
+    full, or memory ran out; 2 a command-line flag is wrong; 3 training diverged; 138 another process of the cluster is
+    gone, and 143 stopped by SIGTERM with the state saved: start it again. Anything else is a defect of ours and keeps
+    its traceback.
     """
 
     define_flags()
@@ -32,10 +46,10 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], positional: 
             if positional and flags.FLAGS[positional].value is None:
                 raise UserError(f"{positional} must be given, with or without its --{positional}. Received: nothing.")
             main()
-        except (UserError, OSError) as error:  # an OSError is the machine's: the disk is full, a file may not be read
+        except (UserError, Interrupted, OSError) as error:  # an OSError is the machine's: the disk is full, …
             sys.stdout.flush()
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
+            print(f"error: {error}" if not isinstance(error, Interrupted) else f"stopped: {error}", file=sys.stderr)
+            sys.exit(getattr(error, "status", 1))
 
     app.run(body, flags_parser=_parse)
 

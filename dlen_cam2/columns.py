@@ -96,8 +96,9 @@ class Feature:
         rule(self.min_count >= 0 and self.oov_buckets >= 0, "min_count and oov_buckets must be at least 0",
              (self.min_count, self.oov_buckets))
         if self.has_vocabulary:
-            rule(not self.hashed and not self.size, "a feature with a vocabulary is not hashed and has no size",
-                 (self.hashed, self.size))
+            rule(not self.hashed and not self.size,
+                 "a feature with a vocabulary is not hashed and has no size: remove the tag hash_buckets (or the "
+                 "int_domain), or else min_count, oov_buckets and the vocabulary", (self.hashed, self.size))
             rule(len(set(self.vocabulary)) == len(self.vocabulary), "vocabulary must hold each value once",
                  len(self.vocabulary))
             kind: type = str if self.dtype == "string" else int
@@ -107,9 +108,11 @@ class Feature:
             absent = [v for v in self.vocabulary if isinstance(v, int) and v < 0]
             rule(not absent, "vocabulary must not hold ids below 0, which mean missing", absent[:3])
         else:
-            rule(self.size >= 1, "size must be at least 1", self.size)
+            rule(self.size >= 1, "size must be at least 1: a feature without a vocabulary or the tag min_count needs "
+                 "the tag hash_buckets, or an int_domain of integers", self.size)
             rule(self.dtype == "int" or self.hashed, "a string feature needs a vocabulary or hashing", self.hashed)
-            rule(not self.oov_buckets, "oov_buckets are for features with a vocabulary", self.oov_buckets)
+            rule(not self.oov_buckets, "oov_buckets are for features with a vocabulary: remove the tag, or else "
+                 "hash_buckets, and give min_count", self.oov_buckets)
 
     @property
     def is_numeric(self) -> bool:

@@ -17,6 +17,12 @@ VARIANTS = ("production", "task_arch", "joint_loss", "all_features", "proposed")
 CAUSAL_HEADS = ("joint", "conditional", "gated")
 CONFORMITY = ("logistic", "norm")
 RELEVANCE = ("probability", "interests")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+SCALING = ("fixed", "linear")
+INPUT_SHARDING = ("rows", "shards")
+# Whether a larger value is better.
+MONITORS = {"auc": True, "gauc": True, "ne": False}
+BALANCE = ("fixed", "decay", "uncertainty", "gradnorm", "pcgrad", "metabalance")
 ANY_POSITIVE = "any_positive"
 
 
@@ -113,6 +119,31 @@ class ModelConfig:
 
 
 @dataclasses.dataclass
+class BalanceConfig:
+    """How the tasks' losses are balanced (`dlen_cam2/balancing.py`).
+
+    Attributes:
+        method: "fixed": the weights of `model.task_weights`. The others start from them. "decay": PLE's weights,
+            `ω_k,0 γ_k^step`. "uncertainty", "gradnorm": learned weights. "pcgrad", "metabalance": the tasks' gradients
+            on shared weights are changed before they are summed.
+        decay: γ of each task, in the schema's order of the tasks used; one value stands for all.
+        alpha: GradNorm's α: how strongly tasks that learn slowly are favoured.
+        learning_rate: of the learned weights.
+        relax: MetaBalance's r in [0, 1]: 0 changes nothing, 1 gives auxiliary gradients the main one's norm.
+        beta: MetaBalance's decay of the moving averages of gradient norms.
+        main: MetaBalance's main task; empty: the first.
+    """
+
+    method: str = "fixed"
+    decay: tuple[float, ...] = (0.9999,)
+    alpha: float = 1.5
+    learning_rate: float = 0.025
+    relax: float = 0.7
+    beta: float = 0.9
+    main: str = ""
+
+
+@dataclasses.dataclass
 class TrainConfig:
     """How the network is trained. DESIGN: DLEN's paper states no optimizer, rates or batch size.
 
@@ -126,6 +157,21 @@ class TrainConfig:
         embedding_learning_rate: Adagrad's, for embedding tables.
         learning_rate: Adam's, for all other weights.
         bootstrap: resamples of users behind each interval in `metrics.json`; 0 for none.
+        scaling: "fixed": `batch_size` is over all replicas and the rates are as written. "linear": `batch_size` is
+            that of a replica, and the rates are multiplied by the number of replicas (Goyal et al., 2017).
+        input_sharding: with several workers, "rows": each reads everything and trains on its slice of every batch, so
+            that the batches are those of one worker. "shards": each reads its own shards, which scales further.
+        precision: Keras' policy; weights and losses stay float32.
+        loss_scale: factor of the loss before its gradients are computed and divisor of these, against float16's
+            underflow; used with "mixed_float16" only.
+        jit: compile the step with XLA.
+        steps_per_execution: steps that run in one call, without Python between them.
+        accumulate: parts into which a batch is cut; their gradients are summed before one update, in less memory.
+        clip_norm: above 0, gradients are scaled to this global norm where theirs is larger.
+        monitor: metric that is computed on the validation days after each pass: "ne", "auc" (means over tasks), or
+            "click/ne". The pass with the best value gives the weights; empty: the last pass does.
+        patience: above 0, stop after so many passes without a better value.
+        balance: weights of the tasks against each other.
     """
 
     order: str = "shuffled"
@@ -136,6 +182,17 @@ class TrainConfig:
     embedding_learning_rate: float = 0.02
     learning_rate: float = 0.001
     bootstrap: int = 200
+    scaling: str = "fixed"
+    input_sharding: str = "rows"
+    precision: str = "float32"
+    loss_scale: float = 1024.0
+    jit: bool = False
+    steps_per_execution: int = 1
+    accumulate: int = 1
+    clip_norm: float = 0.0
+    monitor: str = ""
+    patience: int = 0
+    balance: BalanceConfig = dataclasses.field(default_factory=BalanceConfig)
 
 
 @dataclasses.dataclass
@@ -186,12 +243,28 @@ def check(config: Config) -> None:
     for key in ("conformity_weight", "relevance_weight"):
         rule(0 <= getattr(cam2, key) < math.inf, f"model.cam2.{key}", "finite and at least 0", getattr(cam2, key))
     rule(train.order in ("shuffled", "days"), "train.order", "'shuffled' or 'days'", train.order)
-    for key in ("epochs", "batch_size", "shuffle"):
+    for key in ("epochs", "batch_size", "shuffle", "steps_per_execution", "accumulate"):
         rule(getattr(train, key) >= 1, f"train.{key}", "at least 1", getattr(train, key))
     for key in ("embedding_learning_rate", "learning_rate"):
         rule(0 < getattr(train, key) < math.inf, f"train.{key}", "above 0 and finite", getattr(train, key))
     rule(0 <= train.seed < 2**32, "train.seed", "in [0, 2**32)", train.seed)
-    rule(train.bootstrap >= 0, "train.bootstrap", "at least 0", train.bootstrap)
+    for key in ("bootstrap", "patience"):
+        rule(getattr(train, key) >= 0, f"train.{key}", "at least 0", getattr(train, key))
+    for key, choices in (("scaling", SCALING), ("input_sharding", INPUT_SHARDING), ("precision", PRECISIONS)):
+        rule(getattr(train, key) in choices, f"train.{key}", f"one of {choices}", getattr(train, key))
+    rule(0 <= train.clip_norm < math.inf, "train.clip_norm", "finite and at least 0", train.clip_norm)
+    rule(1 <= train.loss_scale < math.inf, "train.loss_scale", "finite and at least 1", train.loss_scale)
+    rule(train.monitor.rpartition("/")[2] in ("", *MONITORS), "train.monitor",
+         f"empty, one of {tuple(MONITORS)}, or TASK/ and one of these", train.monitor)
+    rule(not train.patience or bool(train.monitor), "train.monitor", "given where train.patience is", train.monitor)
+    balance = train.balance
+    rule(balance.method in BALANCE, "train.balance.method", f"one of {BALANCE}", balance.method)
+    rule(all(0 < g <= 1 for g in balance.decay), "train.balance.decay", "in (0, 1] for every task", balance.decay)
+    rule(0 <= balance.alpha < math.inf, "train.balance.alpha", "finite and at least 0", balance.alpha)
+    rule(0 < balance.learning_rate < math.inf, "train.balance.learning_rate", "above 0 and finite",
+         balance.learning_rate)
+    rule(0 <= balance.relax <= 1, "train.balance.relax", "in [0, 1]", balance.relax)
+    rule(0 <= balance.beta < 1, "train.balance.beta", "in [0, 1)", balance.beta)
 
 
 def save(config: Config, path: str | os.PathLike) -> None:

@@ -64,8 +64,10 @@ def read(
     batch_size: int,
     *,
     shuffle: int = 0,
-    seed: int = 0,
+    seed: int | None = 0,
     context: tf.distribute.InputContext | None = None,
+    sharding: str = "shards",
+    skip: int = 0,
     on_bad_record: str = "fail",
 ) -> tf.data.Dataset:
     """Batches `(features, labels)` of the rows of `days`.
@@ -82,9 +84,12 @@ def read(
         batch_size: rows of a batch, over all input pipelines; the last batch may be smaller.
         shuffle: rows of a shuffled window; 0 for none. Every pass has an order of its own. A window should hold a
             good part of the data: shards are in time order, so a small one holds one time of day.
-        seed: of the shuffling; the same seed gives the same batches.
-        context: the input pipeline's place under `tf.distribute`; each pipeline reads its own share of the
-            shards (of the records, when there are fewer shards than pipelines) in batches for its replicas.
+        seed: of the shuffling; the same seed gives the same batches. None: another order every time.
+        context: the input pipeline's place under `tf.distribute`; it gives batches for single replicas.
+        sharding: with several pipelines, "shards": each reads its own share of the shards (of the records, when there
+            are fewer shards than pipelines). "rows": each reads everything and keeps its slice of every batch, so that
+            the batches are, together, those of a single pipeline.
+        skip: batches to leave out at the start: where a pass that was interrupted goes on. They are read and parsed.
         on_bad_record: "fail", or "skip": find the bad records in a pass of its own, say on standard error how many
             rows of which shard are left out and why, and read the others.
 
@@ -100,20 +105,23 @@ def read(
         raise UserError(f"on_bad_record must be one of {POLICIES}. Received: {on_bad_record!r}.")
     found = shards(directory, days, whole=on_bad_record == "fail")
     bad: dict[str, damage.Bad] = {}
-    if on_bad_record == "skip":
-        bad = damage.screen(found, schema, _parser(schema, found.layout))
-        damage.announce(bad, found)
-    else:
-        for path in found.paths:
-            damage.check_columns(path, schema, found.layout, found.compression)
+    with tf.init_scope():  # what looks at records runs at once, also while parameter servers' workers trace this
+        if on_bad_record == "skip":
+            bad = damage.screen(found, schema, _parser(schema, found.layout))
+            damage.announce(bad, found)
+        else:
+            for path in found.paths:
+                damage.check_columns(path, schema, found.layout, found.compression)
     elements = tf.data.Dataset.from_tensor_slices(damage.elements(found.paths, bad))
     share = None
+    part = batch_size
     if context is not None:
-        batch_size = context.get_per_replica_batch_size(batch_size)
-        if len(found.paths) < context.num_input_pipelines:
-            share = context
-        else:
-            elements = elements.shard(context.num_input_pipelines, context.input_pipeline_id)
+        part = _part(batch_size, context.num_input_pipelines, "input pipelines")
+        if sharding == "shards":
+            if len(found.paths) < context.num_input_pipelines:
+                share = context
+            else:
+                elements = elements.shard(context.num_input_pipelines, context.input_pipeline_id)
 
     def records(shard: Any) -> tf.data.Dataset:
         return damage.without_bad(open_shard(shard["path"], found.compression), shard)
@@ -132,7 +140,21 @@ def read(
     if shuffle:
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
         batches = tf.data.Dataset.zip(batches.rebatch(shuffle), seeds).map(_permuted)
-    return steady(batches.rebatch(batch_size))
+    batches = batches.rebatch(part)
+    if context is not None and sharding == "rows" and context.num_input_pipelines > 1:
+        batches = batches.shard(context.num_input_pipelines, context.input_pipeline_id)
+    if skip:
+        batches = batches.skip(skip)
+    if context is not None:
+        of_replica = _part(batch_size, context.num_replicas_in_sync, "replicas")
+        batches = batches.rebatch(of_replica) if of_replica < part else batches
+    return steady(batches)
+
+
+def _part(batch_size: int, parts: int, what: str) -> int:
+    if batch_size % parts:
+        raise UserError(f"a batch must divide among {parts} {what}. Received: {batch_size} rows.")
+    return batch_size // parts
 
 
 def _share(records: tf.data.Dataset, context: tf.distribute.InputContext | None) -> tf.data.Dataset:

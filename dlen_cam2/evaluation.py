@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,34 @@ class Predictions:
     causes: dict[str, np.ndarray]
     columns: dict[str, np.ndarray]
     keys: dict[str, np.ndarray]
+
+    def save(self, path: pathlib.Path) -> None:
+        """Write them as a whole to a NumPy archive."""
+        arrays: dict[str, np.ndarray] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, dict):
+                arrays |= {f"{field.name}/{key}": array for key, array in value.items()}
+            elif value is not None:
+                arrays[field.name] = value
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}")
+        with aside.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        aside.rename(path)
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> "Predictions":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            values: dict[str, Any] = {"p_up": None, "serving": {}, "causes": {}, "columns": {}, "keys": {}}
+            for name in arrays.files:
+                field, _, key = name.partition("/")
+                if key:
+                    values[field][key] = arrays[name]
+                else:
+                    values[field] = arrays[name]
+        return cls(**values)
 
 
 Score = Callable[[Any, Any], tuple[Any, ...]]

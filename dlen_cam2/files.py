@@ -26,14 +26,7 @@ def staged(directory: str | os.PathLike, marker: str) -> Iterator[pathlib.Path]:
     Raises:
         UserError: the target is a file, or a directory that holds something else.
     """
-    target = pathlib.Path(directory).resolve()
-    if target.exists() and not target.is_dir():
-        raise UserError(f"{target} must be a directory. Received: a file.")
-    if target.is_dir() and any(target.iterdir()) and not (target / marker).exists():
-        raise UserError(
-            f"{target} is not empty and was not written by this command (it has no {marker}), so it will not "
-            f"be replaced. Received: a directory with {sorted(p.name for p in target.iterdir())[:5]}."
-        )
+    target = replaceable(directory, marker)
     token = uuid.uuid4().hex[:8]
     stage = target.parent / f".{target.name}.incomplete-{token}"
     try:
@@ -53,6 +46,23 @@ def staged(directory: str | os.PathLike, marker: str) -> Iterator[pathlib.Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def replaceable(directory: str | os.PathLike, marker: str) -> pathlib.Path:
+    """The absolute path of a directory that `staged` may write.
+
+    Raises:
+        UserError: the target is a file, or a directory that holds something else.
+    """
+    target = pathlib.Path(directory).resolve()
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} must be a directory. Received: a file.")
+    if target.is_dir() and any(target.iterdir()) and not (target / marker).exists():
+        raise UserError(
+            f"{target} is not empty and was not written by this command (it has no {marker}), so it will not "
+            f"be replaced. Received: a directory with {sorted(p.name for p in target.iterdir())[:5]}."
+        )
+    return target
 
 
 def join(directory: str | os.PathLike, *names: str) -> str:

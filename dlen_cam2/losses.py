@@ -10,7 +10,7 @@ from dlen_cam2.schema import Schema
 
 
 class TaskCrossentropy(tf.keras.losses.Loss):
-    """Element-wise cross-entropy of logits, (B, T); reduced by SUM with the weights of `sample_weights`.
+    """Element-wise cross-entropy of logits, (B, T), times the weights of `sample_weights`; their sum is the loss.
 
         L = Σ_k ω_k · Σ_i δ_ik ℓ_ik / Σ_i δ_ik
 
@@ -19,8 +19,9 @@ class TaskCrossentropy(tf.keras.losses.Loss):
     """
 
     def __init__(self, name: str = "task_crossentropy"):
-        # Keras' own default divides by the batch of a replica, which is wrong under tf.distribute.
-        super().__init__(reduction=tf.keras.losses.Reduction.SUM, name=name)
+        # Keras' own default divides by the batch of a replica, which is wrong under tf.distribute; the sum over rows
+        # and replicas is the ranker's.
+        super().__init__(reduction=tf.keras.losses.Reduction.NONE, name=name)
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         return tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(y_true, y_pred.dtype), y_pred)

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import tempfile
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -35,17 +36,20 @@ class TrainedModel:
 
 
 def save(
-    directory: str | os.PathLike, config: Config, schema: Schema, split: Split | None, network: tf.keras.Model,
-    optimizer: tf.keras.optimizers.Optimizer, days: Sequence[str] = (),
+    directory: str | os.PathLike, config: Config, schema: Schema, split: Split | None,
+    checkpoint: tf.train.Checkpoint, days: Sequence[str] = (),
 ) -> None:
-    """Write the model, trained on `days`, into `directory` (a staged one, see `dlen_cam2.files.staged`)."""
+    """Write the model, trained on `days`, into `directory` (a staged one, see `dlen_cam2.files.staged`).
+
+    `checkpoint` has the network as `network`, and what else the next day's training goes on from.
+    """
     directory = pathlib.Path(directory)
     config_module.save(config, directory / CONFIG)
     schema_pbtxt.save(schema, directory)
     write_json(directory / _DAYS, list(days))
     if split is not None:
         split.save(directory / _SPLIT)
-    tf.train.Checkpoint(network=network, optimizer=optimizer).write(str(directory / _WEIGHTS / "final"))
+    checkpoint.write(str(directory / _WEIGHTS / "final"))
 
 
 def load(directory: str | os.PathLike) -> TrainedModel:
@@ -61,25 +65,31 @@ def load(directory: str | os.PathLike) -> TrainedModel:
     schema = schema_pbtxt.load(directory)
     split = None if config.model.cam2.variant == "production" else Split.load(directory / _SPLIT)
     network = build(config.model, schema, split)
-    restore(directory, network)
+    restore(directory, tf.train.Checkpoint(network=network), partly=True)
     return TrainedModel(config, schema, split, network, read_json(directory / _DAYS))
 
 
-def restore(
-    directory: str | os.PathLike, network: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer | None = None
-) -> None:
-    """Read the stored weights into `network`, and the optimizer's state into `optimizer` if one is given.
+def restore(directory: str | os.PathLike, checkpoint: tf.train.Checkpoint, partly: bool = False) -> None:
+    """Read the stored tensors into the objects of `checkpoint`, which are all of them, or a part.
 
     Raises:
-        UserError: the weights are absent, damaged, or do not fit the network.
+        UserError: the weights are absent, damaged, or do not fit.
     """
     stored = pathlib.Path(directory) / _WEIGHTS / "final"
     try:
-        if optimizer is None:
-            status = tf.train.Checkpoint(network=network).read(str(stored))
+        status = checkpoint.read(str(stored))
+        if partly:
             status.assert_existing_objects_matched().expect_partial()
         else:
-            tf.train.Checkpoint(network=network, optimizer=optimizer).read(str(stored)).assert_consumed()
+            status.assert_consumed()
     except (tf.errors.OpError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{stored.parent}: the weights cannot be read. Received: {reason}") from error
+
+
+def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> None:
+    """Give `target` the weights of a network of the same structure, which may lie on parameter servers."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "weights")
+        tf.train.Checkpoint(network=source).write(path)
+        tf.train.Checkpoint(network=target).read(path).assert_existing_objects_matched().expect_partial()

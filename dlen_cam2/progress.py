@@ -5,38 +5,56 @@ from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.joblog import JobLog
+
 
 class Progress(tf.keras.callbacks.Callback):
-    """Prints rows done, rows/s, loss and the time that is left.
+    """Prints rows done, rows/s, loss and the time that is left, and logs them.
 
     Args:
         rows: rows of one pass.
         batch_size: rows of a step.
         what: what is trained on, such as "pass 1/3".
+        done: steps of the pass that an earlier process did.
+        log: takes the same as an event.
+        by_epoch: steps end only in Keras' epochs, which are parts of a pass (parameter servers).
         every: seconds between lines.
     """
 
-    def __init__(self, rows: int, batch_size: int, what: str, every: float = 5.0):
+    def __init__(
+        self, rows: int, batch_size: int, what: str, done: int = 0, log: JobLog | None = None, by_epoch: bool = False,
+        every: float = 5.0,
+    ):
         super().__init__()
         self.rows = rows
         self.batch_size = batch_size
         self.what = what
+        self.done = done
+        self.log = log or JobLog(None)
+        self.by_epoch = by_epoch
         self.every = every
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_train_begin(self, logs: Any = None) -> None:
         self._start = self._last = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if time.monotonic() - self._last >= self.every:
+        if not self.by_epoch and time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
-            self._print(min((batch + 1) * self.batch_size, self.rows), logs)
+            self._print(self.done + batch + 1, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._print(self.rows, logs)
+        if self.by_epoch:
+            self._print(self.done + (epoch + 1) * self.params["steps"], logs)
 
-    def _print(self, done: int, logs: Any) -> None:
+    def on_train_end(self, logs: Any = None) -> None:
+        if not self.by_epoch:
+            self._print(-(-self.rows // self.batch_size), logs)
+
+    def _print(self, steps: int, logs: Any) -> None:
+        rows = min(steps * self.batch_size, self.rows)
         seconds = max(time.monotonic() - self._start, 1e-9)
-        rate = done / seconds
-        print(f"{self.what}: {done:,} of {self.rows:,} rows ({done / max(self.rows, 1):.0%}), {rate:,.0f} rows/s, "
-              f"loss {float((logs or {}).get('loss', float('nan'))):.4f}, ETA {(self.rows - done) / rate:.0f} s",
-              flush=True)
+        rate = max(rows - self.done * self.batch_size, 1) / seconds
+        loss = float((logs or {}).get("loss", float("nan")))
+        print(f"{self.what}: {rows:,} of {self.rows:,} rows ({rows / max(self.rows, 1):.0%}), {rate:,.0f} rows/s, "
+              f"loss {loss:.4f}, ETA {(self.rows - rows) / rate:.0f} s", flush=True)
+        self.log.event("progress", of=self.what, rows=rows, rows_per_second=round(rate), loss=repr(loss))

@@ -1,5 +1,8 @@
 """Sums over the replicas of a `tf.distribute` strategy."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 
@@ -9,3 +12,13 @@ def global_sum(value: tf.Tensor) -> tf.Tensor:
     if context is None or context.num_replicas_in_sync == 1:
         return value
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def reduced(gradients: Sequence[Any]) -> list[Any]:
+    """Gradients summed over all replicas; None stays None."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return list(gradients)
+    present = [g for g in gradients if g is not None]
+    summed = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, present) if present else ())
+    return [None if g is None else next(summed) for g in gradients]

@@ -4,6 +4,7 @@ Types, vocabularies and integer ranges use the format's own fields; what it has 
 `key:value` of the feature's annotation, so other readers of the format still understand the file.
 """
 
+import difflib
 import math
 import os
 import pathlib
@@ -17,6 +18,9 @@ from dlen_cam2.files import join, read_bytes, write_text
 from dlen_cam2.schema import KEYS, Feature, Schema, Task
 
 FILE = "schema.pbtxt"
+# Tags of a column. Others are left to other readers, but for what looks like one of these.
+TAGS = ("cause", "embedding_width", "hash_buckets", "key", "mask", "mean", "min_count", "negative", "oov_buckets",
+        "positive_rate", "sample_space", "side", "std", "table", "target", "task", "transform", "weight")
 _TYPES = {"int": schema_pb2.INT, "float": schema_pb2.FLOAT, "string": schema_pb2.BYTES}
 
 
@@ -30,8 +34,10 @@ def load(directory: str | os.PathLike) -> Schema:
     path = join(directory, FILE)
     try:
         text = read_bytes(path).decode()
-    except (UserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read, so {directory} is not a data set. Received: {error}.") from error
+    except UserError as error:
+        raise UserError(f"{directory} is not a data set: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{directory} is not a data set: {path} cannot be read. Received: {error}.") from error
     try:
         return loads(text)
     except UserError as error:
@@ -70,6 +76,10 @@ def loads(text: str) -> Schema:
     features, tasks, targets, keys = [], [], {}, {}
     for column in proto.feature:
         tags = _tags(column)
+        for tag in tags.keys() - set(TAGS):
+            if close := difflib.get_close_matches(tag, TAGS, 1, 0.75):
+                raise UserError(f"column {column.name!r}: the tag {tag!r} is not known, but {close[0]!r} is. Received "
+                                f"tags: {list(column.annotation.tag)}. Known: {', '.join(TAGS)}.")
         for role in tags.get("key", []):
             keys[role] = column.name
         if "side" in tags or "cause" in tags:

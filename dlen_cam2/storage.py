@@ -85,14 +85,16 @@ def parse_days(text: str, known: Sequence[str]) -> list[str]:
     """Names of splits from "20220425..20220504", "20220425,20220427" or a mix; a range takes days only.
 
     Raises:
-        UserError: a day is not among `known`, a range is empty or runs backwards.
+        UserError: a day, or an end of a range, is not among `known`, or a range runs backwards.
     """
     days: list[str] = []
+    whole = {day for day in known if day.isdigit()}
     for part in filter(None, (p.strip() for p in text.split(","))):
         first, dots, last = part.partition("..")
-        found = [d for d in known if d.isdigit() and first <= d <= last] if dots else [d for d in known if d == part]
-        if not found:
-            raise UserError(f"days {part!r} must name days of the data set. Known: {list(known)}.")
+        found = [d for d in known if d in whole and first <= d <= last] if dots else [d for d in known if d == part]
+        if not found or dots and not {first, last} <= whole:
+            raise UserError(f"days {part!r} must name days of the data set, a range two of them in order. "
+                            f"Known: {list(known)}.")
         days += [d for d in found if d not in days]
     if not days:
         raise UserError(f"at least one day is needed. Received: {text!r}. Known: {list(known)}.")

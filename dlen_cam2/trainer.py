@@ -1,84 +1,54 @@
-"""Train a configuration on days of a data set, measure it on others, write a model directory."""
+"""A model in training: started, continued, and taken through the passes of a plan."""
 
 import dataclasses
+import functools
 import os
-import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from dlen_cam2 import causes, data, evaluation, model_dir, report, schema_pbtxt
-from dlen_cam2 import config as config_module
+from dlen_cam2 import causes, data, model_dir, schema_pbtxt
+from dlen_cam2.balancing import balancer
 from dlen_cam2.causes import Split
 from dlen_cam2.cli import UserError
-from dlen_cam2.config import Config
-from dlen_cam2.files import staged, write_json
+from dlen_cam2.config import Config, TrainConfig
+from dlen_cam2.joblog import JobLog
 from dlen_cam2.models import build
 from dlen_cam2.models.cam2 import interest_feature
-from dlen_cam2.optimizers import composite
+from dlen_cam2.optimizers import composite, set_rates
 from dlen_cam2.progress import Progress
 from dlen_cam2.ranker import Ranker
 from dlen_cam2.schema import Schema
+from dlen_cam2.strategies import Place
+
+# The seed of a pass is that of the configuration plus this, times the pass; the first has the configuration's own.
+_NEXT_PASS = 1_000_003
+# Steps between two moments at which parameter servers' workers wait for each other.
+_PART = 500
 
 
-def train(
-    config: Config, data_dir: str | os.PathLike, directory: str | os.PathLike, train_days: str, eval_days: str,
-    continue_from: str | os.PathLike | None = None, on_bad_record: str = "fail",
-) -> dict[str, Any]:
-    """Train, evaluate and write `directory` as a whole.
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Days that are trained on together, `epochs` times, and the splits that are measured then."""
 
-    Args:
-        config: what to build and how to train it.
-        data_dir: a data set of the pipelines.
-        directory: the model directory to write; replaced if it holds a model.
-        train_days, eval_days: splits, see `dlen_cam2.data.parse_days`.
-        continue_from: yesterday's model directory: start from its weights and optimizer state, and keep what it
-            fitted on its training days (vocabularies, moments, positive rates, CAM2's threshold).
-        on_bad_record: see `dlen_cam2.data.read`.
+    days: tuple[str, ...]
+    measured: tuple[str, ...] = ()
 
-    Returns:
-        The metrics, `{day: {task: {…}}}`, as in `metrics.json`.
 
-    Raises:
-        UserError: the configuration, the data or a directory cannot be used.
-    """
-    config_module.check(config)
-    known = list(data.statistics(data_dir)["days"])
-    days, tests = data.parse_days(train_days, known), data.parse_days(eval_days, known)
-    if both := [day for day in tests if day in days]:
-        raise UserError(f"a day may be trained on or measured on, not both. Received in both: {both}.")
-    if continue_from is None:
-        job = start(config, data_dir, days, on_bad_record)
-    else:
-        job = resume(config, data_dir, continue_from, on_bad_record)
-    if again := [day for day in (*days, *tests) if day in job.days]:
-        raise UserError(
-            f"{continue_from} was trained on some of these days already, which may be neither trained on again nor "
-            f"measured. Received: {again}."
-        )
-    network, schema = job.network, job.schema
-    print(f"{network.name}: {network.count_params():,} parameters, {len(schema.features)} features, "
-          f"tasks {', '.join(schema.task_names)}", flush=True)
-    if job.split is not None:
-        print(f"causes: {job.split.engagement} at {job.split.statistic} >= {job.split.thresh:g} is conformity, "
-              f"{job.split.engaged_above / job.split.engaged:.1%} of the engagement", flush=True)
+@dataclasses.dataclass
+class Position:
+    """How far a job is in its plan: the stage, the pass of it, the step of the pass."""
 
-    with staged(directory, model_dir.CONFIG) as stage:
-        logs = stage / "tensorboard"
-        print(f"tensorboard --logdir={logs}", flush=True)
-        board = tf.keras.callbacks.TensorBoard(str(logs), write_graph=False, update_freq=50)
-        fit(job, days, [board])
-        metrics, predictions = {}, {}
-        score = evaluation.scorer(network, schema)
-        for day in tests:
-            predictions[day] = evaluation.predict(score, schema, data_dir, day, on_bad_record=on_bad_record)
-            metrics[day] = evaluation.evaluate(predictions[day], schema, config.train.bootstrap)
-        _log_metrics(logs, metrics)
-        model_dir.save(stage, config, schema, job.split, network, job.ranker.optimizer, job.days)
-        report.write(stage, config, schema, metrics, predictions, train_days)
-        write_json(stage / model_dir.METRICS, metrics)
-    return metrics
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+
+
+def plan(train: TrainConfig, days: Sequence[str], measured: Sequence[str] = ()) -> list[Stage]:
+    """All of `days` together, or each in turn (`order="days"`); at the end, `measured`."""
+    stages = [Stage(tuple(days))] if train.order == "shuffled" else [Stage((day,)) for day in days]
+    return [*stages[:-1], dataclasses.replace(stages[-1], measured=tuple(measured))]
 
 
 @dataclasses.dataclass
@@ -89,8 +59,9 @@ class Job:
         config, data_dir: as given.
         schema, split: as fitted on the first training days; CAM2's split is None without branches.
         network, ranker: the network, and what trains it.
+        place: where.
         days: days trained on, by earlier jobs too.
-        passes: passes over training days of this job.
+        position: in the plan.
         on_bad_record: see `dlen_cam2.data.read`.
     """
 
@@ -100,12 +71,41 @@ class Job:
     split: Split | None
     network: tf.keras.Model
     ranker: Ranker
+    place: Place
     days: list[str] = dataclasses.field(default_factory=list)
-    passes: int = 0
+    position: Position = dataclasses.field(default_factory=Position)
     on_bad_record: str = "fail"
 
+    @property
+    def step(self) -> int:
+        """Updates in the life of the model, by earlier jobs too."""
+        return int(self.ranker.optimizer.iterations.numpy())
 
-def start(config: Config, data_dir: str | os.PathLike, days: Sequence[str], on_bad_record: str = "fail") -> Job:
+    @functools.cached_property
+    def checkpoint(self) -> tf.train.Checkpoint:
+        """All tensors that the next step depends on."""
+        parts = {"network": self.network, "optimizer": self.ranker.optimizer}
+        if self.ranker.balancer is not None:
+            parts["balancer"] = self.ranker.balancer
+        return tf.train.Checkpoint(**parts)
+
+    @functools.cached_property
+    def scored(self) -> tf.keras.Model:
+        """The network in float32 on one device, as it is measured and served: a copy where it is trained otherwise."""
+        if self.config.train.precision == "float32" and self.place.name in ("one", "mirrored", "multi_worker"):
+            return self.network
+        return build(self.config.model, self.schema, self.split)
+
+    def refresh(self) -> None:
+        """Give `scored` the weights of now."""
+        if self.scored is not self.network:
+            model_dir.copy_weights(self.network, self.scored)
+
+
+def start(
+    config: Config, data_dir: str | os.PathLike, days: Sequence[str], on_bad_record: str = "fail",
+    place: Place | None = None,
+) -> Job:
     """A new model, with what is fitted (vocabularies, moments, positive rates, CAM2's threshold) from `days`.
 
     Raises:
@@ -124,12 +124,12 @@ def start(config: Config, data_dir: str | os.PathLike, days: Sequence[str], on_b
         split = causes.fit(model.cam2, schema, stored.features, data_dir, days, on_bad_record)
         if split.statistic not in schema.targets:
             schema = dataclasses.replace(schema, targets=(*schema.targets, split.statistic))
-    tf.keras.utils.set_random_seed(config.train.seed)
-    return _job(config, data_dir, schema, split, build(model, schema, split), on_bad_record)
+    return assemble(config, data_dir, schema, split, on_bad_record, place or Place())
 
 
 def resume(
-    config: Config, data_dir: str | os.PathLike, directory: str | os.PathLike, on_bad_record: str = "fail"
+    config: Config, data_dir: str | os.PathLike, directory: str | os.PathLike, on_bad_record: str = "fail",
+    place: Place | None = None,
 ) -> Job:
     """The model of `directory` with its optimizer's state, to go on training.
 
@@ -143,54 +143,123 @@ def resume(
             f"config.model must be that of {directory}, whose weights are continued. Received: different "
             f"{different}: {[now[key] for key in different]} in place of {[before[key] for key in different]}."
         )
-    job = _job(config, data_dir, previous.schema, previous.split, previous.network, on_bad_record)
+    job = assemble(config, data_dir, previous.schema, previous.split, on_bad_record, place or Place())
     job.days += previous.days
-    model_dir.restore(directory, job.network, job.ranker.optimizer)
+    model_dir.restore(directory, job.checkpoint)
+    with job.place.strategy.scope():
+        set_rates(job.ranker.optimizer, config.train, job.place.rate_factor(config.train))  # they were restored too
     return job
 
 
-def _job(
-    config: Config, data_dir: str | os.PathLike, schema: Schema, split: Split | None, network: tf.keras.Model,
-    on_bad_record: str,
+def assemble(
+    config: Config, data_dir: str | os.PathLike, schema: Schema, split: Split | None, on_bad_record: str, place: Place
 ) -> Job:
-    cam2 = config.model.cam2
+    """A job with new weights, of what `start`, `resume` or `growth.resume` has decided on."""
+    train, cam2 = config.train, config.model.cam2
     loss = None
     if split is not None:
         interests = interest_feature(schema, cam2) if cam2.relevance == "interests" else None
         loss = causes.CausalLoss(cam2, schema, split, interests)
-    ranker = Ranker(network, schema, loss)
-    ranker.compile(optimizer=composite(network, config.train))
-    return Job(config, data_dir, schema, split, network, ranker, on_bad_record=on_bad_record)
+    tf.keras.utils.set_random_seed(train.seed)
+    with place.strategy.scope():
+        network = _in_precision(train.precision, lambda: build(config.model, schema, split))
+        ranker = Ranker(network, schema, loss, balancer(train.balance, schema, network), train)
+        ranker.compile(
+            optimizer=composite(network, train, place.rate_factor(train)), jit_compile=train.jit,
+            steps_per_execution=train.steps_per_execution,
+        )
+    return Job(config, data_dir, schema, split, network, ranker, place, on_bad_record=on_bad_record)
+
+
+def _in_precision(policy: str, make: Callable[[], tf.keras.Model]) -> tf.keras.Model:
+    """What `make` makes, with its layers under Keras' `policy`."""
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        return make()
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
 
 
 def fit(job: Job, days: Sequence[str], callbacks: Sequence[tf.keras.callbacks.Callback] = ()) -> None:
     """`epochs` passes over all of `days` together, or over each in turn (`order="days"`)."""
-    train = job.config.train
-    job.days += days
+    job.position = Position()
+    for _ in passes(job, plan(job.config.train, days), callbacks):
+        pass
+
+
+def passes(
+    job: Job, stages: Sequence[Stage], callbacks: Sequence[tf.keras.callbacks.Callback] = (), log: JobLog | None = None
+) -> Iterator[Stage]:
+    """Train from `job.position` on, and yield after each pass, with the position behind it.
+
+    Whoever iterates may move the position, for instance to the next stage, to leave out passes of this one.
+    """
+    epochs = job.config.train.epochs
+    position = job.position
+    while position.stage < len(stages):
+        stage = stages[position.stage]
+        if position.epoch < epochs:
+            new = [day for day in stage.days if day not in job.days]
+            job.days += new
+            what = f"{stage.days[0]}..{stage.days[-1]}" if len(stage.days) > 1 else stage.days[0]
+            what = f"pass {position.stage * epochs + position.epoch + 1}/{len(stages) * epochs} ({what})"
+            _pass(job, stage.days, what, callbacks, log)
+            position.epoch, position.step = position.epoch + 1, 0
+        if position.epoch >= epochs:
+            position.stage, position.epoch = position.stage + 1, 0
+        yield stage
+
+
+def _pass(
+    job: Job, days: Sequence[str], what: str, callbacks: Sequence[tf.keras.callbacks.Callback], log: JobLog | None
+) -> None:
+    """The rest of a pass, from `job.position.step` on."""
+    train, place, done = job.config.train, job.place, job.position.step
     recorded = data.statistics(job.data_dir)["days"]
-    stages = [list(days)] if train.order == "shuffled" else [[day] for day in days]
-    last = job.passes + len(stages) * train.epochs
+    rows = sum(recorded[day]["rows"] for day in days)
+    batch_size = place.batch_size(train)
+    steps = max(-(-rows // batch_size) - done, 0)
+    if not place.asynchronous and (
+        job.on_bad_record == "skip" or (train.input_sharding == "shards" and place.workers > 1)
+    ):
+        # How many steps the rows make is not known before they are read: the pass ends with its data.
+        steps = -1
+        if done and not any(True for _ in batches(job, days, done).take(1)):
+            return
+    if steps == 0:
+        return
+    source: Any
+    if place.asynchronous:
+        source = tf.keras.utils.experimental.DatasetCreator(lambda context: batches(job, days).repeat())
+    elif place.name == "one":
+        source = batches(job, days, done)
+    else:
+        source = place.strategy.distribute_datasets_from_function(lambda context: batches(job, days, done, context))
+    if place.chief:
+        progress = Progress(rows, batch_size, what, done, log, by_epoch=place.asynchronous)
+        callbacks = [progress, *callbacks]
+    epochs = 1
+    if place.asynchronous:
+        # Steps end, and state can be saved, only where Keras' epochs do, so a pass is cut into several.
+        steps, epochs = min(steps, _PART), -(-steps // _PART)
+        for callback in callbacks:
+            callback._supports_tf_logs = True  # without it Keras refuses callbacks that also have hooks for batches
     with data.explained(job.data_dir, job.schema, days):
-        for chosen in stages:
-            rows = sum(recorded[day]["rows"] for day in chosen)
-            batches = data.read(
-                job.data_dir, job.schema, chosen, train.batch_size, shuffle=train.shuffle, seed=train.seed,
-                on_bad_record=job.on_bad_record,
-            )
-            what = f"{chosen[0]}..{chosen[-1]}" if len(chosen) > 1 else chosen[0]
-            for _ in range(train.epochs):
-                job.passes += 1
-                progress = Progress(rows, train.batch_size, f"pass {job.passes}/{last} ({what})")
-                job.ranker.fit(
-                    batches, initial_epoch=job.passes - 1, epochs=job.passes, verbose=0,
-                    callbacks=[progress, *callbacks],
-                )
+        job.ranker.fit(source, epochs=epochs, steps_per_epoch=steps, verbose=0, callbacks=list(callbacks))
 
 
-def _log_metrics(logs: pathlib.Path, metrics: dict[str, Any]) -> None:
-    with tf.summary.create_file_writer(str(logs / "evaluation")).as_default():
-        for step, (day, tasks) in enumerate(metrics.items()):
-            for task, values in tasks.items():
-                for name in ("auc", "gauc", "ne", "calibration"):
-                    if values[name] is not None:
-                        tf.summary.scalar(f"{day}/{task}/{name}", values[name], step=step)
+def batches(
+    job: Job, days: Sequence[str], skip: int = 0, context: tf.distribute.InputContext | None = None
+) -> tf.data.Dataset:
+    """What the pass at `job.position` trains on, without its first `skip` batches."""
+    train = job.config.train
+    seed: int | None = train.seed + _NEXT_PASS * job.position.epoch
+    if job.place.asynchronous:
+        # Each worker draws an order of its own; a global seed would give all of them the same one.
+        seed = None
+        tf.random.set_seed(None)
+    return data.read(
+        job.data_dir, job.schema, days, job.place.batch_size(train), shuffle=train.shuffle, seed=seed, context=context,
+        sharding=train.input_sharding, skip=skip, on_bad_record=job.on_bad_record,
+    )

@@ -97,6 +97,7 @@ def convert(source: pathlib.Path, output: str, how: Options = Options()) -> dict
     if missing := [path.name for path in paths.values() if not path.is_file()]:
         names = [path.name for path in paths.values()]
         raise UserError(f"{source} must hold the files {names}. Received: a directory without {missing}.")
+    how.check_days(SPLITS)
     with how.connect(output) as engine:
         _load(engine, paths)
         bounds = _check(engine, paths)

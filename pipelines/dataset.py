@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from dlen_cam2 import schema_pbtxt, storage
 from dlen_cam2.cli import UserError
-from dlen_cam2.files import staged, write_json
+from dlen_cam2.files import join, replaceable, size, staged, write_json
 from dlen_cam2.schema import Schema
 from dlen_cam2.storage import COUNTS, MANIFEST, STATISTICS
 from pipelines.shards import ROWS_PER_SHARD, Form, processes, write_shards
@@ -53,6 +53,8 @@ def write_dataset(
         UserError: a column is missing or of the wrong type, holds nulls or NaN, a label is not 0 or 1, the disk is
             full, or there are no rows at all.
     """
+    if there := list(replaceable(directory, schema_pbtxt.FILE).glob(f"*/{MANIFEST}")):
+        print(f"replaces the data set of {len(there)} splits at {directory}", flush=True)
     with staged(directory, schema_pbtxt.FILE) as stage, processes(form) as pool:
         days = {}
         for split, rows in splits:
@@ -84,6 +86,14 @@ def default_train_days(splits: Sequence[str]) -> list[str]:
     return days[:-1] or days or [split for split in splits if split == "train"] or list(splits)
 
 
+def standing(directory: str | os.PathLike) -> tuple[Schema, dict[str, Any]]:
+    """The schema and the statistics of a data set that days are added to. Raises `UserError` if it is none."""
+    if size(join(directory, STATISTICS)) < 0:
+        raise UserError(f"--since adds days to a data set: run without --since first. Received: {directory}, which has "
+                        f"no {STATISTICS}.")
+    return schema_pbtxt.load(directory), storage.statistics(directory)
+
+
 def append(
     directory: str | os.PathLike, splits: Iterable[tuple[str, Rows]], source: Mapping[str, Any], form: Form,
     sides: Mapping[str, pathlib.Path] | None = None,
@@ -104,7 +114,7 @@ def append(
     Raises:
         UserError: as `write_dataset`, or `directory` is no data set, or has another layout or compression.
     """
-    schema, content = schema_pbtxt.load(directory), storage.statistics(directory)
+    schema, content = standing(directory)
     for split in content["days"]:
         found = storage.manifest(directory, split)
         if (found.layout, found.compression) != (form.layout, form.compression):

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -191,7 +192,7 @@ class Spark(Engine):
         try:
             self._session = builder.getOrCreate()
         except Exception as error:  # py4j's errors, and plain RuntimeErrors where Java ends
-            raise UserError(f"Spark cannot be started with the master {master!r}. Received: {_brief(error)}") from error
+            raise UserError(f"Spark cannot be started with the master {master!r}. Received: {brief(error)}") from error
 
     def execute(self, statement: str, what: str = "") -> None:
         with explained(self._error, what):
@@ -307,8 +308,14 @@ def _quantity(memory: str) -> str:
     return memory
 
 
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:400]
+def brief(error: Exception) -> str:
+    """The error in one line, without DuckDB's advice, which names options that nobody can set here."""
+    text = re.split(r"\n\s*(?:Possible |LINE \d+:|file = )|Try setting ", str(error))[0]
+    if found := re.match(r"(?s).*CSV Error on Line: (\d+)\s+Original Line: (.*)\n(.*)", text):
+        file = re.search(r"\n\s*file = (.*)", str(error))
+        where = f"line {found[1]}" + (f" of {file[1]}" if file else "")
+        text = f"{where}, {found[2][:100]!r}: {found[3]}"
+    return textwrap.shorten(text, 400, placeholder=" …")
 
 
 @contextlib.contextmanager
@@ -325,4 +332,4 @@ def explained(errors: type[Exception] | tuple[type[Exception], ...], what: str =
         if not (what or about_values or about_room):
             raise
         what = what or ("a value cannot be used" if about_values else "there is too little room")
-        raise UserError(f"{what}. Received: {_brief(error)}") from error
+        raise UserError(f"{what}. Received: {brief(error)}") from error

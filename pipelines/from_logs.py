@@ -5,7 +5,7 @@
 
 The first reads a sample and proposes a schema, to be read and corrected; the second writes the data set. Columns have
 the schema's names. A missing id is -1, a missing string "", a missing list empty; labels, numbers and keys must be
-there.
+there. In text a list is JSON, `["a", "b"]`, or values separated by spaces.
 
 A feature of the schema that `point_in_time.py` lists and the log does not have is computed from the log:
 `user_click_rate` of a log with a column or task `click`, say. `CONTRACT` has the columns that they are made of.
@@ -27,21 +27,23 @@ from dlen_cam2.files import read_bytes, write_text
 from dlen_cam2.schema import Schema
 from pipelines import dataset, options, point_in_time
 from pipelines.engines import Engine, literal, quoted
-from pipelines.logs import Log, open_log
+from pipelines.logs import OURS, Log, open_log
 from pipelines.options import Options, publish
+from pipelines.point_in_time import BINARY, SECONDS
 
 FLAGS = flags.FLAGS
 
 POLICIES = ("fail", "skip")
 UNITS = {"s": 1000, "ms": 1, "us": 0.001}
-_BINARY = ("click", "long_view", "like", "profile_enter")
 # The columns that point_in_time.sql reads beside time, user and item: what stands for one that the log does not have.
 CONTRACT = {
     "author_id": "CAST(-1 AS BIGINT)", "topic": "''", "tab": "CAST(-1 AS BIGINT)", "duration_s": "CAST(0 AS DOUBLE)",
     "play_s": "CAST(NULL AS DOUBLE)",
-    **dict.fromkeys(_BINARY, "CAST(0 AS BIGINT)"),
+    **dict.fromkeys(BINARY, "CAST(0 AS BIGINT)"),
 }
 _LISTS = {"int": "a list of integers within 64 bits", "string": "a list of texts"}
+_IN_TEXT = {"int": " as JSON, such as [1, 2], or separated by spaces",
+            "string": ' as JSON, such as ["a", "b"], or separated by spaces'}
 _COMPUTED = {f.name for f in (*point_in_time.COUNTERS, *point_in_time.histories(1))}
 _SQL = {"int": "BIGINT", "float": "DOUBLE", "string": "VARCHAR"}
 
@@ -77,30 +79,40 @@ def convert(
 
     Raises:
         UserError: no file matches, a file cannot be read, a column is missing or of another type, a row breaks a rule
-            (with `on_bad_row="skip"` it is left out and counted), or there are no rows.
+            (with `on_bad_row="skip"` it is left out and counted), there are no rows, or days are added to a data set
+            that is not there or was written otherwise.
     """
     if on_bad_row not in POLICIES:
         raise UserError(f"on_bad_row must be one of {POLICIES}. Received: {on_bad_row!r}.")
     if how.engine != "duckdb":
         raise UserError(f"from_logs runs with --engine=duckdb. Received: {how.engine!r}.")
-    schema = _with_keys(schema, roles)
     with how.connect(output) as engine:
         log = open_log(engine, files(logs))
+        for column in filter(None, (roles.time, roles.user, roles.item, roles.random)):
+            log.column(column)
+        schema = _with_keys(schema, roles)
+        clock = {"time_unit": roles.unit, "utc_offset": roles.utc_offset, "random": roles.random}
+        if how.since:
+            _as_before(output, schema, clock)
         computed = {f.name for f in schema.features if f.name in _COMPUTED and f.name not in log.types}
+        _calculable(schema, computed)
         columns = _typed(log, schema, roles, computed)
         broken = _broken(log, schema, roles, computed)
         typed = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in columns.items())
         statement = f"CREATE TABLE typed AS SELECT {typed}, {broken} AS broken FROM log"
         engine.execute(statement, f"{log.name} cannot be read")
-        report = _count(engine, log, on_bad_row)
+        report = _count(engine, log, on_bad_row) | clock
         engine.run(pathlib.Path(__file__).with_suffix(".sql"))
         report["rows_repeated"] = report["rows_read"] - sum(report["rows_skipped"].values()) - engine.one(
             "SELECT count(*) FROM exposures")
         print(f"{report['rows_read']:,} rows read, {sum(report['rows_skipped'].values()):,} skipped, "
               f"{report['rows_repeated']:,} exact duplicates dropped", flush=True)
+        if older := engine.one(f"SELECT count(*) FROM exposures WHERE split < {literal(how.since)}"):
+            print(f"{older:,} rows of days before --since={how.since} are not written", flush=True)
+        _tell_long_lists(engine, schema, computed)
         if computed:
             return publish(engine, output, schema, report, how)
-        splits = _splits(engine, schema, how.since)
+        splits = _splits(engine, schema, how)
         if how.since:
             return dataset.append(output, splits, {**report, "since": how.since}, how.form)
         return dataset.write_dataset(output, schema, splits, report, form=how.form, train_days=how.train_days)
@@ -119,12 +131,55 @@ def _with_keys(schema: Schema, roles: Roles) -> Schema:
     keys = {"user": roles.user, "item": roles.item, "time": roles.time}
     if len(set(keys.values())) < len(keys):
         raise UserError(f"--user, --item and --time must be three columns. Received: {keys}.")
-    if ours := sorted({"split", "broken"} & set(schema.columns)):
+    if ours := sorted(set(OURS) & set(schema.columns)):
         raise UserError(f"the schema must not have columns named 'split' or 'broken', our own. Received: {ours}.")
     wrong = {role: column for role, column in schema.keys.items() if keys.get(role) != column}
     if wrong:
-        raise UserError(f"the schema's keys must be the columns of --user, --item and --time. Received: {wrong}.")
+        raise UserError(f"the schema's keys must be the columns of --user, --item and --time. Received: {wrong} in the "
+                        f"schema, and {keys}.")
     return dataclasses.replace(schema, keys=keys)
+
+
+def _calculable(schema: Schema, computed: set[str]) -> None:
+    """Raise `UserError` if counters could not be made of the schema's columns."""
+    numeric = {f.name for f in schema.features if f.is_numeric} | set(schema.targets)
+    for name in CONTRACT if computed else ():
+        kind = schema.columns.get(name)
+        if kind and name in SECONDS and name not in numeric:
+            raise UserError(f"column {name!r} must be FLOAT in the schema: counters such as {min(computed)!r} read it "
+                            f"as seconds. Received: {kind!r}.")
+        if kind and name in BINARY and name not in schema.binary_columns:
+            raise UserError(f"column {name!r} must be a label or a mask in the schema: counters such as "
+                            f"{min(computed)!r} read it as 0 or 1. Received: a feature, {kind!r}.")
+
+
+def _as_before(directory: str, schema: Schema, clock: dict[str, Any]) -> None:
+    """Raise `UserError` unless the data set was written by this schema and clock."""
+    stored, content = dataset.standing(directory)
+    source = content.get("source", {})
+    for name, value in clock.items():
+        if source.get(name, value) != value:
+            raise UserError(f"{directory} was written with --{name}={source[name]}, and days are added to it with the "
+                            f"same. Received: --{name}={value}.")
+    ours, theirs = _parts(schema), _parts(stored)
+    if different := sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)):
+        raise UserError(f"{directory} was written with another schema, and days are added with the same: run without "
+                        f"--since to write all days anew. Received: different {different}.")
+
+
+def _parts(schema: Schema) -> dict[str, Any]:
+    """What two schemas must share, by name; vocabularies that are learned do not count."""
+    features = {f.name: dataclasses.replace(f, vocabulary=()) if f.min_count else f for f in schema.features}
+    return {**features, **{t.label: t for t in schema.tasks}, "the targets": schema.targets,
+            "the keys": dict(schema.keys)}
+
+
+def _tell_long_lists(engine: Engine, schema: Schema, computed: set[str]) -> None:
+    for f in schema.features:
+        if f.is_list and f.name not in computed and (
+                longer := engine.one(f"SELECT count(*) FROM exposures WHERE len({quoted(f.name)}) > {f.max_length}")):
+            print(f"column {f.name!r}: {longer:,} rows have more than {f.max_length} values (value_count max), of "
+                  f"which the reader keeps the first {f.max_length}", flush=True)
 
 
 def _typed(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> dict[str, str]:
@@ -181,7 +236,7 @@ def _time_ms(log: Log, roles: Roles) -> str:
 
 
 def _broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
-    """SQL of the first rule that a row breaks, as text, or null."""
+    """SQL of the first rule that a row breaks, with what was received in which file, or null."""
     lists = {f.name for f in schema.features if f.is_list}
     features = {f.name: f for f in schema.features}
     time = _time_ms(log, roles)
@@ -190,7 +245,8 @@ def _broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
     def rule(name: str, text: str, holds: str) -> None:
         received = f"coalesce(CAST({log.column(name)} AS VARCHAR), 'nothing')"
         said = f"column '{name}' must be {text}".replace("'", "''")
-        rules.append(f"WHEN NOT coalesce({holds}, false) THEN '{said}. Received: ' || left({received}, 80)")
+        rules.append(f"WHEN NOT coalesce({holds}, false) THEN "
+                     f"{{'rule': '{said}', 'received': left({received}, 80), 'file': {log.file}}}")
 
     rule(roles.time, f"a time from 2000-01-01 to now (unit {roles.unit}; see --time_unit)",
          f"{time} BETWEEN 946684800000 AND {roles.now_ms}")
@@ -202,7 +258,9 @@ def _broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
         if name in schema.binary_columns:
             rule(name, "0 or 1", f"{valid} AND {log.cast(name, 'BIGINT')} IN (0, 1)")
         elif name in features and not features[name].is_numeric and name not in (roles.user, roles.item):
-            rule(name, _LISTS[dtype] if name in lists else kind, f"{column} IS NULL OR {valid}")
+            if name in lists:
+                kind = _LISTS[dtype] + (_IN_TEXT[dtype] if log.types[name] == "VARCHAR" else "")
+            rule(name, kind, f"{column} IS NULL OR {valid}")
         elif dtype == "float":
             low, high = features[name].domain if name in features else (float("-inf"), float("inf"))
             value = log.cast(name, "DOUBLE")
@@ -220,7 +278,7 @@ def _broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
             continue
         given.add(of)
         column, missing = log.column(of), f"{log.column(of)} IS NULL"
-        if name in _BINARY:
+        if name in BINARY:
             rule(of, "0 or 1", f"{missing} OR ({log.valid(of, 'BIGINT')} AND {log.cast(of, 'BIGINT')} IN (0, 1))")
         elif name.endswith("_s"):
             value = log.cast(of, "DOUBLE")
@@ -237,27 +295,28 @@ def _broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
 def _count(engine: Engine, log: Log, on_bad_row: str) -> dict[str, Any]:
     """Rows read, and skipped by rule; raises at the first if they must not be."""
     read = engine.one("SELECT count(*) FROM typed")
-    bad = engine.query("SELECT split_part(broken, '. Received: ', 1), count(*), min(broken) FROM typed "
-                       "WHERE broken IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1")
+    bad = engine.query("SELECT broken.rule, count(*), min(broken.received), arg_min(broken.file, broken.received) "
+                       "FROM typed WHERE broken IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1")
     if bad and on_bad_row == "fail":
-        rule, count, example = bad[0]
-        raise UserError(f"{log.name}: {example}. {count:,} of {read:,} rows break this rule"
+        rule, count, received, file = bad[0]
+        raise UserError(f"{file}: {rule}. Received: {received}. {count:,} of {read:,} rows break this rule"
                         + (f", and {len(bad) - 1} more rules are broken" if len(bad) > 1 else "")
                         + "; --on_bad_row=skip leaves such rows out.")
-    for _, count, example in bad:
-        print(f"skipped {count:,} of {read:,} rows: {example}", flush=True)
-    return {"pipeline": "from_logs", "rows_read": read, "rows_skipped": {rule: count for rule, count, _ in bad}}
+    for rule, count, received, file in bad:
+        print(f"skipped {count:,} of {read:,} rows: {file}: {rule}. Received: {received}", flush=True)
+    return {"pipeline": "from_logs", "rows_read": read, "rows_skipped": {rule: count for rule, count, *_ in bad}}
 
 
-def _splits(engine: Engine, schema: Schema, since: str) -> Iterator[tuple[str, pa.RecordBatchReader]]:
+def _splits(engine: Engine, schema: Schema, how: Options) -> Iterator[tuple[str, pa.RecordBatchReader]]:
     """Each split's rows by time, ties by every other column that has an order."""
     lists = {f.name for f in schema.features if f.is_list}
     order = [schema.keys["time"], *[c for c in schema.columns if c not in lists and c != schema.keys["time"]]]
     found = [split for (split,) in engine.query("SELECT DISTINCT split FROM exposures ORDER BY split")]
-    if since and since not in {split.split("_")[0] for split in found}:
-        raise UserError(f"--since must be a day of the log. Received: {since!r}. Days: {found}.")
+    how.check_days(found)
+    if how.since and how.since not in {split.split("_")[0] for split in found}:
+        raise UserError(f"--since must be a day of the log. Received: {how.since!r}. Days: {found}.")
     for split in found:
-        if split >= since:
+        if split >= how.since:
             yield split, engine.stream(
                 f"SELECT {', '.join(map(quoted, schema.columns))} FROM exposures WHERE split = {literal(split)} "
                 f"ORDER BY {', '.join(map(quoted, order))}")
@@ -288,8 +347,9 @@ def main() -> None:
         return
     if not FLAGS.schema or not FLAGS.output:
         raise UserError(f"--schema and --out must be given. Received: {FLAGS.schema!r}, {FLAGS.output!r}.")
+    content = read_bytes(FLAGS.schema)
     try:
-        schema = schema_pbtxt.loads(read_bytes(FLAGS.schema).decode())
+        schema = schema_pbtxt.loads(content.decode())
     except (UserError, UnicodeDecodeError) as error:
         raise UserError(f"{FLAGS.schema}: {error}") from error
     statistics = convert(FLAGS.logs, schema, roles, FLAGS.output, FLAGS.on_bad_row, options.from_flags())

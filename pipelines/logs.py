@@ -4,20 +4,24 @@ import csv
 import dataclasses
 import gzip
 import pathlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from typing import TextIO
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet
 
 from dlen_cam2.cli import UserError
-from pipelines.engines import Engine, quoted
+from pipelines.engines import Engine, brief, quoted
 
 _PARQUET = (".parquet",)
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _JSON = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+# Columns of the tables between log and data set, which no column of a schema may be named as.
+OURS = ("broken", "split")
 _DELIMITERS = (",", "\t", ";", "|")
-_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
+INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT",
              "UHUGEINT", "BOOLEAN")
 
 
@@ -28,15 +32,18 @@ class Log:
     Attributes:
         name: the files, for messages.
         types: DuckDB's type of each column. Of CSV and JSON all are VARCHAR: text that `cast` reads.
+        file: SQL of the file that a row is of.
     """
 
     name: str
     types: dict[str, str]
+    file: str
 
     def column(self, name: str) -> str:
         """SQL of a column. Raises `UserError` if there is none."""
         if name not in self.types:
-            raise UserError(f"{self.name} has no column {name!r}. Received columns: {sorted(self.types)}.")
+            raise UserError(f"{self.name} has no column {name!r}{_header(self.types)}. "
+                            f"Received columns: {sorted(self.types)}.")
         return quoted(name)
 
     def cast(self, name: str, wanted: str, is_list: bool = False) -> str:
@@ -66,14 +73,16 @@ class Log:
                 texts = self.cast(name, "VARCHAR", True)
                 whole = f"list_transform({texts}, lambda t: regexp_full_match(t, '-?[0-9]+'))"
                 exact = f"list_bool_and({whole}) IS NOT FALSE"
-            elif wanted == "BIGINT" and not found.startswith(_INTEGERS):
+            elif wanted == "BIGINT" and not found.startswith(INTEGERS):
                 exact = "false"
+            elif found == "VARCHAR":  # "a|b" is no list of one text
+                exact = f"({column} LIKE '[%' OR NOT regexp_matches({column}, '[,;|]'))"
             return f"({value} IS NOT NULL AND NOT {holes} AND {exact})"
         if wanted == "VARCHAR":
-            return "true" if found == "VARCHAR" or found in _INTEGERS else "false"
+            return "true" if found == "VARCHAR" or found in INTEGERS else "false"
         if wanted == "BIGINT" and found == "VARCHAR":
             return f"(regexp_full_match(lower({column}), '-?[0-9]+|true|false') AND {value} IS NOT NULL)"
-        if wanted == "BIGINT" and found not in _INTEGERS:
+        if wanted == "BIGINT" and found not in INTEGERS:
             return f"(TRY_CAST({value} AS DOUBLE) = TRY_CAST({column} AS DOUBLE))"  # 3.0, as null makes of integers
         return f"({value} IS NOT NULL)"
 
@@ -96,17 +105,20 @@ def open_log(engine: Engine, files: Sequence[pathlib.Path]) -> Log:
         try:
             reader, columns = _READERS[kind](engine, path)
         except (duckdb.Error, pa.ArrowException, UserError, OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{path} cannot be read. Received: {_brief(error)}") from error
+            reason = error.__cause__ if isinstance(error.__cause__, Exception) else error  # an engine's own words
+            raise UserError(f"{path} cannot be read. Received: {brief(reason)}") from error
         _once(path, [name for name, _ in columns])
         found = dict(columns)
-        if types and found != types and kind is not _JSON:
-            different = sorted({c for c in {*found, *types} if found.get(c) != types.get(c)})
-            raise UserError(f"{path} must have the columns of {files[0]}. Received: different {different}.")
+        if types and kind is not _JSON:
+            _same(path, found, files[0], types)
         readers.append(reader)
         types |= found
     names = ", ".join(map(str, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-    engine.execute("CREATE VIEW log AS " + " UNION ALL BY NAME ".join(f"SELECT * FROM {reader}" for reader in readers))
-    return Log(names, types)
+    file = quoted("file" + "_" * max(map(len, types), default=0))  # no column's name
+    selects = [f"SELECT *, {_text(str(path))} AS {file} FROM {reader}"
+               for path, reader in zip(files, readers, strict=True)]
+    engine.execute("CREATE VIEW log AS " + " UNION ALL BY NAME ".join(selects))
+    return Log(names, types, file)
 
 
 _Columns = list[tuple[str, str]]
@@ -121,8 +133,8 @@ def _parquet(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
 
 def _csv(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
     """The first line names the columns; the delimiter is the one of `_DELIMITERS` that it has most of."""
-    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
-        first = str(file.readline())
+    with _open(path) as file:
+        first = file.readline()
     if not first.strip():
         raise UserError("a file without a header")
     delimiter = max(_DELIMITERS, key=first.count)
@@ -136,6 +148,11 @@ def _csv(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
 def _json(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
     reader = f"read_json({_path(path)}, format = 'newline_delimited', sample_size = -1)"
     names = [name for name, *_ in engine.query(f"DESCRIBE SELECT * FROM {reader}")]
+    if names == ["json"]:  # DuckDB's name for what is no object
+        with _open(path) as file:
+            for number, line in enumerate(file, 1):
+                if not line.lstrip().startswith("{") and line.strip():
+                    raise UserError(f"line {number}, where each must be an object: {line.strip()[:60]!r}")
     columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in names)
     reader = f"read_json({_path(path)}, format = 'newline_delimited', columns = {{{columns}}})"
     return reader, [(name, "VARCHAR") for name in names]
@@ -144,18 +161,37 @@ def _json(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
 _READERS = {_PARQUET: _parquet, _CSV: _csv, _JSON: _json}
 
 
+def _open(path: pathlib.Path) -> TextIO:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
 def _once(path: pathlib.Path, columns: Sequence[str]) -> None:
     """SQL's names know no case."""
     known: dict[str, str] = {}
     for name in columns:
         if name.lower() in known:
             raise UserError(f"{path} must not have two columns {known[name.lower()]!r} and {name!r}, whatever their "
-                            f"case. Received columns: {list(columns)}.")
+                            f"case{_header(columns)}. Received columns: {list(columns)}.")
         known[name.lower()] = name
 
 
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:400]
+def _same(path: pathlib.Path, found: dict[str, str], first: pathlib.Path, types: dict[str, str]) -> None:
+    """Raise `UserError` unless two files have the same columns, of the same types."""
+    if found.keys() != types.keys():
+        raise UserError(f"{path} must have the columns of {first}{_header(found)}. Received: without "
+                        f"{sorted(types.keys() - found.keys())}, and with {sorted(found.keys() - types.keys())}.")
+    for name, dtype in types.items():
+        if found[name] != dtype:
+            raise UserError(f"{path} must have the columns' types of {first}. Received: {name!r} is {found[name]} in "
+                            f"{path.name}, and {dtype} in {first.name}.")
+
+
+def _header(columns: Iterable[str]) -> str:
+    """What to say beside names that are numbers."""
+    numbers = any(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in columns)
+    return "; the first line of a CSV file must name its columns" if numbers else ""
 
 
 def _path(path: pathlib.Path) -> str:

@@ -98,6 +98,7 @@ def convert(
                 raise UserError(f"ratings: each {key} must be among the {table}. Received: {lost[0][0]}.")
         engine.run(pathlib.Path(__file__).with_suffix(".sql"))
         months = [split for (split,) in engine.query("SELECT DISTINCT split FROM rows ORDER BY split")]
+        how.check_days(months)
         splits: Iterator[tuple[str, pa.RecordBatchReader]] = (
             (month, engine.stream(
                 f"SELECT * FROM rows WHERE split = '{month}' ORDER BY timestamp, user_id, movie_id"))

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -44,6 +44,11 @@ class Options:
         with engines.connect(self.engine, output, self.memory, self.spark_master) as engine:
             yield engine
 
+    def check_days(self, splits: Sequence[str]) -> None:
+        """Raise `UserError` if `train_days` are not among the `splits` that will be written, before the work."""
+        if self.train_days and not self.since:
+            storage.parse_days(self.train_days, splits)
+
 
 def publish(
     engine: Engine, output: str, schema: Schema, source: Mapping[str, Any], options: Options,
@@ -57,10 +62,12 @@ def publish(
     snapshots = engine.directory / SNAPSHOTS
     snapshots.mkdir()
     if not options.since:
+        names = engine.query("SELECT DISTINCT split FROM exposures WHERE split IS NOT NULL ORDER BY split")
+        options.check_days([name for (name,) in names])
         found = point_in_time.splits(engine, schema, snapshots)
         return dataset.write_dataset(
             output, schema, found, source, {**(sides or {}), SNAPSHOTS: snapshots}, options.form, options.train_days)
-    there = list(storage.statistics(output)["days"])
+    there = list(dataset.standing(output)[1]["days"])
     found = point_in_time.splits(engine, schema, snapshots, pathlib.Path(output) / SNAPSHOTS, options.since, there)
     return dataset.append(output, found, {**source, "since": options.since}, options.form, {SNAPSHOTS: snapshots})
 

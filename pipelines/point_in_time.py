@@ -33,6 +33,9 @@ STATE = {
 }
 
 
+# What counters calculate with: feedback, 0 or 1, and seconds.
+BINARY = ("click", "long_view", "like", "profile_enter")
+SECONDS = ("duration_s", "play_s")
 # What counters and histories are made of.
 _NARROW = ('time_ms, user_id, video_id, author_id, topic, tab, duration_s, play_s, click, long_view, "like", '
            "profile_enter")

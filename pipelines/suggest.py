@@ -7,7 +7,8 @@ from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Feature, Schema, Task
 from pipelines import point_in_time
 from pipelines.engines import Engine, quoted
-from pipelines.logs import Log
+from pipelines.logs import INTEGERS, OURS, Log
+from pipelines.point_in_time import BINARY, SECONDS
 
 ROWS = 100_000
 # Names that feedback goes by, also after "is_".
@@ -16,11 +17,13 @@ _LABELS = {
     "conversion", "buy", "cart", "favorite", "favourite", "collect", "save", "download", "install", "profile_enter",
     "skip", "report", "finish", "complete", "watched", "label",
 }
+_RANDOM = re.compile(r"(^|_)(rnd|rand|random|randomi[sz]ed)(_|$)")
 _NEGATIVE = {"hate", "dislike", "skip", "report"}
 _UNIT = "s|sec|seconds|ms"
 _TARGET = re.compile(rf"(play|watch|dwell|stay|view|read)(ing)?_?((time|duration)_?({_UNIT})?|{_UNIT})$")
 _STATISTIC = re.compile(
     r"(^|_)(cnt|count|counts|num|rate|ctr|cvr|ratio|impressions|exposures|clicks|likes|views|pv|uv)(_|$)")
+_DECIMALS = ("FLOAT", "DOUBLE", "DECIMAL")
 _FEW, _LONGEST = 64, 50  # distinct values of a small vocabulary; values of a list
 
 
@@ -34,13 +37,15 @@ def suggest(engine: Engine, log: Log, time: str, user: str, item: str) -> tuple[
     - The side is the user where each user has one value, the item where each item has; else the context. The cause is
       statistical for counts and rates by name, content otherwise, context for what is of the context.
     - Counters are added where the log has what they are made of, and ids are integers.
+    - What no feature can be is left out: lists of decimals, objects, other types, 0 and 1 of random exposure.
 
     Raises:
         UserError: the time, user or item column is missing, or the log has no rows or no feedback.
     """
     for name in (time, user, item):
         log.column(name)
-    engine.execute(f"CREATE TABLE sampled AS SELECT * FROM log USING SAMPLE reservoir({ROWS} ROWS) REPEATABLE (0)")
+    engine.execute(f"CREATE TABLE sampled AS SELECT * FROM log USING SAMPLE reservoir({ROWS} ROWS) REPEATABLE (0)",
+                   f"{log.name} cannot be read")
     rows = engine.one("SELECT count(*) FROM sampled")
     if not rows:
         raise UserError(f"{log.name} must have rows. Received: none.")
@@ -49,8 +54,13 @@ def suggest(engine: Engine, log: Log, time: str, user: str, item: str) -> tuple[
         if name == time:
             continue
         bare = name.lower().removeprefix("is_")
+        if reason := _unfit(log, name):
+            why[name] = f"left out: {reason}"
+            continue
         column = _Column(engine, log, name, rows)
-        if bare in _LABELS and column.is_binary:
+        if column.unfit:
+            why[name] = f"left out: {column.unfit}"
+        elif bare in _LABELS and column.is_binary:
             tasks.append(Task(bare if name.lower() != bare else name, label=name, negative=bare in _NEGATIVE))
             why[name] = f"a task: 0 and 1, {column.mean:.4f} are 1"
         elif _TARGET.search(name.lower()) and column.is_number:
@@ -58,6 +68,10 @@ def suggest(engine: Engine, log: Log, time: str, user: str, item: str) -> tuple[
             why[name] = "a target: time that was spent"
         elif column.distinct == 0:
             why[name] = "left out: no values"
+        elif name in SECONDS and not column.is_number or name in BINARY:
+            why[name] = f"left out: counters read it as {'seconds' if name in SECONDS else '0 or 1'}, which not all are"
+        elif column.is_binary and _RANDOM.search(name.lower()):
+            why[name] = f"left out: 0 and 1; --random={name} if it marks random exposures"
         else:
             feature, reason = _feature(column, user, item)
             features.append(feature)
@@ -72,8 +86,25 @@ def suggest(engine: Engine, log: Log, time: str, user: str, item: str) -> tuple[
     return schema, why
 
 
+def _unfit(log: Log, name: str) -> str:
+    """Why a column of this name or type is no feature; "" if it may be one."""
+    found = log.types[name]
+    inner = found.removesuffix("[]")
+    if name in OURS:
+        return "the name is one of ours; rename the column"
+    if found != inner and inner.startswith(_DECIMALS):
+        return f"a list of decimals ({found}); lists hold integers or texts"
+    if not inner.startswith((*INTEGERS, *_DECIMALS, "VARCHAR")) or inner.endswith("]"):
+        return f"of type {found}; features are numbers, texts, or lists of integers or texts"
+    return ""
+
+
 class _Column:
-    """What the sample says of a column."""
+    """What the sample says of a column.
+
+    Attributes:
+        unfit: why it is no feature; "" if it may be one.
+    """
 
     def __init__(self, engine: Engine, log: Log, name: str, rows: int):
         self.name, self._engine, self._rows = name, engine, rows
@@ -81,6 +112,9 @@ class _Column:
         texts = found == "VARCHAR"
         self.is_list = found.endswith("[]") or texts and self._all(f"{quoted(name)} LIKE '[%]'")
         self._value = quoted(name)
+        self.unfit = self._unreadable() if texts else ""
+        if self.unfit:
+            return
         self.is_integer = not self.is_list and self._all(log.valid(name, "BIGINT"))
         self.is_number = not self.is_list and (self.is_integer or self._all(log.valid(name, "DOUBLE")))
         if self.is_list:
@@ -89,8 +123,11 @@ class _Column:
             self.distinct, self.values = engine.query(f"SELECT count(DISTINCT v), count(v) FROM {values} AS t")[0]
             lengths = f"len({log.cast(name, 'VARCHAR', True)})"
             self.length = int(engine.one(f"SELECT coalesce(quantile_disc({lengths}, 0.99), 0) FROM sampled"))
-            items = engine.one(f"SELECT count(*) FROM {values} AS t WHERE NOT regexp_full_match(v, '-?[0-9]+')")
+            items, numbers = engine.query("SELECT count(*) FILTER (NOT regexp_full_match(v, '-?[0-9]+')), "
+                                          f"count(TRY_CAST(v AS DOUBLE)) FROM {values} AS t")[0]
             self.is_integer = items == 0
+            if texts and items and numbers == self.values:
+                self.unfit = "a list of decimals; lists hold integers or texts"
         else:
             self.distinct, self.values = engine.query(
                 f"SELECT count(DISTINCT {self._value}), count({self._value}) FROM sampled")[0]
@@ -100,6 +137,14 @@ class _Column:
             self.low, self.high, self.mean, self.median = engine.query(
                 f"SELECT min({number}), max({number}), avg({number}), median({number}) FROM sampled")[0]
         self.is_binary = self.is_integer and not self.is_list and self.distinct > 0 and self.low >= 0 and self.high <= 1
+
+    def _unreadable(self) -> str:
+        """What is wrong with texts that look like lists or objects."""
+        if self._all(f"{quoted(self.name)} LIKE '{{%}}' AND json_valid({quoted(self.name)})"):
+            return "objects" if self._engine.one(f"SELECT count({quoted(self.name)}) FROM sampled") else ""
+        broken = self._engine.query(f"SELECT min({quoted(self.name)}) FROM sampled "
+                                    f"WHERE NOT json_valid({quoted(self.name)})")[0][0] if self.is_list else None
+        return "" if broken is None else f"lists that are not JSON such as [\"a\", \"b\"]. Received: {broken[:60]}"
 
     def _all(self, holds: str) -> bool:
         return not self._engine.one(
@@ -121,7 +166,7 @@ def _feature(column: _Column, user: str, item: str) -> tuple[Feature, str]:
         cause, reason = "statistical", f"{reason}; a count or rate by its name"
     is_id = column.name in (user, item) or column.name.lower().endswith("id")
     small = column.is_integer and not column.is_list and 0 <= column.low and column.high < 100
-    if column.is_number and cause == "statistical" or column.is_number and not column.is_integer \
+    if column.is_number and (cause == "statistical" or not column.is_integer or column.name in SECONDS) \
             or column.is_integer and not (column.is_list or is_id or small):
         if 0 <= column.low and column.high <= 1 and not column.is_integer:
             transform = "logit"

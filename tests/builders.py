@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from dlen_cam2 import requests, runs
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.indexing import Indexer
 from dlen_cam2.schema import Feature, Schema, Task
@@ -75,3 +76,8 @@ def numpy_softmax(x: np.ndarray) -> np.ndarray:
 
 def numpy_sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+
+
+def train(*arguments, **options) -> dict:
+    """What `python -m dlen_cam2.train` does; arguments as of `dlen_cam2.requests.once`."""
+    return runs.train(requests.once(*arguments, **options))

@@ -238,9 +238,10 @@ def test_trains_is_saved_and_served(trunk, head, fields, tmp_path):
     network = built(settings)
     ranker = Ranker(network, tiny_schema(), causal_loss(settings))
     ranker.compile(optimizer=composite(network, TrainConfig(learning_rate=0.01)))
-    history = ranker.fit(tf.data.Dataset.from_tensors(batch()).repeat(30), epochs=2, verbose=0).history["total_loss"]
+    history = ranker.fit(tf.data.Dataset.from_tensors(batch()).repeat(30), epochs=2, verbose=0).history["loss"]
     assert np.isfinite(history).all() and history[1] < history[0]
-    model_dir.save(tmp_path, settings, tiny_schema(), SPLIT, network, ranker.optimizer)
+    trained = tf.train.Checkpoint(network=network, optimizer=ranker.optimizer)
+    model_dir.save(tmp_path, settings, tiny_schema(), SPLIT, trained)
     loaded = model_dir.load(tmp_path)
     assert loaded.split == SPLIT
     expected = network(batch()[0])
@@ -262,7 +263,7 @@ def test_the_served_model_drops_the_causal_heads(tmp_path):
     """Their weights are not in the exported variables, and are with `causes`."""
     settings = config(heads="gated")
     network = built(settings)
-    model_dir.save(tmp_path, settings, tiny_schema(), SPLIT, network, tf.keras.optimizers.SGD())
+    model_dir.save(tmp_path, settings, tiny_schema(), SPLIT, tf.train.Checkpoint(network=network))
     loaded = model_dir.load(tmp_path)
 
     def names(directory):
@@ -283,7 +284,7 @@ def test_the_served_model_drops_the_causal_heads(tmp_path):
 def test_only_branches_have_scores_of_causes(tmp_path):
     settings = config("production")
     network = built(settings)
-    model_dir.save(tmp_path, settings, tiny_schema(), None, network, tf.keras.optimizers.SGD())
+    model_dir.save(tmp_path, settings, tiny_schema(), None, tf.train.Checkpoint(network=network))
     loaded = model_dir.load(tmp_path)
     assert loaded.split is None and cam2.cause_scores(network(batch()[0])) == {}
     with pytest.raises(UserError, match="Received: config.model.cam2.variant='production'"):
@@ -297,7 +298,7 @@ def test_only_branches_have_scores_of_causes(tmp_path):
 ])
 def test_a_damaged_split_is_named(text, message, tmp_path):
     settings = config()
-    model_dir.save(tmp_path, settings, tiny_schema(), SPLIT, built(settings), tf.keras.optimizers.SGD())
+    model_dir.save(tmp_path, settings, tiny_schema(), SPLIT, tf.train.Checkpoint(network=built(settings)))
     (tmp_path / "split.json").write_text(text)
     with pytest.raises(UserError, match=message):
         model_dir.load(tmp_path)

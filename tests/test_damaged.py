@@ -208,11 +208,13 @@ CASES = {
     "zero bytes at the end, as a crash leaves them": Case(C, content(lambda b: b + b"\0" * 512), r"log\.csv.*Received"),
     "unclosed quote": Case(C, line(5, lambda s: s.replace("city", '"city')), unreadable(C)),
     "unclosed quote in the last line": Case(C, line(20, lambda s: s.replace("city", '"city')), unreadable(C)),
-    **{f"line {n} has too few fields": Case(C, line(n, lambda s: s.rsplit(",", 2)[0]), unreadable(C))
+    **{f"line {n} has too few fields": Case(C, line(n, lambda s: s.rsplit(",", 2)[0]),
+                                              unreadable(C) + rf"line {n + 1} of .*log\.csv, .*Found: 8$")
        for n in (1, 2, 10, 20)},
     **{f"line {n} has too many fields": Case(C, line(n, lambda s: s + ",1"), unreadable(C)) for n in (1, 2, 10, 20)},
     "cut off in a line": Case(C, content(lambda b: b[:-25]), unreadable(C)),
-    "no header": Case(C, content(lambda b: b.split(b"\n", 1)[1]), r"log\.csv .*Received"),
+    "no header": Case(C, content(lambda b: b.split(b"\n", 1)[1]),
+                      r"log\.csv .*; the first line of a CSV file must name its columns\. Received"),
     "a header with a name too few": Case(C, line(0, lambda s: s.rsplit(",", 1)[0]), r"log\.csv .*Received"),
     "header twice": Case(C, line(9, lambda s: f"{HEADER}\n{s}"), r"log\.csv: column 'ts' .*Received: ts",
                          f"column 'ts' must be {TIME}"),
@@ -228,7 +230,8 @@ CASES = {
     "files with different columns": Case(C, beside("more.csv", other(without("city"))),
                                          r"more\.csv must have the columns of .*log\.csv\. Received: .*'city'"),
     "files with different types": Case(P, beside("more.parquet", other(lambda row: row | {"age": str(row["age"])})),
-                                       r"more\.parquet must have the columns of .*log\.parquet\. Received: .*'age'"),
+                                       r"more\.parquet must have the columns' types of .*log\.parquet\. Received: "
+                                       r"'age' is VARCHAR in more\.parquet, and BIGINT in log\.parquet"),
     "formats mixed": Case(C, beside("more.jsonl", other(dict)), "in one format. Received: .*'more.jsonl'"),
     "unknown ending": Case(".txt", content(lambda b: b), r"must all end in one of .*Received: \['log\.txt'\]"),
     "a directory only": Case(C, lambda directory, ending: (directory / "log.csv").mkdir(parents=True) or [],
@@ -239,9 +242,9 @@ CASES = {
     # JSON lines.
     "broken JSON": Case(J, line(7, lambda s: s[:-9]), unreadable(J)),
     "broken JSON in the last line": Case(J, content(lambda b: b[:-9]), unreadable(J)),
-    "JSON that is no object": Case(J, line(7, lambda s: "[1, 2]"), r"log\.jsonl .*Received"),
+    "JSON that is no object": Case(J, line(7, lambda s: "[1, 2]"), unreadable(J) + "line 8, .* an object: '.1, 2.'"),
     "JSON in one list": Case(J, content(lambda b: b"[" + b",".join(b.split(b"\n")[:-1]) + b"]\n"),
-                             r"log\.jsonl .*Received"),
+                             unreadable(J) + "line 1, where each must be an object: '.{"),
     "a name twice in an object": Case(J, line(7, lambda s: s.replace('"age"', '"vid"')), r"log\.jsonl.*Received"),
     "an empty object": Case(J, line(7, lambda s: "{}", [7]),
                             re.escape(f"column 'ts' must be {TIME}. Received: nothing"), f"column 'ts' must be {TIME}"),
@@ -314,6 +317,7 @@ CASES = {
     "a list with null in JSON": bad_cell(J, "seen", [None, 1], LIST, "[null,"),
     "a list with text": bad_cell(C, "seen", '[1, "x"]', LIST, '[1, "x"]'),
     "a list with text between spaces": bad_cell(C, "seen", "1 x", LIST, "1 x"),
+    "a list with other signs between": bad_cell(J, "seen", "1|2", LIST, "1|2"),
     "a list with decimals": bad_cell(C, "seen", "1 2.5", LIST, "1 2.5"),
     "a list that is not closed": bad_cell(C, "seen", "[1, 2", LIST, "[1, 2"),
 }

@@ -1,12 +1,14 @@
 """Any log -> a data set: formats, types, times, days, counters, appending, and the schema that is proposed."""
 
 import csv
+import dataclasses
 import datetime
 import gzip
 import io
 import json
 import pathlib
 import random
+import re
 import subprocess
 import sys
 
@@ -145,7 +147,8 @@ def test_every_format_gives_the_same_rows(tmp_path, ending):
     output = tmp_path / "out"
     statistics = convert(str(tmp_path / "in" / "*"), SCHEMA, ROLES, str(output))
     assert list(statistics["days"]) == ["20220425", "20220426"]
-    assert statistics["source"] == {"pipeline": "from_logs", "rows_read": 32, "rows_skipped": {}, "rows_repeated": 0}
+    assert statistics["source"] == {"pipeline": "from_logs", "rows_read": 32, "rows_skipped": {}, "rows_repeated": 0,
+                                    "time_unit": "ms", "utc_offset": 0, "random": ""}
     assert read_all(output) == kept(rows, keyed())
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
@@ -165,7 +168,7 @@ def test_every_bit_of_an_id_is_kept(tmp_path, ending):
 def test_a_list_in_text_is_json_or_separated_by_spaces(tmp_path):
     rows = log_rows()
     for row in rows:
-        row["tags"] = [t for t in row["tags"] or [] if " " not in t]
+        row["tags"] = [t for t in row["tags"] or [] if "," not in t]
     write(tmp_path / "log.csv", rows, lists=spaced)
     convert(str(tmp_path / "log.csv"), SCHEMA, ROLES, str(tmp_path / "out"))
     assert read_all(tmp_path / "out") == kept(rows, keyed())
@@ -450,9 +453,10 @@ def varied(count=1500):
     ]
 
 
-def proposed(path):
+def proposed(path, *others):
     with connect("duckdb", path.parent / "out") as engine:
-        return suggest(engine, open_log(engine, [path]), "ts", "uid", "vid")
+        paths = [path, *(path.with_name(name) for name in others)]
+        return suggest(engine, open_log(engine, paths), "ts", "uid", "vid")
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
@@ -506,6 +510,193 @@ def test_no_schema_is_proposed_without_feedback_keys_or_rows(tmp_path, names, me
         pq.write_table(pq.read_table(path).slice(0, 0), path)
     with pytest.raises(UserError, match=message):
         proposed(path)
+
+
+# Columns that counters calculate with.
+
+@pytest.mark.parametrize(("name", "dtype", "rule"), [
+    *((name, dtype, "must be FLOAT in the schema.*as seconds") for name in ("duration_s", "play_s")
+      for dtype in ("string", "int")),
+    *((name, dtype, "must be a label or a mask in the schema.*as 0 or 1")
+      for name in ("click", "like", "long_view", "profile_enter") for dtype in ("string", "float")),
+])
+def test_what_counters_calculate_with_has_its_type(tmp_path, name, dtype, rule):
+    write(tmp_path / "log.csv", [row | {name: "NA"} for row in named(fed())])
+    how = {} if dtype == "float" else {"width": 2, "min_count": 1}
+    schema = Schema("c", (*COUNTED.features, Feature(name, dtype, "item", "content", **how)),
+                    (Task("clicked", label="is_click"),))
+    with pytest.raises(UserError, match=f"column '{name}' {rule}.*Received: .*'{dtype}'"):
+        convert(str(tmp_path / "log.csv"), schema, AT, str(tmp_path / "out"))
+    assert [p.name for p in tmp_path.iterdir()] == ["log.csv"]
+
+
+# Lists.
+
+@pytest.mark.parametrize("text", ["t3|t3", "a,b", "a; b", "[a, b]", "['a', 'b']"])
+def test_a_list_in_text_that_is_none_says_how_lists_are_written(tmp_path, text):
+    rows = log_rows()
+    rows[3] |= {"tags": text}
+    write(tmp_path / "log.csv", rows)
+    with pytest.raises(UserError, match=r"'tags' must be a list of texts as JSON, such as \["
+                                        r"\"a\", \"b\"\], or separated by spaces. Received") as error:
+        convert(str(tmp_path / "log.csv"), SCHEMA, ROLES, str(tmp_path / "out"))
+    assert f"Received: {text}. 1 of 32 rows" in str(error.value)
+
+
+def test_rows_with_longer_lists_than_the_reader_keeps_are_counted(tmp_path, capsys):
+    rows = log_rows()
+    for row, count in zip(rows, (5, 4, 9, 0), strict=False):
+        row["tags"] = ["a"] * count
+    write(tmp_path / "log.parquet", rows)
+    convert(str(tmp_path / "log.parquet"), SCHEMA, ROLES, str(tmp_path / "out"))
+    said = capsys.readouterr().out
+    assert "'tags': 2 rows have more than 4 values (value_count max), of which the reader keeps the first 4" in said
+    assert "column 'seen'" not in said
+    assert read_all(tmp_path / "out") == kept(rows, keyed())  # the data set has all of them
+
+
+# Days that are added.
+
+@pytest.mark.parametrize("change", ["utc_offset", "unit", "random", "schema"])
+@pytest.mark.parametrize("computed", [False, True])
+def test_days_are_added_by_the_clock_and_the_schema_of_the_data_set(tmp_path, computed, change):
+    rows = [row | {"rnd": 0} for row in named(fed())]
+    write(tmp_path / "log.parquet", rows, {})
+    schema = COUNTED if computed else COUNTED.select(features=["uid", "video_id", "note"])
+    roles = dataclasses.replace(AT, random="rnd")
+    convert(str(tmp_path / "log.parquet"), schema, roles, str(tmp_path / "out"))
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    if change == "schema":
+        note = dataclasses.replace(next(f for f in schema.features if f.name == "note"), width=9)
+        schema = dataclasses.replace(schema, features=(*schema.select(without=["note"]).features, note))
+        message = r"out was written with another schema.*run without --since.*Received: different \['note'\]"
+    else:
+        roles = dataclasses.replace(roles, **{change: {"utc_offset": 8, "unit": "s", "random": ""}[change]})
+        message = r"out was written with --(utc_offset=0|time_unit=ms|random=rnd),.*Received: --\w+=(8|s|)\."
+    with pytest.raises(UserError, match=message):
+        convert(str(tmp_path / "log.parquet"), schema, roles, str(tmp_path / "out"), how=Options(since="20220427"))
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("schema", [COUNTED, COUNTED.select(features=["uid", "video_id", "note"])])
+def test_to_add_a_day_to_nothing_is_refused_with_advice(tmp_path, schema):
+    write(tmp_path / "log.csv", named(fed()))
+    with pytest.raises(UserError, match="--since adds days to a data set: run without --since first. Received: .*out"):
+        convert(str(tmp_path / "log.csv"), schema, AT, str(tmp_path / "out"), how=Options(since="20220427"))
+    assert [p.name for p in tmp_path.iterdir()] == ["log.csv"]
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_rows_of_days_before_since_are_counted(tmp_path, capsys, computed):
+    rows = named(fed())
+    schema = COUNTED if computed else COUNTED.select(features=["uid", "video_id", "note"])
+    write(tmp_path / "log.csv", rows)
+    convert(str(tmp_path / "log.csv"), schema, AT, str(tmp_path / "out"))
+    assert "not written" not in capsys.readouterr().out
+    write(tmp_path / "log.csv", [*rows[40:], rows[0] | {"note": 98}])
+    convert(str(tmp_path / "log.csv"), schema, AT, str(tmp_path / "out"), how=Options(since="20220427"))
+    said = capsys.readouterr().out
+    assert "21 rows read" in said and "1 rows of days before --since=20220427 are not written" in said
+    assert "replaces the data set" not in said
+
+
+# Before the work.
+
+@pytest.mark.parametrize("schema", [COUNTED, COUNTED.select(features=["uid", "video_id", "note"])])
+@pytest.mark.parametrize("days", ["2024", "20220425..20220431"])
+def test_training_days_that_are_none_are_refused_before_any_day_is_written(tmp_path, capsys, schema, days):
+    write(tmp_path / "log.csv", named(fed()))
+    with pytest.raises(UserError, match=f"days '{days}' must name days.*Known: .*20220427"):
+        convert(str(tmp_path / "log.csv"), schema, AT, str(tmp_path / "out"), how=Options(train_days=days))
+    assert "shards" not in capsys.readouterr().out
+
+
+def test_a_data_set_that_is_replaced_is_named(tmp_path, capsys):
+    write(tmp_path / "log.csv", log_rows())
+    for said in (False, True):
+        convert(str(tmp_path / "log.csv"), SCHEMA, ROLES, str(tmp_path / "out"))
+        assert (f"replaces the data set of 2 splits at {tmp_path / 'out'}" in capsys.readouterr().out) == said
+
+
+@pytest.mark.parametrize(("text", "known"), [
+    ("20220425..20220430", False), ("20220401..20220427", False), ("2022..2023", False), ("20220427..20220425", False),
+    ("20220425..20220427_random", False), ("20220425..20220427", True), ("20220427..20220427", True),
+])
+def test_both_ends_of_a_range_are_days(text, known):
+    days = ["20220425", "20220426", "20220427", "20220427_random"]
+    if known:
+        assert storage.parse_days(text, days) == [d for d in days[:3] if text[:8] <= d <= text[-8:]]
+    else:
+        with pytest.raises(UserError, match=f"days '{text}' must name days of the data set, a range two.*Known"):
+            storage.parse_days(text, days)
+
+
+# Messages.
+
+@pytest.mark.parametrize("role", ["time", "user", "item", "random"])
+def test_a_role_of_a_column_that_the_log_lacks_names_it(tmp_path, role):
+    write(tmp_path / "log.csv", log_rows())
+    schema = dataclasses.replace(SCHEMA, keys={"time": "ts", "user": "uid", "item": "vid"})
+    with pytest.raises(UserError, match=r"log\.csv has no column 'tss'\. Received columns"):
+        convert(str(tmp_path / "log.csv"), schema, dataclasses.replace(ROLES, **{role: "tss"}), str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
+def test_a_bad_value_and_a_broken_line_name_their_file(tmp_path, ending):
+    rows = log_rows()
+    for part in range(5):
+        write(tmp_path / f"{part}{ending}", [row | ({"age": 2.0**70} if part == 3 else {}) for row in rows[part::5]],
+              TYPES | {"age": pa.float64()})
+    with pytest.raises(UserError, match=rf"^{tmp_path}/3{ending}: column 'age' must be .*Received: .* 6 of 32 rows"):
+        convert(str(tmp_path / f"*{ending}"), SCHEMA, ROLES, str(tmp_path / "out"))
+    if ending == ".csv":
+        path = tmp_path / "2.csv"
+        path.write_text(path.read_text() + "1,2,3\n")
+        for run in (lambda: convert(str(tmp_path / "*.csv"), SCHEMA, ROLES, str(tmp_path / "out")),
+                    lambda: proposed(path, "1.csv")):
+            with pytest.raises(UserError, match=r"line \d+ of .*/2\.csv, '1,2,3': .*Columns: 15 Found: 3$"):
+                run()
+
+
+def test_what_is_wrong_is_said_once(tmp_path):
+    write(tmp_path / "log.csv", log_rows())
+    with pytest.raises(UserError) as error:
+        schema_pbtxt.load(tmp_path / "nothing")
+    assert str(error.value).count("cannot be read") == str(error.value).count("Received") == 1
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.from_logs", f"--logs={tmp_path / 'log.csv'}", "--time=ts", "--user=uid",
+         "--item=vid", f"--schema={tmp_path / 'my.pbtxt'}", f"--out={tmp_path / 'out'}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 1 and f"error: {tmp_path / 'my.pbtxt'} cannot be read. Received" in done.stderr
+    (tmp_path / "log.jsonl.gz").write_bytes(gzip.compress(b'{"ts": 1}\n' * 999)[:-12])
+    with pytest.raises(UserError) as error:
+        convert(str(tmp_path / "log.jsonl.gz"), SCHEMA, ROLES, str(tmp_path / "out"))
+    assert str(error.value).count("Received") == 1
+
+
+def test_what_is_no_feature_is_left_out_of_the_proposal_with_the_reason(tmp_path):
+    rows = [
+        {n: row[n] for n in ("ts", "uid", "vid", "is_click")}
+        | {"is_rand": row["flag"], "floats": [0.5, 1.0], "object": {"a": i}, "split": "x", "duration_s": float(i % 9),
+           "empty": None}
+        for i, row in enumerate(varied(50))
+    ]
+    reasons = {"is_rand": "--random=is_rand", "floats": "a list of decimals", "object": "object|STRUCT",
+               "split": "one of ours", "empty": "no values"}
+    for ending in (".parquet", ".jsonl"):
+        path = write(tmp_path / f"log{ending}", rows, {"empty": pa.string()})
+        schema, why = proposed(path)
+        names = {f.name: f for f in schema.features}
+        assert not names.keys() & reasons.keys() and names["duration_s"].is_numeric
+        for name, reason in reasons.items():
+            assert re.search(f"left out: .*({reason})", why[name]), why[name]
+        convert(str(path), schema, ROLES, str(tmp_path / "out"))
+    for lists in (lambda v: f"[{', '.join(v)}]", str):
+        names = ("ts", "uid", "vid", "is_click", "tags")
+        given = [{n: row[n] for n in names} | {"duration_s": "NA"} for row in varied(50)]
+        schema, why = proposed(write(tmp_path / "log.csv", given, lists=lists))
+        assert re.search(r'left out: lists that are not JSON such as \["a", "b"\]. Received: \[.?t\d', why["tags"])
+        assert "left out: counters read it as seconds" in why["duration_s"]
 
 
 def test_commands(tmp_path):

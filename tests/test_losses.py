@@ -95,7 +95,7 @@ def test_extreme_logits_have_a_finite_loss():
 
 def test_loss_config():
     loss = TaskCrossentropy.from_config(TaskCrossentropy(name="ce").get_config())
-    assert loss.name == "ce" and loss.reduction == tf.keras.losses.Reduction.SUM
+    assert loss.name == "ce" and loss.reduction == tf.keras.losses.Reduction.NONE
 
 
 # === Two replicas ===
@@ -126,7 +126,7 @@ def trained(strategy, model):
     for rows in ROWS.values():
         network.set_weights(start)
         history = ranker.fit(tf.data.Dataset.from_tensor_slices(batch(rows)).batch(8), verbose=0).history
-        losses.append(history["total_loss"][0])
+        losses.append(history["loss"][0])
         moves.append(np.concatenate([(a - b).ravel() for a, b in zip(network.get_weights(), start, strict=True)]))
     return losses, moves
 

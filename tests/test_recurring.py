@@ -13,6 +13,7 @@ from dlen_cam2.config import Cam2Config, Config, ModelConfig, TrainConfig
 from dlen_cam2.configs import simulated_cam2
 from dlen_cam2.optimizers import composite
 from pipelines import intervene, simulate
+from tests.builders import train
 from tests.test_train import run
 
 DAYS = ["20240101", "20240102", "20240103", "20240104"]
@@ -51,10 +52,10 @@ def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
     whole = trainer.start(config, log, DAYS[:1])
     trainer.fit(whole, DAYS[:2])
     (tmp_path / "whole").mkdir()
-    model_dir.save(tmp_path / "whole", config, whole.schema, whole.split, whole.network, whole.ranker.optimizer)
+    model_dir.save(tmp_path / "whole", config, whole.schema, whole.split, whole.checkpoint)
 
-    trainer.train(config, log, tmp_path / "day1", DAYS[0], DAYS[3])
-    trainer.train(config, log, tmp_path / "day2", DAYS[1], DAYS[3], continue_from=tmp_path / "day1")
+    train(config, log, tmp_path / "day1", DAYS[0], DAYS[3])
+    train(config, log, tmp_path / "day2", DAYS[1], DAYS[3], continue_from=tmp_path / "day1")
     assert same(state(tmp_path / "whole"), state(tmp_path / "day2")) == []
     assert model_dir.load(tmp_path / "day2").split == whole.split
 

@@ -133,17 +133,17 @@ RULES = {
     "vocabulary must hold values of type int": lambda: ints(size=0, vocabulary=("a",)),
     "vocabulary must hold values of type str": lambda: strings(vocabulary=("a", 1)),
     "must not hold ids below 0": lambda: ints(size=0, vocabulary=(3, -1)),
-    "vocabulary is not hashed": lambda: strings(hashed=True),
+    "is not hashed and .*: remove the tag hash_buckets .* or else min_count, oov": lambda: strings(hashed=True),
     "vocabulary .* has no size": lambda: strings(size=2),
     "vocabulary is not hashed and has no size": lambda: ints(min_count=1),
     "float feature has no vocabulary, size": lambda: floats(min_count=1),
     "float feature has no vocabulary, .* hash": lambda: floats(oov_buckets=1),
     "min_count and oov_buckets must be at least 0": lambda: strings(min_count=-1),
     "oov_buckets must be at least 0": lambda: strings(oov_buckets=-1),
-    "oov_buckets are for features with a vocabulary": lambda: ints(oov_buckets=4),
+    "oov_buckets are for features with a vocabulary: remove the tag, or else hash_buckets": lambda: ints(oov_buckets=4),
     "vocabulary must hold each value once": lambda: strings(vocabulary=("a", "b", "a")),
     "must not hold the empty string": lambda: strings(vocabulary=("a", "")),
-    "size must be at least 1": lambda: ints(size=0),
+    "size must be at least 1: .* needs the tag hash_buckets, or an int_domain": lambda: ints(size=0),
     "string feature needs a vocabulary or hashing": lambda: strings(vocabulary=(), size=5),
     "a task needs a name": lambda: Task(""),
     "weight must be finite": lambda: Task("t", weight=math.nan),
@@ -307,6 +307,17 @@ def test_a_feature_belongs_to_one_group(tags, received):
     lines = " ".join(f'tag: "{tag}"' for tag in tags)
     with pytest.raises(UserError, match="feature 'x' must be tagged with one side: and one cause:.*" + received):
         loads(f'feature {{ name: "x" type: FLOAT annotation {{ {lines} }} }}')
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("min_count:2", "min_cuont:2"), ("embedding_width:2", "embeding_width:2"), ("task:t", "tasks:t"),
+])
+def test_a_tag_that_is_almost_one_of_ours_is_named(old, new):
+    text = dumps(Schema("s", (learned(),), (Task("t"),)))
+    assert old in text
+    tag, known = (tag.partition(":")[0] for tag in (new, old))
+    with pytest.raises(UserError, match=f"the tag '{tag}' is not known, but '{known}' is. Received tags.*Known: cau"):
+        loads(text.replace(old, new))
 
 
 def test_other_tags_of_a_column_are_left_to_other_readers():

@@ -11,10 +11,11 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from dlen_cam2 import data, evaluation, model_dir, schema_pbtxt, serving, trainer
+from dlen_cam2 import data, evaluation, model_dir, schema_pbtxt, serving
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from pipelines import simulate
+from tests.builders import train
 
 ROOT = pathlib.Path(__file__).parent.parent
 DAY = "20240103"
@@ -27,7 +28,7 @@ def served(tmp_path_factory):
     simulate.write(simulate.World(rows=1500, seed=2, days=3), str(home / "data"))
     sizes = {"experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
     config = Config("small", ModelConfig("mmoe", head="dlen", **sizes), TrainConfig(batch_size=128, bootstrap=0))
-    trainer.train(config, home / "data", home / "model", "20240101..20240102", DAY)
+    train(config, home / "data", home / "model", "20240101..20240102", DAY)
     version = serving.export(model_dir.load(home / "model"), home / "served")
     return home / "data", home / "model", version
 

@@ -10,10 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from dlen_cam2 import data, evaluation, model_dir, schema_pbtxt, trainer
+from dlen_cam2 import data, evaluation, model_dir, schema_pbtxt
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from pipelines import simulate
+from tests.builders import train
 
 ROOT = pathlib.Path(__file__).parent.parent
 DAYS, DAY = "20240101..20240102", "20240103"
@@ -89,7 +90,7 @@ def test_train_evaluate_export_score(log, tmp_path):
 
 def test_a_seed_gives_the_same_weights_and_another_does_not(log, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        trainer.train(small(seed=seed, bootstrap=0), log, tmp_path / name, DAYS, DAY)
+        train(small(seed=seed, bootstrap=0), log, tmp_path / name, DAYS, DAY)
     a, b, c = (weights(tmp_path / name) for name in "abc")
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x, y)
@@ -98,7 +99,7 @@ def test_a_seed_gives_the_same_weights_and_another_does_not(log, tmp_path):
 
 def test_days_in_order(log, tmp_path, capsys):
     """`order="days"` passes over each day in turn, and that is not the shuffled run."""
-    trainer.train(small(order="days", epochs=2, bootstrap=0), log, tmp_path / "days", DAYS, DAY)
+    train(small(order="days", epochs=2, bootstrap=0), log, tmp_path / "days", DAYS, DAY)
     passes = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("pass")]
     assert list(dict.fromkeys(passes)) == [
         "pass 1/4 (20240101)", "pass 2/4 (20240101)", "pass 3/4 (20240102)", "pass 4/4 (20240102)",
@@ -106,7 +107,7 @@ def test_days_in_order(log, tmp_path, capsys):
 
 
 def test_the_model_keeps_what_was_fitted_on_training_days_only(log, tmp_path):
-    trainer.train(small(bootstrap=0), log, tmp_path / "m", DAYS, DAY)
+    train(small(bootstrap=0), log, tmp_path / "m", DAYS, DAY)
     schema = model_dir.load(tmp_path / "m").schema
     days = data.parse_days(DAYS, list(data.statistics(log)["days"]))
     assert schema == schema_pbtxt.load(log).fit(data.statistics(log), days)
@@ -121,14 +122,14 @@ def test_a_day_without_positives_is_undefined_and_not_an_error(tmp_path):
     world = simulate.World(rows=1500, seed=1, days=3)
     world.rates["forward"] = 1e-12
     simulate.write(world, str(tmp_path / "data"))
-    metrics = trainer.train(small(), tmp_path / "data", tmp_path / "m", DAYS, DAY)
+    metrics = train(small(), tmp_path / "data", tmp_path / "m", DAYS, DAY)
     forward = json.loads((tmp_path / "m" / "metrics.json").read_text())[DAY]["forward"]
     assert forward == metrics[DAY]["forward"] and forward["positives"] == 0 and forward["rows"] > 0
     assert (forward["auc"], forward["ne"], forward["calibration"]) == (None, None, None)
     assert "| forward |" in (tmp_path / "m" / "report.md").read_text()
     assert "undefined" in (tmp_path / "m" / "report.md").read_text()
     with pytest.raises(UserError, match="task 'forward' has no positives in the training days"):
-        trainer.train(small("dlen"), tmp_path / "data", tmp_path / "dlen", DAYS, DAY)
+        train(small("dlen"), tmp_path / "data", tmp_path / "dlen", DAYS, DAY)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "m"]
 
 
@@ -143,12 +144,24 @@ def damaged(log, tmp_path, day):
     return copy, shard
 
 
-@pytest.mark.parametrize("day", ["20240102", DAY], ids=["while training", "while evaluating"])
-def test_a_damaged_shard_ends_the_run_and_leaves_nothing(log, tmp_path, day):
-    copy, shard = damaged(log, tmp_path, day)
+def test_a_damaged_shard_ends_training_and_leaves_nothing(log, tmp_path):
+    copy, shard = damaged(log, tmp_path, "20240102")
     with pytest.raises(UserError, match=f"shard {shard} is damaged"):
-        trainer.train(small(bootstrap=0), copy, tmp_path / "m", DAYS, DAY)
+        train(small(bootstrap=0), copy, tmp_path / "m", DAYS, DAY)
     assert [p.name for p in tmp_path.iterdir()] == ["copy"]
+
+
+def test_a_damaged_shard_of_a_measured_day_costs_no_training(log, tmp_path, capsys):
+    """There is no model directory; once the shard is mended, the same call measures and writes it."""
+    copy, shard = damaged(log, tmp_path, DAY)
+    with pytest.raises(UserError, match=f"shard {shard} is damaged"):
+        train(small(bootstrap=0), copy, tmp_path / "m", DAYS, DAY)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "m.training"]
+    shutil.copy(data.shards(log, [DAY]).paths[0], shard)
+    capsys.readouterr()
+    metrics = train(small(bootstrap=0), copy, tmp_path / "m", DAYS, DAY)
+    assert "pass" not in capsys.readouterr().out.replace("pass 1 of it", "").split("goes on")[1].split("\n", 1)[1]
+    assert metrics == train(small(bootstrap=0), log, tmp_path / "whole", DAYS, DAY)
 
 
 BAD = {
@@ -178,14 +191,14 @@ def test_bad_input_is_one_message(log, tmp_path, flags, status, word):
 
 def test_a_day_is_not_both_trained_and_measured_on(log, tmp_path):
     with pytest.raises(UserError, match=r"not both\. Received in both: \['20240102'\]"):
-        trainer.train(small(bootstrap=0), log, tmp_path / "m", DAYS, f"20240102,{DAY}")
+        train(small(bootstrap=0), log, tmp_path / "m", DAYS, f"20240102,{DAY}")
 
 
 def test_a_model_directory_that_is_not_ours_is_kept(log, tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="not empty and was not written by this command"):
-        trainer.train(small(bootstrap=0), log, tmp_path / "m", DAYS, DAY)
+        train(small(bootstrap=0), log, tmp_path / "m", DAYS, DAY)
     assert (tmp_path / "m" / "thesis.txt").read_text() == "years of work"
 
 

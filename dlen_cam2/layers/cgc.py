@@ -55,17 +55,33 @@ class CGC(tf.keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         first = inputs.shape.rank == 2
         experts = self.experts(inputs if first else tf.gather(inputs, self._module_of_expert, axis=1))
-        gates = self.task_gates(inputs if first else inputs[:, : self.tasks])
+        gates, shared_gate = self._gates(inputs)
         own = tf.reshape(
             experts[:, : self.tasks * self.task_experts], (-1, self.tasks, self.task_experts, experts.shape[-1])
         )
         shared = experts[:, self.tasks * self.task_experts :]
         mixed = tf.reduce_sum(gates[:, :, : self.task_experts, None] * own, axis=2)
         mixed += tf.matmul(gates[:, :, self.task_experts :], shared)
+        return mixed if shared_gate is None else tf.concat([mixed, tf.matmul(shared_gate, experts)], axis=1)
+
+    def gate_weights(self, inputs: tf.Tensor) -> tf.Tensor:
+        """What `call` mixes the experts by: (B, T, T·m + n), with the shared gate, unless `last`, as row T + 1.
+
+        The experts are the tasks' in task order, then the shared ones; the weight of one that a gate does not see is 0.
+        """
+        gates, shared_gate = self._gates(inputs)
+        own = gates[:, :, None, : self.task_experts] * tf.eye(self.tasks, dtype=gates.dtype)[:, :, None]
+        own = tf.reshape(own, (-1, self.tasks, self.tasks * self.task_experts))
+        weights = tf.concat([own, gates[:, :, self.task_experts :]], axis=2)
+        return weights if shared_gate is None else tf.concat([weights, shared_gate], axis=1)
+
+    def _gates(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """The tasks' gates, (B, T, m + n), and the shared one, (B, 1, T·m + n)."""
+        first = inputs.shape.rank == 2
+        gates = self.task_gates(inputs if first else inputs[:, : self.tasks])
         if self.shared_gate is None:
-            return mixed
-        weights = self.shared_gate(inputs if first else inputs[:, self.tasks :])
-        return tf.concat([mixed, tf.matmul(weights, experts)], axis=1)
+            return gates, None
+        return gates, self.shared_gate(inputs if first else inputs[:, self.tasks :])
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

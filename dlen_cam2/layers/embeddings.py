@@ -1,13 +1,13 @@
 """Embeddings: indexed feature groups to one dense vector per row."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from dlen_cam2.replicas import global_sum
-from dlen_cam2.schema import Schema
+from dlen_cam2.schema import Feature, Schema
 
 
 class Embeddings(tf.keras.layers.Layer):
@@ -104,11 +104,21 @@ class Embeddings(tf.keras.layers.Layer):
                 pooled[feature.name] = tf.math.divide_no_nan(total, tf.reduce_sum(weight, axis=1, keepdims=True))
                 start = stop
             parts += pooled.values()
-            parts += [
-                pooled[user.name] * pooled[item.name] for user in features for item in features
-                if (user.side, item.side, user.table) == ("user", "item", item.table)
-            ]
+            parts += [pooled[user.name] * pooled[item.name] for user, item in _pairs(features)]
         return tf.concat(parts, axis=1)
+
+    def layout(self) -> tuple[list[tuple[tuple[str, ...], int]], list[list[Feature]]]:
+        """The order of the output and of the variables.
+
+        Returns:
+            The output's columns, `((feature,), width)` or for a product `((user's, item's), width)`; and for each
+            variable of `tables` a feature of each table in it, in the order of the tables.
+        """
+        columns: list[tuple[tuple[str, ...], int]] = [((f.name,), 1) for f in self._numeric]
+        for width, features in zip(self._widths, self._by_width, strict=True):
+            columns += [((f.name,), width) for f in features]
+            columns += [((user.name, item.name), width) for user, item in _pairs(features)]
+        return columns, [list({f.table: f for f in features}.values()) for features in self._by_width]
 
     def get_config(self) -> dict[str, Any]:
         config = {"schema": dataclasses.asdict(self.schema), "l2": self.l2, "stddev": self.stddev, "seed": self.seed}
@@ -117,3 +127,11 @@ class Embeddings(tf.keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Embeddings":
         return cls(**(config | {"schema": Schema.from_dict(config["schema"])}))
+
+
+def _pairs(features: Sequence[Feature]) -> list[tuple[Feature, Feature]]:
+    """A user's and an item's feature that share a table."""
+    return [
+        (user, item) for user in features for item in features
+        if (user.side, item.side, user.table) == ("user", "item", item.table)
+    ]

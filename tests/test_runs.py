@@ -1,0 +1,312 @@
+"""A run that is stopped, killed, damaged or led astray, and what is left of it."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks.kill import differences, killed
+from dlen_cam2 import checkpoints, data, guard, keeper, requests, runs, trainer
+from dlen_cam2.cli import Interrupted, UserError
+from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from pipelines import simulate
+from tests.test_strategies import addresses, start
+from tests.test_train import ROOT, run
+
+DAYS, DAY = "20240101..20240102", "20240103"
+SIZES = {"experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """A small simulated data set of five days."""
+    directory = tmp_path_factory.mktemp("runs") / "data"
+    simulate.write(simulate.World(rows=4000, seed=1, days=5), str(directory))
+    return directory
+
+
+def config(head="dlen", dropout=0.2, **train):
+    fields = {"batch_size": 32, "bootstrap": 0, "epochs": 2, **train}
+    return Config("small", ModelConfig("mmoe", head=head, dropout=dropout, **SIZES), TrainConfig(**fields))
+
+
+def train(log, directory, wanted=None, **options):
+    return runs.train(requests.once(wanted or config(), log, directory, DAYS, DAY, **options))
+
+
+class Stop(Exception):
+    """As if the process were killed."""
+
+
+def stopped_at(monkeypatch, step, log, directory, **options):
+    """A run that ends, without a word, in the step after so many of this process."""
+    seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        seen.append(batch)
+        kept(self, batch, logs)
+        if len(seen) == step:
+            raise Stop
+
+    kept = keeper.Keeper.on_train_batch_end
+    with monkeypatch.context() as patched:
+        patched.setattr(keeper.Keeper, "on_train_batch_end", on_train_batch_end)
+        with pytest.raises(Stop):
+            train(log, directory, **options)
+
+
+def lines(directory):
+    return [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(log, tmp_path_factory):
+    """The model of a run that nothing stops."""
+    directory = tmp_path_factory.mktemp("whole") / "m"
+    train(log, directory)
+    return directory
+
+
+@pytest.mark.parametrize("steps", [(7,), (3, 20, 4), (60,)], ids=str)
+def test_goes_on_where_it_was_stopped(log, whole, tmp_path, monkeypatch, steps):
+    """Also in the second pass, and with dropout's random state."""
+    for step in steps:
+        stopped_at(monkeypatch, step, log, tmp_path / "m", checkpoint_steps=2)
+    assert not (tmp_path / "m").exists()
+    train(log, tmp_path / "m", checkpoint_steps=2)
+    assert differences(tmp_path / "m", whole) == []
+    assert sum(line["event"] == "resumed" for line in lines(tmp_path / "m")) == len(steps)
+    assert (tmp_path / "m" / "metrics.json").read_text() == (whole / "metrics.json").read_text()
+    assert not (tmp_path / "m.training").exists()
+
+
+def test_killed_processes_end_with_the_same_weights(log, tmp_path):
+    """SIGKILL at random moments, on two replicas, day by day with what is measured between."""
+    flags = [
+        f"--data_dir={log}", "--config=dlen_cam2/configs/quickstart_mmoe_dlen.py", "--days=20240101..20240103",
+        "--eval=next", "--checkpoint_steps=3", "--strategy=mirrored", "--cpu_devices=2", "--config.model.dropout=0.1",
+        "--config.train.batch_size=64", "--config.model.expert_units=(8,)", "--config.train.bootstrap=0",
+    ]
+    moments = killed(tmp_path / "parts", flags, kills=3, least=6, most=12, seed=1)
+    assert moments
+    assert run("dlen_cam2.train", f"--model_dir={tmp_path / 'whole'}", *flags).returncode == 0
+    assert differences(tmp_path / "parts", tmp_path / "whole") == []
+    found, wanted = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("parts", "whole"))
+    assert found == wanted and [d for d in found if "_" not in d] == ["20240102", "20240103", "20240104"]
+
+
+def test_sigterm_finishes_the_step_and_saves(log, tmp_path):
+    flags = ["--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.train.epochs=50", "--checkpoint_seconds=0"]
+    process = start(log, tmp_path / "m", *flags)
+    work = tmp_path / "m.training"
+    deadline = time.monotonic() + 120
+    while not list(work.glob("checkpoints/checkpoint-*")) and time.monotonic() < deadline:  # behind the first pass
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and "stopped: SIGTERM at step" in err and "Traceback" not in err
+    last = lines(work)[-2:]
+    assert [line["event"] for line in last] == ["checkpoint", "interrupted"]
+    assert last[0]["step"] == last[1]["step"] and not (tmp_path / "m").exists()
+
+
+def test_another_run_of_the_same_directory_is_refused(log, tmp_path, monkeypatch):
+    stopped_at(monkeypatch, 5, log, tmp_path / "m", checkpoint_steps=2)
+    other = config(learning_rate=0.01)
+    with pytest.raises(UserError, match=r"has the state of another run.*Received: different \['config'\]"):
+        train(log, tmp_path / "m", other)
+    train(log, tmp_path / "m", other, restart=True)
+    assert "resumed" not in {line["event"] for line in lines(tmp_path / "m")}
+
+
+def test_a_damaged_checkpoint_is_passed_over(log, whole, tmp_path, monkeypatch, capsys):
+    stopped_at(monkeypatch, 9, log, tmp_path / "m", checkpoint_steps=2)
+    kept = sorted((tmp_path / "m.training" / "checkpoints").iterdir())
+    assert [p.name[-2:] for p in kept] == ["02", "03", "04"]
+    (kept[1] / "weights.data-00000-of-00001").unlink()
+    flipped = kept[2] / "weights.data-00000-of-00001"
+    flipped.write_bytes(b"\0" * flipped.stat().st_size)
+    train(log, tmp_path / "m")
+    warnings = capsys.readouterr().err
+    assert warnings.count("The checkpoint before it is taken") == 2 and "another SHA-256" in warnings
+    assert differences(tmp_path / "m", whole) == []
+
+
+def test_no_whole_checkpoint_is_one_message(log, tmp_path, monkeypatch):
+    stopped_at(monkeypatch, 5, log, tmp_path / "m", checkpoint_steps=2)
+    for path in (tmp_path / "m.training" / "checkpoints").iterdir():
+        (path / "state.json").write_text("{")
+    with pytest.raises(UserError, match="none of the checkpoints in .* can be read"):
+        train(log, tmp_path / "m")
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(log, whole, tmp_path, monkeypatch, capsys):
+    """The earlier checkpoint stays, and the run goes on from it when it is stopped."""
+    written = checkpoints.write
+
+    def fails(directory, *rest):
+        if directory.name > "checkpoint-000000002":
+            raise OSError(28, "No space left on device")
+        written(directory, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "write", fails)
+        stopped_at(monkeypatch, 9, log, tmp_path / "m", checkpoint_steps=2)
+    assert "warning: no checkpoint was written, the earlier ones stay: [Errno 28]" in capsys.readouterr().err
+    assert [p.name for p in sorted((tmp_path / "m.training" / "checkpoints").iterdir())] == [
+        "checkpoint-000000001", "checkpoint-000000002",
+    ]
+    train(log, tmp_path / "m")
+    assert differences(tmp_path / "m", whole) == []
+
+
+def test_the_best_pass_gives_the_weights(log, tmp_path, monkeypatch):
+    """Three passes of which the second is best; then one more without a gain would be waited for, two are not."""
+    values = iter([0.9, 0.8, 0.85, 0.84, 0.1])
+    monkeypatch.setattr(runs, "monitored", lambda metrics, name: next(values))
+    best = config(epochs=5, monitor="ne", patience=2)
+    train(log, tmp_path / "m", best, validation_days="20240104")
+    events = lines(tmp_path / "m")
+    assert [e["value"] for e in events if e["event"] == "validation"] == [0.9, 0.8, 0.85, 0.84]
+    train(log, tmp_path / "two", config(epochs=2))
+    assert differences(tmp_path / "m", tmp_path / "two") == []
+
+
+def test_early_stopping_goes_on_where_it_was(log, tmp_path, monkeypatch):
+    """Killed in the third pass: the best value and the passes waited are those of before."""
+    per_pass = -(-sum(data.shards(log, ["20240101", "20240102"]).rows) // 32)
+    patient = config(epochs=9, monitor="like/ne", patience=1, learning_rate=0.02)
+    train(log, tmp_path / "whole", patient, validation_days="20240104")
+    events = [e for e in lines(tmp_path / "whole") if e["event"] == "validation"]
+    assert 1 < len(events) < 9
+    stopped_at(monkeypatch, per_pass + 3, log, tmp_path / "m", wanted=patient, validation_days="20240104")
+    train(log, tmp_path / "m", patient, validation_days="20240104")
+    assert differences(tmp_path / "m", tmp_path / "whole") == []
+    assert [e["value"] for e in lines(tmp_path / "m") if e["event"] == "validation"] == [e["value"] for e in events]
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"validation_days": "20240104"}, "config.train.monitor and --validation_days need each other"),
+    ({"wanted": config(monitor="ne")}, "config.train.monitor and --validation_days need each other"),
+    ({"wanted": config(monitor="ne"), "validation_days": DAY}, r"neither trained on nor measured.*\['20240103'\]"),
+    ({"wanted": config(monitor="clack/ne"), "validation_days": "20240104"}, "must name a task of the model"),
+    ({"grow": True}, "--grow is about the model of --continue_from"),
+])
+def test_what_does_not_go_together_is_one_message(log, tmp_path, options, words):
+    with pytest.raises(UserError, match=words):
+        train(log, tmp_path / "m", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_recurring_days_equal_a_command_a_day(log, tmp_path):
+    """Each day is measured by the model of the day before."""
+    found = runs.train(requests.recurring(config(), log, tmp_path / "m", "20240101..20240103"))
+    before = None
+    for day, after in (("20240101", "20240102"), ("20240102", "20240103"), ("20240103", "20240104")):
+        measured = f"{after},{after}_random"
+        one = runs.train(requests.once(config(), log, tmp_path / day, day, measured, continue_from=before))
+        before = tmp_path / day
+        assert one == {split: found[split] for split in measured.split(",")}
+    assert len(found) == 6 and differences(tmp_path / "m", tmp_path / "20240103") == []
+
+
+def test_nothing_after_the_last_day_is_one_message(log, tmp_path):
+    with pytest.raises(UserError, match="--eval=next needs a day after"):
+        requests.recurring(config(), log, tmp_path / "m", "20240105")
+    with pytest.raises(UserError, match=r"--days must be days of the log\. Received: \['20240102_random'\]"):
+        requests.recurring(config(), log, tmp_path / "m", "20240101,20240102_random")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(log, tmp_path, monkeypatch):
+    """The step, the task and the batch are saved, and no checkpoint after it."""
+    monkeypatch.setattr(keeper.Keeper, "LOOK", 1)
+    poisoned = trainer.batches
+    monkeypatch.setattr(trainer, "batches", lambda *a: poisoned(*a).enumerate().map(poison))
+    monkeypatch.setattr(guard, "batches", lambda *a, **k: poisoned(*a, **k))
+    with pytest.raises(guard.Diverged, match=r"step 11: the loss of \['like'\] is not finite") as error:
+        train(log, tmp_path / "m", checkpoint_steps=5)
+    assert error.value.status == 3 and not (tmp_path / "m").exists()
+    saved = tmp_path / "m.training" / "nonfinite" / "step-11"
+    statistics = json.loads((saved / "statistics.json").read_text())
+    assert statistics["not_finite"] == ["like"] and statistics["losses"]["like"] == "nan"
+    assert statistics["features"]["user_impressions"]["not_finite"] == 0
+    with np.load(saved / "batch.npz") as batch:
+        assert len(batch["user_id"]) == 32 and len(batch["label:like"]) == 32
+    states = [json.loads(p.read_text())["state"] for p in (tmp_path / "m.training").glob("checkpoints/*/state.json")]
+    assert max(s["position"]["step"] for s in states) == 10
+
+
+def poison(step, batch):
+    features, labels = batch
+    bad = tf.where(step == 11, np.nan, 0.0)
+    return features, labels | {"like": labels["like"] + tf.cast(bad, tf.float32)}
+
+
+def test_memory_that_runs_out_is_named(log, tmp_path, monkeypatch):
+    def fails(*arguments, **options):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[1]")
+
+    monkeypatch.setattr(trainer, "start", fails)
+    with pytest.raises(UserError, match="out of memory: lower config.train.batch_size.*OOM when allocating") as error:
+        train(log, tmp_path / "m")
+    assert error.value.status == 1
+
+
+def test_a_worker_that_dies_is_named_and_the_cluster_goes_on(log, tmp_path):
+    """Worker 1 is killed; worker 0 says so with a status to be started again; both then end as if nothing had been."""
+    flags = [
+        "--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.model.expert_units=(8,)", "--config.train.epochs=2",
+        "--config.train.bootstrap=0", "--config.train.batch_size=32", "--strategy=multi_worker", "--checkpoint_steps=5",
+    ]
+
+    def cluster(model):
+        tasks = addresses(worker=2)
+        return [start(log, model, *flags, task=(tasks, "worker", index)) for index in range(2)]
+
+    chief, other = cluster(tmp_path / "m")
+    work = tmp_path / "m.training"
+    deadline = time.monotonic() + 120
+    while not list(work.glob("checkpoints/checkpoint-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    other.kill()
+    _, err = chief.communicate(timeout=120)
+    other.wait()
+    assert chief.returncode == 138 and "a process of the cluster ended or cannot be reached" in err
+    for model in ("m", "whole"):
+        for process in cluster(tmp_path / model):
+            assert process.wait(timeout=200) == 0
+    assert differences(tmp_path / "m", tmp_path / "whole") == []
+
+
+def test_interrupted_is_not_an_error_of_the_user():
+    assert Interrupted.status == 143 and not issubclass(Interrupted, UserError)
+    assert subprocess.run(
+        [sys.executable, "-c", "from dlen_cam2 import cli\n"
+         "def main(): raise cli.Interrupted('asked')\ncli.run(main, lambda: None)"],
+        capture_output=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ).returncode == 143
+
+
+def test_profiled_steps(log, tmp_path, capsys):
+    train(log, tmp_path / "m", profile_steps=(3, 5))
+    assert "profile of the steps up to 5" in capsys.readouterr().out
+    assert list((tmp_path / "m" / "tensorboard").rglob("*.xplane.pb"))
+
+
+def test_tensorboard_has_losses_ne_norms_and_gates(log, tmp_path):
+    train(log, tmp_path / "m", config(epochs=1, batch_size=16))
+    tags = set()
+    for path in pathlib.Path(tmp_path / "m" / "tensorboard").rglob("*tfevents*"):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            tags |= {value.tag for value in event.summary.value}
+    wanted = {"loss", "loss/click", "ne/click", "gradient_norm", "gate_entropy/gates/click", "cap_use/click", "p_up"}
+    assert wanted <= tags
+    assert any(tag.startswith("expert_use/") for tag in tags)
