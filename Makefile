@@ -29,7 +29,7 @@ quickstart: $(VENV)/installed
 test: $(VENV)/installed
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist=loadfile
 
 clean:
 	rm -rf $(VENV) $(Q) build *.egg-info

@@ -44,6 +44,8 @@ setup(
             "pyspark>=4.0,<5",
             "pytest>=8.3,<10",
             "ruff>=0.11,<0.18",
+            "psutil>=6,<8",
+            "pytest-xdist>=3.6,<4",
             "scikit-learn>=1.5,<2",
         ],
         "spark": ["pyspark>=4.0,<5"],

@@ -13,6 +13,7 @@ from dlen_cam2.files import read_json, write_json
 
 TRUNKS = ("shared_bottom", "mmoe", "cgc", "ple")
 HEADS = ("plain", "dlen")
+TABLES = ("gather", "tpu")
 VARIANTS = ("production", "task_arch", "joint_loss", "all_features", "proposed")
 CAUSAL_HEADS = ("joint", "conditional", "gated")
 CONFORMITY = ("logistic", "norm")
@@ -89,6 +90,8 @@ class ModelConfig:
             c * positive rate.
         latent_units: layer sizes of DLEN's hidden state network.
         dropout: share of the trunk's input that is dropped while training.
+        tables: "gather": all tables of a width in one variable. "tpu": TFRS's TPUEmbedding, for the embedding memory of
+            a TPU; CAM2's branches keep the others.
         embedding_l2: weight of the mean squared norm of the trunk's looked-up id embeddings of a row in the loss.
         tasks, features: names to use; empty: all of the schema.
         task_weights: weights of the tasks' losses, in the schema's order of the tasks used; empty: the schema's.
@@ -109,6 +112,7 @@ class ModelConfig:
     alpha_constant: float = 0.0
     latent_units: tuple[int, ...] = (256, 128, 64)
     dropout: float = 0.0
+    tables: str = "gather"
     embedding_l2: float = 0.0
     tasks: tuple[str, ...] = ()
     task_weights: tuple[float, ...] = ()
@@ -215,6 +219,9 @@ def check(config: Config) -> None:
 
     rule(model.trunk in TRUNKS, "model.trunk", f"one of {TRUNKS}", model.trunk)
     rule(model.head in HEADS, "model.head", f"one of {HEADS}", model.head)
+    rule(model.tables in TABLES, "model.tables", f"one of {TABLES}", model.tables)
+    rule(model.tables == "gather" or not model.embedding_l2, "model.embedding_l2", "0 with model.tables='tpu'",
+         model.embedding_l2)
     for key in ("experts", "task_experts", "levels"):
         rule(getattr(model, key) >= 1, f"model.{key}", "at least 1", getattr(model, key))
     for key in ("expert_units", "latent_units", "tower_units"):

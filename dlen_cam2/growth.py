@@ -96,6 +96,8 @@ def resume(
     place = place or Place()
     if place.asynchronous:
         raise UserError("--grow needs weights that lie whole on a device. Received: --strategy=parameter_server.")
+    if config.model.tables != "gather":
+        raise UserError(f"--grow needs config.model.tables='gather'. Received: {config.model.tables!r}.")
     previous = model_dir.load(directory)
     before, now = (dataclasses.asdict(c.model) for c in (previous.config, config))
     if different := [key for key in now if now[key] != before[key] and key not in GROWS]:

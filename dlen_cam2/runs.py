@@ -14,7 +14,7 @@ import pathlib
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,8 +36,15 @@ from dlen_cam2.trainer import Job, Stage
 _JOB = "job.json"
 
 
-def train(wanted: Request, place: Place | None = None) -> dict[str, Any]:
+def train(
+    wanted: Request, place: Place | None = None, callbacks: Sequence[tf.keras.callbacks.Callback] = ()
+) -> dict[str, Any]:
     """Train, measure and write the model directory as a whole; or go on with that.
+
+    Args:
+        wanted: what to train on what.
+        place: where; default: one device.
+        callbacks: more of Keras' callbacks.
 
     Returns:
         The metrics, `{split: {task: {…}}}`, as in `metrics.json`.
@@ -52,7 +59,7 @@ def train(wanted: Request, place: Place | None = None) -> dict[str, Any]:
     with named_causes(place):
         run = Run(wanted, place)
         try:
-            return run.finish()
+            return run.finish(callbacks)
         except UserError:
             run.drop_if_nothing_to_go_on_from()
             raise
@@ -175,11 +182,11 @@ class Run:
             self.log.event("checkpoint", step=self.job.step, written=written, seconds=round(time.monotonic() - start,
             3))
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, callbacks: Sequence[tf.keras.callbacks.Callback] = ()) -> dict[str, Any]:
         """All that is left to do."""
         with self._signals():
             self._measure()
-            for stage in trainer.passes(self.job, self.wanted.stages, self._callbacks(), self.log):
+            for stage in trainer.passes(self.job, self.wanted.stages, [*self._callbacks(), *callbacks], self.log):
                 # `position` is behind this pass already: at the next one, or at the next stage.
                 if self.config.train.monitor:
                     self._validate(stage)

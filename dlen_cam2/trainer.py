@@ -161,8 +161,9 @@ def assemble(
         interests = interest_feature(schema, cam2) if cam2.relevance == "interests" else None
         loss = causes.CausalLoss(cam2, schema, split, interests)
     tf.keras.utils.set_random_seed(train.seed)
+    rate = train.embedding_learning_rate * place.rate_factor(train)
     with place.strategy.scope():
-        network = _in_precision(train.precision, lambda: build(config.model, schema, split))
+        network = _in_precision(train.precision, lambda: build(config.model, schema, split, rate))
         ranker = Ranker(network, schema, loss, balancer(train.balance, schema, network), train)
         ranker.compile(
             optimizer=composite(network, train, place.rate_factor(train)), jit_compile=train.jit,

@@ -78,6 +78,6 @@ def numpy_sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
 
 
-def train(*arguments, **options) -> dict:
-    """What `python -m dlen_cam2.train` does; arguments as of `dlen_cam2.requests.once`."""
-    return runs.train(requests.once(*arguments, **options))
+def train(*arguments, place=None, **options) -> dict:
+    """What `python -m dlen_cam2.train` does; other arguments as of `dlen_cam2.requests.once`."""
+    return runs.train(requests.once(*arguments, **options), place)

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from dlen_cam2 import data, model_dir, strategies
+from dlen_cam2 import data, growth, model_dir, strategies, trainer
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import TrainConfig
 from pipelines import simulate
-from tests.test_train import ROOT
+from tests.builders import train
+from tests.test_train import ROOT, small
 
 DAYS, DAY = "20240101..20240102", "20240103"
 # Small layers and batches: in large ones a ReLU whose input is 0 but for rounding takes another side every few steps.
@@ -148,8 +150,8 @@ def test_parameter_servers_share_the_tables(log, tmp_path):
 def test_batches_and_rates_are_explicit():
     fixed, linear = TrainConfig(batch_size=64), TrainConfig(batch_size=64, scaling="linear")
     place = strategies.Place()
-    for train in (fixed, linear):
-        assert (place.batch_size(train), place.rate_factor(train)) == (64, 1)
+    for settings in (fixed, linear):
+        assert (place.batch_size(settings), place.rate_factor(settings)) == (64, 1)
 
     class Two(strategies.Place):
         replicas = 2
@@ -183,3 +185,41 @@ def test_what_is_not_there_is_one_message(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
     with pytest.raises(UserError, match=r"tasks of every type in TF_CONFIG\. Received: no \['ps'\]"):
         strategies.connect("parameter_server")
+
+
+def test_the_path_of_a_tpu_on_one_device(log, tmp_path):
+    """There is no TPU here: its strategy is replaced by one for one device, with a distributed data set and XLA."""
+    place = strategies.Place("tpu", tf.distribute.OneDeviceStrategy("/cpu:0"))
+    found, wanted = (
+        train(small("dlen", batch_size=32, bootstrap=0, jit=jit), log, tmp_path / f"m{jit}", DAYS, DAY, place=at)[DAY]
+        for jit, at in ((True, place), (False, None))
+    )
+    for task in wanted:
+        assert found[task]["ne"] == pytest.approx(wanted[task]["ne"], abs=0.01)
+
+
+def test_tables_of_a_tpu_train_like_the_others(log, tmp_path):
+    """Given the same vectors to start from, TFRS's TPUEmbedding on one device learns what one gather a width learns."""
+    days, jobs = ["20240101"], {}
+    for tables in ("gather", "tpu"):
+        settings = small("dlen", batch_size=32, bootstrap=0)
+        settings.model.tables = tables
+        jobs[tables] = trainer.start(settings, log, days)
+    plain, tpu = (job.network.get_layer("embeddings") for job in jobs.values())
+    kept = {layer.name: layer.get_weights() for layer in jobs["gather"].network.layers}
+    for layer in jobs["tpu"].network.layers:
+        if layer.name != "embeddings":
+            layer.set_weights(kept[layer.name])
+    for variable, features in zip(plain.tables, plain.layout()[1], strict=True):
+        row = 0
+        for feature in features:
+            table = next(v for v in tpu.trainable_variables if v.name.endswith(f"/table_{feature.table}:0"))
+            table.assign(variable[row : row + feature.rows])
+            row += feature.rows
+    for job in jobs.values():
+        trainer.fit(job, days)
+    features, _ = next(iter(data.read(log, jobs["tpu"].schema, ["20240102"], 64)))
+    logits = [job.network(features)["logits"] for job in jobs.values()]
+    np.testing.assert_allclose(logits[1], logits[0], atol=1e-4)
+    with pytest.raises(UserError, match="config.model.tables"):
+        growth.resume(settings, log, tmp_path / "m", ["20240102"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.layers.tpu_tables import look_up, tpu_tables
 from dlen_cam2.replicas import global_sum
 from dlen_cam2.schema import Feature, Schema
 
@@ -28,6 +29,12 @@ class Embeddings(tf.keras.layers.Layer):
         l2: weight of the regulariser `l2 * mean over rows of sum of squares of the looked-up vectors`.
         stddev: standard deviation of the tables' initial values.
         seed: of the initial values; None: they are drawn after those of the layers built before.
+        backend: "gather": as above. "tpu": TFRS's `TPUEmbedding`, with one variable for each table, which on a TPU
+            lie in its embedding memory (elsewhere they are plain variables); `l2` must be 0.
+        learning_rate: of the tables' Adagrad on a TPU, which updates them while gradients are computed.
+
+    Raises:
+        ValueError: the backend is unknown, or cannot have a regulariser.
 
     Input: `{group: {feature: tensor}}` as `Indexer` makes it. Output: (B, D), D = the number of numeric
     features + the widths of the categorical ones + the widths of the products.
@@ -39,9 +46,14 @@ class Embeddings(tf.keras.layers.Layer):
     """
 
     def __init__(
-        self, schema: Schema, l2: float = 0.0, stddev: float = 0.05, seed: int | None = None, **kwargs: Any
+        self, schema: Schema, l2: float = 0.0, stddev: float = 0.05, seed: int | None = None, backend: str = "gather",
+        learning_rate: float = 0.02, **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        if backend not in ("gather", "tpu") or (backend == "tpu" and l2):
+            raise ValueError(f"backend must be 'gather', or 'tpu' with l2=0. Received: {backend!r}, l2={l2}.")
+        self.backend = backend
+        self.learning_rate = learning_rate
         self.schema = schema
         self.l2 = l2
         self.stddev = stddev
@@ -64,13 +76,18 @@ class Embeddings(tf.keras.layers.Layer):
                     rows += feature.rows
             self._rows.append(rows)
 
+        self._tpu = None
+        if backend == "tpu":
+            self._tpu = tpu_tables(categorical, self._initializer, learning_rate)
+
+    def _initializer(self, key: int) -> tf.keras.initializers.Initializer:
+        seed = None if self.seed is None else self.seed + key
+        return tf.keras.initializers.RandomNormal(stddev=self.stddev, seed=seed)
+
     def build(self, input_shape: Any) -> None:
-        self.tables = [
+        self.tables = [] if self._tpu else [
             self.add_weight(
-                name=f"tables_{width}", shape=(rows, width),
-                initializer=tf.keras.initializers.RandomNormal(
-                    stddev=self.stddev, seed=None if self.seed is None else self.seed + width
-                ),
+                name=f"tables_{width}", shape=(rows, width), initializer=self._initializer(width),
             )
             for width, rows in zip(self._widths, self._rows, strict=True)
         ]
@@ -81,6 +98,15 @@ class Embeddings(tf.keras.layers.Layer):
         if self._numeric:
             numeric = tf.stack([inputs[f.group][f.name] for f in self._numeric], axis=1)
             parts.append(tf.cast(numeric, self.compute_dtype))
+        looked_up = self._looked_up(inputs) if self._tpu is None else look_up(self._tpu, inputs)
+        for features in self._by_width:
+            parts += [looked_up[f.name] for f in features]
+            parts += [looked_up[user.name] * looked_up[item.name] for user, item in _pairs(features)]
+        return tf.concat([tf.cast(part, self.compute_dtype) for part in parts], axis=1)
+
+    def _looked_up(self, inputs: Mapping[str, Mapping[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
+        """{feature: (B, width)}, with one gather for each width."""
+        pooled: dict[str, tf.Tensor] = {}
         for features, table in zip(self._by_width, self.tables, strict=True):
             singles = [f for f in features if not f.is_list]
             lists = [f for f in features if f.is_list]
@@ -95,7 +121,7 @@ class Embeddings(tf.keras.layers.Layer):
                 kept = tf.where(present, squares, tf.zeros_like(squares))
                 rows = global_sum(tf.cast(tf.shape(index)[0], tf.float32))
                 self.add_loss(self.l2 * tf.reduce_sum(kept) / tf.maximum(rows, 1.0))
-            pooled = dict(zip([f.name for f in singles], tf.unstack(vectors[:, : len(singles)], axis=1), strict=True))
+            pooled |= zip([f.name for f in singles], tf.unstack(vectors[:, : len(singles)], axis=1), strict=True)
             start = len(singles)
             for feature in lists:
                 stop = start + feature.max_length
@@ -103,9 +129,7 @@ class Embeddings(tf.keras.layers.Layer):
                 total = tf.einsum("bl,blw->bw", weight, vectors[:, start:stop])
                 pooled[feature.name] = tf.math.divide_no_nan(total, tf.reduce_sum(weight, axis=1, keepdims=True))
                 start = stop
-            parts += pooled.values()
-            parts += [pooled[user.name] * pooled[item.name] for user, item in _pairs(features)]
-        return tf.concat(parts, axis=1)
+        return pooled
 
     def layout(self) -> tuple[list[tuple[tuple[str, ...], int]], list[list[Feature]]]:
         """The order of the output and of the variables.
@@ -122,7 +146,7 @@ class Embeddings(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         config = {"schema": dataclasses.asdict(self.schema), "l2": self.l2, "stddev": self.stddev, "seed": self.seed}
-        return super().get_config() | config
+        return super().get_config() | config | {"backend": self.backend, "learning_rate": self.learning_rate}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Embeddings":

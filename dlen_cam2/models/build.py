@@ -13,7 +13,9 @@ from dlen_cam2.models import cam2, heads, trunks
 from dlen_cam2.schema import Feature, Schema
 
 
-def build(config: ModelConfig, schema: Schema, split: Split | None = None) -> tf.keras.Model:
+def build(
+    config: ModelConfig, schema: Schema, split: Split | None = None, table_rate: float = 0.02
+) -> tf.keras.Model:
     """A functional model: `{group: {feature: tensor}}` -> dictionary of (B, T) float32 tensors.
 
     Args:
@@ -21,6 +23,7 @@ def build(config: ModelConfig, schema: Schema, split: Split | None = None) -> tf
         schema: the features and tasks, after `select` and `fit`: the tasks' positive rates are where their
             probabilities start, and DLEN's caps are multiples of them.
         split: CAM2's, as fitted on the training days: where the causal predictions start.
+        table_rate: learning rate of tables that a TPU trains (`config.tables`).
 
     Returns:
         A model whose output "logits" holds one column for each task, in schema order. DLEN adds "preferred",
@@ -45,9 +48,10 @@ def build(config: ModelConfig, schema: Schema, split: Split | None = None) -> tf
         for group, features in schema.groups.items()
     }
     read = _read_by_trunk(schema, config.trunk_groups)
-    x = Embeddings(schema.select(features=[f.name for f in read]), l2=config.embedding_l2, name="embeddings")(
-        {f.group: inputs[f.group] for f in read}
-    )
+    x = Embeddings(
+        schema.select(features=[f.name for f in read]), l2=config.embedding_l2, backend=config.tables,
+        learning_rate=table_rate, name="embeddings",
+    )({f.group: inputs[f.group] for f in read})
     if config.dropout:
         x = Dropout(config.dropout, name="dropout")(x)
     tasks = len(schema.tasks)
