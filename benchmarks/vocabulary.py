@@ -1,7 +1,7 @@
 """python -m benchmarks.vocabulary: what a training step costs with tables of 10k to 10M rows.
 
 MMOE on batches that lie in memory, with `--features` categorical features, each with a table of its own; ids are
-uniform over the vocabulary. For each size one process after another runs `--rounds` times; the steps' medians are compared.
+uniform over the vocabulary. For each size one process after another runs `--rounds` times; their medians are compared.
 """
 
 import json
