@@ -88,6 +88,9 @@ class Run:
                   f"{split.engaged_above / split.engaged:.1%} of the engagement", flush=True)
         described = place.describe(self.config.train)
         print(", ".join(f"{key} {value}" for key, value in described.items()), flush=True)
+        if place.asynchronous:
+            tables = network.get_layer("embeddings").tables
+            print(f"{sum(hasattr(t, 'variables') for t in tables)} of {len(tables)} tables lie in parts on the servers")
         print(f"tensorboard --logdir={self.work / 'tensorboard'}", flush=True)
         self.log.event("start", model=network.name, parameters=network.count_params(), **described)
         self._restore()

@@ -11,8 +11,8 @@ from dlen_cam2.cli import UserError
 from dlen_cam2.config import TrainConfig
 
 STRATEGIES = ("one", "mirrored", "multi_worker", "parameter_server", "tpu")
-# Tables are cut into shards of at least so many bytes over the parameter servers.
-MIN_SHARD_BYTES = 256 << 10
+# Matrices with at least so many rows, which are embedding tables, lie in parts on all parameter servers.
+MIN_SHARED_ROWS = 1024
 # Threads of operations that wait for other tasks: with as few as a small machine has cores they wait for each other.
 _WAITING_THREADS = 8
 _TASKS = {"multi_worker": ("chief", "worker"), "parameter_server": ("chief", "worker", "ps")}
@@ -126,12 +126,8 @@ def _cluster(name: str) -> tuple[dict[str, list[str]], str, int]:
 
 def _multi_worker() -> Place:
     cluster, kind, index = _cluster("multi_worker")
-    options = tf.distribute.experimental.CommunicationOptions(
-        implementation=tf.distribute.experimental.CommunicationImplementation.AUTO
-    )
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     chief = kind == "chief" or ("chief" not in cluster and index == 0)
-    return Place("multi_worker", strategy, chief, sum(map(len, cluster.values())))
+    return Place("multi_worker", tf.distribute.MultiWorkerMirroredStrategy(), chief, sum(map(len, cluster.values())))
 
 
 def _parameter_server() -> Place:
@@ -146,9 +142,12 @@ def _parameter_server() -> Place:
             resolver.cluster_spec(), job_name=kind, task_index=index, protocol="grpc", config=threads
         ).join()
     tf.config.threading.set_inter_op_parallelism_threads(max(_WAITING_THREADS, os.cpu_count() or 1))
-    partitioner = tf.distribute.experimental.partitioners.MinSizePartitioner(
-        MIN_SHARD_BYTES, max_shards=len(cluster["ps"])
-    )
+    servers = len(cluster["ps"])
+
+    def partitioner(shape: tf.TensorShape, dtype: tf.DType, **_: Any) -> list[int]:
+        tables = shape.rank == 2 and shape[0] >= MIN_SHARED_ROWS
+        return [servers, 1] if tables else [1] * shape.rank
+
     strategy = tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=partitioner)
     return Place("parameter_server", strategy, workers=len(cluster["worker"]))
 

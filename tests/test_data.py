@@ -759,3 +759,17 @@ def test_the_reader_refuses_a_rate_outside_0_and_1(tmp_path, value):
     message = rf"shard .*1/rated\.tfrecord.* column \[rate\] must be .*logit: 0 to 1.* Received: \[{value}\]"
     with pytest.raises(UserError, match=message), data.explained(tmp_path / "set", RATED, ["1"]):
         list(data.read(tmp_path / "set", RATED, ["1"], 8))
+
+
+@pytest.mark.parametrize("kind", ["int", "string"])
+def test_hashing_collides_as_often_as_chance(kind):
+    """Of n values in m buckets a share of 1 - (1 - 1/m)^(n-1) shares its bucket with another: here 22.1%."""
+    n, m = 5000, 20_000
+    feature = Feature("video", kind, "item", "content", size=m, hashed=True, width=4)
+    values = tf.range(n, dtype=tf.int64)
+    values = tf.strings.as_string(values) if kind == "string" else values
+    rows = Indexer(Schema("hashed", (feature,), ()))({"video": values})["item_content"]["video"].numpy()
+    assert rows.min() >= 1 and rows.max() <= m
+    _, counts = np.unique(rows, return_counts=True)
+    shared = counts[counts > 1].sum() / n
+    assert shared == pytest.approx(1 - (1 - 1 / m) ** (n - 1), abs=0.02)

@@ -125,8 +125,10 @@ def test_workers_with_shards_of_their_own_read_every_row(log, tmp_path):
     assert least <= steps(tmp_path / "m") <= -(-sum(rows) // 16)
 
 
-def test_parameter_servers_share_the_tables(log, tmp_path):
-    """A chief, two workers, two parameter servers; the tables lie on both, and the model directory has them whole."""
+def test_parameter_servers_share_the_tables(tmp_path):
+    """A chief, two workers, two parameter servers; the large table lies on both, the model directory has it whole."""
+    log = tmp_path / "data"
+    simulate.write(simulate.World(rows=3000, seed=1, days=3, rows_per_item=2), str(log))
     cluster = addresses(chief=1, worker=2, ps=2)
     flags = [*MODELS["dlen"], "--config.train.batch_size=64", "--strategy=parameter_server"]
     others = [start(log, tmp_path / "m", *flags, task=(cluster, kind, index))
@@ -139,6 +141,7 @@ def test_parameter_servers_share_the_tables(log, tmp_path):
             process.kill()
             process.wait()
     assert "strategy parameter_server, workers 2" in out and "| click |" in out
+    assert "1 of 2 tables lie in parts on the servers" in out  # the other has fewer rows than are worth it
     metrics = json.loads((tmp_path / "m" / "metrics.json").read_text())[DAY]
     assert metrics["click"]["rows"] == data.statistics(log)["days"][DAY]["rows"]
     assert np.isfinite(weights(tmp_path / "m")).all()

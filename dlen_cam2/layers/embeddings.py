@@ -115,7 +115,10 @@ class Embeddings(tf.keras.layers.Layer):
             offsets = [self._offsets[f.table] for f, n in zip(singles + lists, spans, strict=True) for _ in range(n)]
             index = tf.concat(ids, axis=1)
             present = index >= 0
-            vectors = tf.gather(table, tf.maximum(index, 0) + tf.constant(offsets, index.dtype))
+            rows_of_table = tf.maximum(index, 0) + tf.constant(offsets, index.dtype)
+            # Flat, because a table that lies in parts on parameter servers takes nothing else.
+            vectors = tf.gather(table, tf.reshape(rows_of_table, (-1,)))
+            vectors = tf.reshape(vectors, (-1, index.shape[1], vectors.shape[-1]))
             if self.l2:
                 squares = tf.reduce_sum(tf.square(tf.cast(vectors, tf.float32)), axis=-1)
                 kept = tf.where(present, squares, tf.zeros_like(squares))
