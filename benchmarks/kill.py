@@ -1,9 +1,9 @@
 """python -m benchmarks.kill --data_dir=DIR --kills=20: does a killed job end with the weights of one that is not?
 
-Trains once without interruption, then again, and kills that process (SIGKILL) after random times and starts it again
-until it has been killed `--kills` times and has then finished. Between kills lie `--least` to `--most` seconds, so
-that they fall into the start, steps, checkpoints, the time between days, evaluation and publication. Compares all
-weights and optimizer state bit by bit. Flags after `--` go to `dlen_cam2.train`.
+Trains once without interruption, then again and again, kills those processes (SIGKILL) after random times and starts
+them again, until there were `--kills` kills and `--minutes` have passed. Between kills lie `--least` to `--most` seconds,
+so that they fall into the start, steps, checkpoints, the time between days, evaluation and publication. Each job that has
+finished is compared with the first: all weights and optimizer state, bit by bit. A soak: `--minutes=30`.
 """
 
 import os
@@ -29,6 +29,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 def define_flags() -> None:
     flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
     flags.DEFINE_integer("kills", 20, "How often the process is killed.", lower_bound=1)
+    flags.DEFINE_float("minutes", 0, "How long to go on at the least.", lower_bound=0)
     flags.DEFINE_integer("seed", 0, "Of the times.")
     flags.DEFINE_float("least", 3.0, "Seconds before a kill, at the least.", lower_bound=0)
     flags.DEFINE_float("most", 15.0, "Seconds before a kill, at the most.", lower_bound=0)
@@ -52,7 +53,9 @@ def killed(
         )
         time.sleep(rng.uniform(least, most))
         if process.poll() is not None:
-            break
+            if process.returncode:
+                raise subprocess.CalledProcessError(process.returncode, process.args)
+            return moments
         process.send_signal(signal.SIGKILL)
         process.wait()
         log = model_dir.with_name(model_dir.name + ".training") / "log.jsonl"
@@ -73,18 +76,22 @@ def differences(a: pathlib.Path, b: pathlib.Path) -> list[str]:
 def main() -> None:
     arguments = [f"--data_dir={FLAGS.data_dir}", *FLAGS.train]
     with tempfile.TemporaryDirectory() as directory:
-        whole, parts = pathlib.Path(directory, "whole"), pathlib.Path(directory, "parts")
+        whole = pathlib.Path(directory, "whole")
         environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
         start = time.monotonic()
         subprocess.run(command(whole, arguments), env=environment, check=True, stdout=subprocess.DEVNULL)
         print(f"uninterrupted: {time.monotonic() - start:.0f} s", flush=True)
-        moments = killed(parts, arguments, FLAGS.kills, FLAGS.least, FLAGS.most, FLAGS.seed)
-        for number, moment in enumerate(moments, 1):
-            print(f"kill {number}: last line of the log: {moment}")
-        different = differences(whole, parts)
-        print(f"{len(moments)} kills; tensors that differ: {different or 'none'}")
-        if different:
-            raise cli.UserError(f"{len(different)} tensors differ.")
+        start, kills, jobs = time.monotonic(), 0, 0
+        while kills < FLAGS.kills or time.monotonic() - start < 60 * FLAGS.minutes:
+            parts = pathlib.Path(directory, f"parts{jobs}")
+            for moment in killed(parts, arguments, FLAGS.kills, FLAGS.least, FLAGS.most, FLAGS.seed + jobs):
+                kills += 1
+                print(f"kill {kills}: last line of the log: {moment}", flush=True)
+            jobs += 1
+            if different := differences(whole, parts):
+                raise cli.UserError(f"after {kills} kills, tensors differ. Received: {different}.")
+            print(f"job {jobs} has the weights of the uninterrupted one", flush=True)
+        print(f"{kills} kills of {jobs} jobs in {(time.monotonic() - start) / 60:.0f} minutes; no tensor differs")
 
 
 if __name__ == "__main__":
