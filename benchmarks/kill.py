@@ -1,9 +1,9 @@
 """python -m benchmarks.kill --data_dir=DIR --kills=20: does a killed job end with the weights of one that is not?
 
 Trains once without interruption, then again and again, kills those processes (SIGKILL) after random times and starts
-them again, until there were `--kills` kills and `--minutes` have passed. Between kills lie `--least` to `--most` seconds,
-so that they fall into the start, steps, checkpoints, the time between days, evaluation and publication. Each job that has
-finished is compared with the first: all weights and optimizer state, bit by bit. A soak: `--minutes=30`.
+them again, until there were `--kills` kills and `--minutes` are over. Between kills lie `--least` to `--most` seconds:
+they fall into the start, steps, checkpoints, the time between days, evaluation and publication. Each job that is done is
+compared with the first: all weights and optimizer state, bit by bit. A soak: `--minutes=30`.
 """
 
 import os
