@@ -2,7 +2,7 @@
 
 Trains once without interruption, then again and again, kills those processes (SIGKILL) after random times and starts
 them again, until there were `--kills` kills and `--minutes` are over. Between kills lie `--least` to `--most` seconds:
-they fall into the start, steps, checkpoints, the time between days, evaluation and publication. Each job that is done is
+they fall into the start, steps, checkpoints, the time between days, measuring and publication. Each job that is done is
 compared with the first: all weights and optimizer state, bit by bit. A soak: `--minutes=30`.
 """
 
