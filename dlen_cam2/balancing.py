@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import BalanceConfig
-from dlen_cam2.gradients import Shared, gram, last_kernel, shared_weights, side_by_side, total
+from dlen_cam2.gradients import Shared, added, gram, last_kernel, shared_weights, side_by_side, total
 from dlen_cam2.schema import Schema
 
 
@@ -137,7 +137,7 @@ class GradNorm(Balancer):
     ) -> list[Any]:
         pulls = side_by_side([each[self.kernel] for each in gradients[:-1]], self.mask)
         self._learn(tf.norm(pulls.vectors()[:, 0], axis=1), losses[:-1])
-        return [total(each) for each in zip(*gradients, strict=True)]
+        return [added(each) for each in zip(*gradients, strict=True)]
 
     def _learn(self, norms: tf.Tensor, losses: tf.Tensor) -> None:
         """One step of s, from G and L, (T,)."""
@@ -277,7 +277,9 @@ class MetaBalance(SharedGradients):
             tf.norm(shared[n].vectors(), axis=(1, 2)) if n in shared else tf.zeros(self.tasks)
             for n in range(len(self.masks))
         ]
-        norms = self.norms.assign(self.beta * self.norms + (1 - self.beta) * tf.stack(found))
+        new = tf.stack(found)
+        # DESIGN: the norm of a task that is absent from a batch stays; the official code lets it fall.
+        norms = self.norms.assign(tf.where(new > 0, self.beta * self.norms + (1 - self.beta) * new, self.norms))
         ratios = tf.math.divide_no_nan(norms[:, self.main, None], norms)
         return {n: self.relax * ratios[n][:, None] + (1 - self.relax) for n in shared}
 

@@ -199,34 +199,44 @@ class CausalLoss:
         self.split = split
         self.interests = interests
 
+    def weights(
+        self, features: Mapping[str, Mapping[str, tf.Tensor]], labels: Mapping[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """(B,) each: what a row counts in the means of L_C, L_R and the mixture's loss over all replicas' rows."""
+        _, mask = engagement(labels, self.schema, self.split.engagement)
+        above, below = decompose(mask, labels[self.split.statistic], self.split.thresh)
+        joint = self.config.heads == "joint"
+        known = tf.ones_like(mask) if self.interests is None else self._interest_share(features)[1]
+        rows = {"c": mask if joint else above, "r": known * (mask if joint else below), "mixture": mask}
+        return {name: kept / tf.maximum(global_sum(tf.reduce_sum(kept)), 1.0) for name, kept in rows.items()}
+
     def __call__(
         self, features: Mapping[str, Mapping[str, tf.Tensor]], labels: Mapping[str, tf.Tensor],
-        outputs: Mapping[str, tf.Tensor],
+        outputs: Mapping[str, tf.Tensor], weights: Mapping[str, tf.Tensor] | None = None,
     ) -> tf.Tensor:
-        """The scalar loss of a batch as `dlen_cam2.data.read` gives it; under tf.distribute a replica's share."""
-        y, mask = engagement(labels, self.schema, self.split.engagement)
-        x = labels[self.split.statistic]
-        c, r = decompose(y, x, self.split.thresh)
-        above, below = decompose(mask, x, self.split.thresh)
-        joint = self.config.heads == "joint"
+        """The scalar loss of a batch as `dlen_cam2.data.read` gives it; under tf.distribute a replica's share.
 
+        `weights` are those of the whole batch where this is a part of it.
+        """
+        weights = self.weights(features, labels) if weights is None else weights
+        y, _ = engagement(labels, self.schema, self.split.engagement)
+        c, r = decompose(y, labels[self.split.statistic], self.split.thresh)
         if self.config.conformity == "norm":
             loss_c = tf.square(c - outputs["conformity_norm"][:, 0])
         else:
             loss_c = _cross_entropy(c, outputs["conformity"][:, 0])
-        known = tf.ones_like(mask)
         if self.interests is None:
             loss_r = _cross_entropy(r, outputs["relevance"][:, 0])
         else:
-            share, known = self._interest_share(features)
+            share, _ = self._interest_share(features)
             loss_r = tf.reduce_sum(tf.square(r[:, None] * share - outputs["interests"]), axis=1)
-        loss = self.config.conformity_weight * _mean(loss_c, mask if joint else above)
-        loss += self.config.relevance_weight * _mean(loss_r, known * (mask if joint else below))
-        if not joint:
+        loss = self.config.conformity_weight * tf.reduce_sum(loss_c * weights["c"])
+        loss += self.config.relevance_weight * tf.reduce_sum(loss_r * weights["r"])
+        if self.config.heads != "joint":
             p = outputs["engagement"][:, 0]
             # Clipped without taking the gradient away: a mixture above 1 must come down.
             p += tf.stop_gradient(tf.clip_by_value(p, 1e-6, 1 - 1e-6) - p)
-            loss += _mean(-y * tf.math.log(p) - (1 - y) * tf.math.log1p(-p), mask)
+            loss += tf.reduce_sum((-y * tf.math.log(p) - (1 - y) * tf.math.log1p(-p)) * weights["mixture"])
         return loss
 
     def _interest_share(self, features: Mapping[str, Mapping[str, tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -241,8 +251,3 @@ class CausalLoss:
 
 def _cross_entropy(label: tf.Tensor, logit: tf.Tensor) -> tf.Tensor:
     return tf.nn.sigmoid_cross_entropy_with_logits(label, logit)
-
-
-def _mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """This replica's share of the mean over the masked rows of the global batch; 0 of no rows."""
-    return tf.reduce_sum(values * mask) / tf.maximum(global_sum(tf.reduce_sum(mask)), 1.0)

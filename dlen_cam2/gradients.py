@@ -78,6 +78,15 @@ def total(gradients: Sequence[Any]) -> Any:
     return tf.IndexedSlices(values, indices, present[0].dense_shape)
 
 
+def added(gradients: Sequence[Any]) -> Any:
+    """`total` of gradients of different losses on one batch, in which a table's rows are the same lookups."""
+    present = [g for g in gradients if g is not None]
+    if len(present) > 1 and all(isinstance(g, tf.IndexedSlices) for g in present):
+        first = present[0]
+        return tf.IndexedSlices(tf.add_n([g.values for g in present]), first.indices, first.dense_shape)
+    return total(present)
+
+
 def gram(vectors: tf.Tensor) -> tf.Tensor:
     """(T, R, n) -> (R, T, T): the inner products of T vectors, in each of R groups."""
     return tf.einsum("irn,jrn->rij", vectors, vectors)

@@ -74,7 +74,8 @@ def check_finite(job: Job, stages: Sequence[Stage], work: pathlib.Path) -> None:
     bad = [name for name, loss in losses.items() if not np.isfinite(loss)]
     index = job.position.step - (job.step - step)
     directory = work / NONFINITE / f"step-{step}"
-    if job.place.chief and not job.place.asynchronous and index >= 0:
+    saved = job.place.chief and not job.place.asynchronous and index >= 0
+    if saved:
         days = stages[min(job.position.stage, len(stages) - 1)].days
         features, labels = next(iter(batches(job, days, skip=index).take(1)))
         columns = {name: tensor.numpy() for group in features.values() for name, tensor in group.items()}
@@ -88,7 +89,8 @@ def check_finite(job: Job, stages: Sequence[Stage], work: pathlib.Path) -> None:
             np.savez(stage / "batch.npz", **columns, **{f"label:{name}": v for name, v in labels.items()})
     what = f"the loss of {bad} is" if bad else "the losses are finite, and a gradient is"
     raise Diverged(
-        f"step {step:,}: {what} not finite, so training stopped; its batch and statistics are in {directory}, and the "
+        f"step {step:,}: {what} not finite, so training stopped; "
+        f"{f'its batch and statistics are in {directory}' if saved else 'its batch was not kept'}, and the "
         "checkpoints before it stay. Lower the learning rates, set config.train.clip_norm, or look at the batch. "
         f"Received: losses {losses}."
     )

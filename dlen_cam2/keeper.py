@@ -46,6 +46,9 @@ class Keeper(tf.keras.callbacks.Callback):
         if not self.run.job.place.asynchronous:
             self._at(self._done + batch + 1)
 
+    def on_train_end(self, logs: Any = None) -> None:
+        self.run.look()
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.run.job.place.asynchronous:
             self._at(self._done + (epoch + 1) * self.params["steps"])

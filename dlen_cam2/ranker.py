@@ -60,29 +60,33 @@ class Ranker(tfrs.Model):
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """The loss without regularisers, of this replica's rows; its sum over all replicas is L."""
-        losses, extra = self._parts_of_loss(inputs, self._weights(inputs[1]), training)
+        losses, extra = self._parts_of_loss(inputs, self._weights(inputs), training)
         return tf.reduce_sum(losses) + extra
 
-    def _weights(self, labels: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        return sample_weights(targets(labels, self.schema)[1], self.schema)
+    def _weights(self, inputs: Batch) -> dict[str, Any]:
+        """What each row counts in the tasks' losses and in CAM2's, over all replicas."""
+        weights: dict[str, Any] = {"tasks": sample_weights(targets(inputs[1], self.schema)[1], self.schema)}
+        if self.causal_loss is not None:
+            weights["causal"] = self.causal_loss.weights(*inputs)
+        return weights
 
-    def _parts_of_loss(self, inputs: Batch, weights: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    def _parts_of_loss(self, inputs: Batch, weights: Mapping[str, Any], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """The tasks' losses ω_k L_k, (T,), and what CAM2 adds."""
         features, labels = inputs
         outputs = self(features, training=training)
         rows = self.ranking(
-            labels=targets(labels, self.schema)[0], predictions=outputs["logits"], sample_weight=weights,
+            labels=targets(labels, self.schema)[0], predictions=outputs["logits"], sample_weight=weights["tasks"],
             training=training,
         )
         extra = tf.constant(0.0)
         if self.causal_loss is not None and training:
-            extra = self.causal_loss(features, labels, outputs)
+            extra = self.causal_loss(features, labels, outputs, weights["causal"])
         return tf.reduce_sum(rows, axis=0), extra
 
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """One update. Returns the losses over all replicas, by task, and the norm of the gradients."""
         variables = self.network.trainable_variables
-        weights = self._weights(inputs[1])
+        weights = self._weights(inputs)
         factors = tf.ones(len(self.schema.tasks)) if self.balancer is None else self.balancer.weights()
         losses = tf.zeros(len(self.schema.tasks) + 1)
         found: list[list[Gradients]] = []
@@ -126,14 +130,14 @@ class Ranker(tfrs.Model):
         ]
 
     def _gradients(
-        self, inputs: Batch, weights: tf.Tensor, share: tf.Tensor, factors: tf.Tensor,
+        self, inputs: Batch, weights: Mapping[str, Any], share: tf.Tensor, factors: tf.Tensor,
         variables: Sequence[tf.Variable],
     ) -> tuple[tf.Tensor, list[Gradients]]:
         """Losses (T + 1,), the last of all that is no task's, and gradients: of their sum times factors, or of each."""
         with tf.GradientTape(persistent=self._by_task) as tape:
             losses, extra = self._parts_of_loss(inputs, weights, training=True)
-            # Both are means over the rows of a part.
-            extra = share * (extra + tf.add_n([tf.zeros(()), *self.network.losses]))
+            # Regularisers are means over the rows of a part.
+            extra += share * tf.add_n([tf.zeros(()), *self.network.losses])
             by_task = [*tf.unstack(losses * factors * self.loss_scale), extra * self.loss_scale]
             wanted = by_task if self._by_task else [tf.add_n(by_task)]
         return tf.concat([losses, extra[None]], axis=0), [tape.gradient(loss, variables) for loss in wanted]

@@ -143,6 +143,11 @@ def resume(
             f"config.model must be that of {directory}, whose weights are continued. Received: different "
             f"{different}: {[now[key] for key in different]} in place of {[before[key] for key in different]}."
         )
+    if (method := config.train.balance.method) != (earlier := previous.config.train.balance.method):
+        raise UserError(
+            f"config.train.balance.method must be that of {directory}, whose state is continued (--grow starts it "
+            f"anew). Received: {method!r} in place of {earlier!r}."
+        )
     job = assemble(config, data_dir, previous.schema, previous.split, on_bad_record, place or Place())
     job.days += previous.days
     model_dir.restore(directory, job.checkpoint)

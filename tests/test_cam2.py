@@ -228,6 +228,24 @@ def test_every_variant_starts_as_production(head, tower_units):
 
 
 @pytest.mark.parametrize("fields", [
+    {}, {"heads": "conditional"}, {"heads": "gated", "relevance": "interests", "interest_feature": "author"},
+], ids=str)
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(fields):
+    """Also where the means are over the rows of one side, of which the parts have different shares."""
+    settings = config(trunk="mmoe", head="plain", **fields)
+    moves = []
+    for parts in (1, 3):
+        tf.keras.utils.set_random_seed(5)
+        network = built(settings)
+        ranker = Ranker(network, tiny_schema(), causal_loss(settings), train=TrainConfig(accumulate=parts))
+        ranker.compile(optimizer=tf.keras.optimizers.SGD(1.0))
+        before = network.get_weights()
+        ranker.train_on_batch(*batch())
+        moves.append(np.concatenate([(a - b).ravel() for a, b in zip(before, network.get_weights(), strict=True)]))
+    np.testing.assert_allclose(moves[1], moves[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("fields", [
     {}, {"heads": "conditional"}, {"heads": "gated"}, {"conformity": "norm"},
     {"relevance": "interests", "interest_feature": "author"},
     {"heads": "gated", "conformity": "norm", "relevance": "interests", "interest_feature": "video_id"},

@@ -243,6 +243,23 @@ def test_a_loss_that_is_not_finite_stops_the_run(log, tmp_path, monkeypatch):
     assert max(s["position"]["step"] for s in states) == 10
 
 
+@pytest.mark.parametrize("settings", [{}, {"monitor": "ne"}], ids=["plain", "monitored"])
+def test_a_loss_that_is_not_finite_is_found_at_the_end_of_a_pass(log, tmp_path, settings):
+    """Fewer steps than lie between two looks, and before anything is measured."""
+    wild = config(epochs=1, batch_size=256, learning_rate=1e30, **settings)
+    options = {"validation_days": "20240104"} if settings else {}
+    with pytest.raises(guard.Diverged, match="its batch and statistics are in"):
+        train(log, tmp_path / "m", wild, **options)
+    assert list((tmp_path / "m.training" / "nonfinite").glob("step-*/batch.npz"))
+
+
+def test_another_balancing_method_is_named(log, whole, tmp_path):
+    other = config()
+    other.train.balance.method = "pcgrad"
+    with pytest.raises(UserError, match=r"config.train.balance.method must be that of .*'pcgrad' in place of 'fixed'"):
+        runs.train(requests.once(other, log, tmp_path / "m", DAY, "20240104", continue_from=whole))
+
+
 def poison(step, batch):
     features, labels = batch
     bad = tf.where(step == 11, np.nan, 0.0)
