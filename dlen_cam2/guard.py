@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from dlen_cam2.cli import UserError
+from dlen_cam2.damage import brief
 from dlen_cam2.files import staged, write_json
 from dlen_cam2.strategies import Place
 from dlen_cam2.trainer import Job, Stage, batches
@@ -54,7 +55,7 @@ def named_causes(place: Place) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return brief(error) if isinstance(error, tf.errors.OpError) else str(error) or type(error).__name__
 
 
 def check_finite(job: Job, stages: Sequence[Stage], work: pathlib.Path) -> None:

@@ -8,6 +8,7 @@ The same command started again goes on from there; at the end the model director
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -34,6 +35,7 @@ from dlen_cam2.strategies import Place
 from dlen_cam2.trainer import Job, Stage
 
 _JOB = "job.json"
+_LOCK = "lock"
 
 
 def train(
@@ -72,7 +74,14 @@ class Run:
         self.wanted = wanted
         self.config = wanted.config
         self.work = wanted.work
+        described = place.describe(self.config.train)
         self.job = self._job(place)
+        task = self.config.train.monitor.rpartition("/")[0]
+        if task and task not in self.job.schema.task_names:
+            raise UserError(
+                f"config.train.monitor must name a task of the model. Received: {task!r}. "
+                f"Known: {list(self.job.schema.task_names)}."
+            )
         self.checkpoints = checkpoints.Checkpoints(self.work / "checkpoints", wanted.keep)
         self.best: dict[str, Any] = {}
         self.metrics: dict[str, Any] = {}
@@ -86,7 +95,6 @@ class Run:
         if (split := self.job.split) is not None:
             print(f"causes: {split.engagement} at {split.statistic} >= {split.thresh:g} is conformity, "
                   f"{split.engaged_above / split.engaged:.1%} of the engagement", flush=True)
-        described = place.describe(self.config.train)
         print(", ".join(f"{key} {value}" for key, value in described.items()), flush=True)
         if place.asynchronous:
             tables = network.get_layer("embeddings").tables
@@ -125,8 +133,13 @@ class Run:
             "rows": {day: recorded[day]["rows"] for s in wanted.stages for day in s.days},
         }))
         path = self.work / _JOB
-        if self.job.place.chief and wanted.restart:
-            shutil.rmtree(self.work, ignore_errors=True)
+        if self.job.place.chief:
+            self.work.mkdir(parents=True, exist_ok=True)
+            self._lock()
+            if wanted.restart:
+                for old in self.work.iterdir():
+                    if old.name != _LOCK:
+                        shutil.rmtree(old) if old.is_dir() else old.unlink()
         if not path.exists() and not self.job.place.chief:
             return
         if path.exists():
@@ -137,10 +150,20 @@ class Run:
                     f"to drop it. Received: different {different}."
                 )
             return
-        if self.work.exists() and any(self.work.iterdir()):
-            raise UserError(f"{self.work} is needed to train and is not empty. Received: a directory without {_JOB}.")
-        self.work.mkdir(parents=True, exist_ok=True)
+        if strange := sorted(p.name for p in self.work.iterdir() if p.name != _LOCK):
+            raise UserError(
+                f"{self.work} is needed to train and must be empty: remove it, or pass --restart. Received: no {_JOB}, "
+                f"and {strange[:5]}."
+            )
         write_json(path, asked)
+
+    def _lock(self) -> None:
+        """Keep other processes from the work directory while this one lives."""
+        self._held = (self.work / _LOCK).open("w")
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{self.work} is in use: another process trains {self.wanted.model_dir}.") from error
 
     def _restore(self) -> None:
         if self.job.place.chief:
@@ -197,6 +220,8 @@ class Run:
                 self.stop_if_asked()
                 self._measure()
         if self.job.place.chief:
+            if pathlib.Path(self.wanted.model_dir, model_dir.CONFIG).exists():
+                print(f"replaces the model in {self.wanted.model_dir}", flush=True)
             with staged(self.wanted.model_dir, model_dir.CONFIG) as directory:
                 self._publish(directory)
             shutil.rmtree(self.work)
@@ -260,7 +285,7 @@ class Run:
               flush=True)
         self.log.event("validation", step=self.job.step, metric=train.monitor, value=value, best=self.best["value"])
         if train.patience and self.best["waited"] >= train.patience and position.epoch > 0:
-            print(f"stops: {self.best['waited']} passes without a better {train.monitor}", flush=True)
+            print(f"stops: no better {train.monitor} in {self.best['waited']} more passes", flush=True)
             position.stage, position.epoch = position.stage + 1, 0
         if position.epoch == 0 and not better:
             iterations = self.job.step
@@ -308,14 +333,12 @@ def monitored(metrics: dict[str, Any], name: str) -> float:
     """The mean of a metric over days and tasks, or over days for one task: "ne", "click/ne".
 
     Raises:
-        UserError: there is no such task, or the metric is undefined on these days.
+        UserError: the metric is undefined on these days.
     """
     task, _, metric = name.rpartition("/")
     values = []
     for tasks in metrics.values():
         known = [t for t in tasks if t != evaluation.USER_FAVOR]
-        if task and task not in known:
-            raise UserError(f"config.train.monitor must name a task of the model. Received: {task!r}. Known: {known}.")
         values += [tasks[t][metric] for t in ([task] if task else known)]
     defined = [v for v in values if v is not None]
     if not defined:
@@ -327,5 +350,8 @@ def _together(place: Place) -> None:
     """Wait until all workers are here: one that ends earlier would look lost to the others."""
     if place.workers > 1 and not place.asynchronous:
         strategy = place.strategy
-        one = tf.function(lambda: strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: 1.0), axis=None))
-        one()
+
+        def one() -> tf.Tensor:
+            return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.constant(1.0)), axis=None)
+
+        tf.function(one, autograph=False)()

@@ -127,6 +127,7 @@ def _cluster(name: str) -> tuple[dict[str, list[str]], str, int]:
 def _multi_worker() -> Place:
     cluster, kind, index = _cluster("multi_worker")
     chief = kind == "chief" or ("chief" not in cluster and index == 0)
+    print(f"{kind} {index} waits for all of {sum(cluster.values(), [])}", flush=True)
     return Place("multi_worker", tf.distribute.MultiWorkerMirroredStrategy(), chief, sum(map(len, cluster.values())))
 
 

@@ -1,5 +1,6 @@
 """A run that is stopped, killed, damaged or led astray, and what is left of it."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -124,6 +125,25 @@ def test_another_run_of_the_same_directory_is_refused(log, tmp_path, monkeypatch
         train(log, tmp_path / "m", other)
     train(log, tmp_path / "m", other, restart=True)
     assert "resumed" not in {line["event"] for line in lines(tmp_path / "m")}
+
+
+def test_two_processes_do_not_train_one_model(log, tmp_path, monkeypatch):
+    stopped_at(monkeypatch, 5, log, tmp_path / "m", checkpoint_steps=2)
+    with (tmp_path / "m.training" / "lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for restart in (False, True):
+            with pytest.raises(UserError, match=r"m\.training is in use: another process trains"):
+                train(log, tmp_path / "m", restart=restart)
+    train(log, tmp_path / "m")
+    assert "resumed" in {line["event"] for line in lines(tmp_path / "m")}
+
+
+def test_what_is_in_the_way_is_kept(log, tmp_path):
+    (tmp_path / "m.training").mkdir()
+    (tmp_path / "m.training" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"must be empty: remove it, or pass --restart.*thesis\.txt"):
+        train(log, tmp_path / "m")
+    assert (tmp_path / "m.training" / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_damaged_checkpoint_is_passed_over(log, whole, tmp_path, monkeypatch, capsys):
