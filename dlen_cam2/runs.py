@@ -58,8 +58,8 @@ def train(
     """
     replaceable(wanted.model_dir, model_dir.CONFIG)
     place = place or Place()
-    with named_causes(place):
-        run = Run(wanted, place)
+    with named_causes(place), contextlib.ExitStack() as held:
+        run = Run(wanted, place, held)
         try:
             return run.finish(callbacks)
         except UserError:
@@ -68,10 +68,14 @@ def train(
 
 
 class Run:
-    """One process of a run. Builds the job, and restores the newest checkpoint if there is one."""
+    """One process of a run. Builds the job, and restores the newest checkpoint if there is one.
 
-    def __init__(self, wanted: Request, place: Place):
+    Its work directory is locked until `held` is closed.
+    """
+
+    def __init__(self, wanted: Request, place: Place, held: contextlib.ExitStack):
         self.wanted = wanted
+        self._held = held
         self.config = wanted.config
         self.work = wanted.work
         described = place.describe(self.config.train)
@@ -140,8 +144,6 @@ class Run:
                 for old in self.work.iterdir():
                     if old.name != _LOCK:
                         shutil.rmtree(old) if old.is_dir() else old.unlink()
-        if not path.exists() and not self.job.place.chief:
-            return
         if path.exists():
             before = read_json(path)
             if different := sorted(key for key in asked if before.get(key) != asked[key]):
@@ -149,6 +151,8 @@ class Run:
                     f"{self.work} has the state of another run, which was not finished. Finish it, or pass --restart "
                     f"to drop it. Received: different {different}."
                 )
+            return
+        if not self.job.place.chief:
             return
         if strange := sorted(p.name for p in self.work.iterdir() if p.name != _LOCK):
             raise UserError(
@@ -158,10 +162,10 @@ class Run:
         write_json(path, asked)
 
     def _lock(self) -> None:
-        """Keep other processes from the work directory while this one lives."""
-        self._held = (self.work / _LOCK).open("w")
+        """Keep other runs from the work directory until this one ends, however it ends."""
+        lock = self._held.enter_context((self.work / _LOCK).open("w"))
         try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"{self.work} is in use: another process trains {self.wanted.model_dir}.") from error
 
@@ -205,8 +209,8 @@ class Run:
         if self.job.place.chief:
             start = time.monotonic()
             written = self.checkpoints.save(self.job.checkpoint, self._state())
-            self.log.event("checkpoint", step=self.job.step, written=written, seconds=round(time.monotonic() - start,
-            3))
+            seconds = round(time.monotonic() - start, 3)
+            self.log.event("checkpoint", step=self.job.step, written=written, seconds=seconds)
 
     def finish(self, callbacks: Sequence[tf.keras.callbacks.Callback] = ()) -> dict[str, Any]:
         """All that is left to do."""
@@ -256,7 +260,7 @@ class Run:
             signal.signal(signal.SIGTERM, before)
 
     def stop_if_asked(self) -> None:
-        """Raise `Interrupted` if SIGTERM came; what calls it has saved, or `stop_now` does."""
+        """Raise `Interrupted` if SIGTERM came; what calls it has saved."""
         if self.asked_to_stop:
             self.log.event("interrupted", step=self.job.step)
             raise Interrupted(
@@ -316,7 +320,7 @@ class Run:
         self.stop_if_asked()
 
     def _publish(self, stage: pathlib.Path) -> None:
-        """Write the model directory, and remove what was needed to go on."""
+        """Write the model directory."""
         job = self.job
         predictions = {day: Predictions.load(self.work / "measured" / f"{day}.npz") for day in self.metrics}
         model_dir.save(stage, self.config, job.schema, job.split, job.checkpoint, job.days)

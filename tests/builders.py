@@ -1,5 +1,9 @@
 """What several test files share: a small schema, batches for it, a small configuration."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import tensorflow as tf
 
@@ -76,6 +80,21 @@ def numpy_softmax(x: np.ndarray) -> np.ndarray:
 
 def numpy_sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+
+
+def two_replicas() -> tf.distribute.Strategy:
+    """Two of the processor. Once, at the start of a process of its own: a second strategy would be confused."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def reported_by(module: str) -> dict:
+    """What `compare_replicas` of a test module prints, run in a process of its own."""
+    command = [sys.executable, "-c", f"from {module} import compare_replicas; compare_replicas()"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def train(*arguments, place=None, **options) -> dict:

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ from dlen_cam2.models import build
 from dlen_cam2.optimizers import composite
 from dlen_cam2.ranker import Ranker
 from dlen_cam2.schema import Task
-from tests.builders import tiny_batch, tiny_config, tiny_schema
+from tests.builders import reported_by, tiny_batch, tiny_config, tiny_schema, two_replicas
 
 METHODS = [method for method in BALANCE if method != "fixed"]
 ALL = np.ones(1, np.float32)
@@ -531,9 +529,7 @@ def trained(strategy, method):
 
 def compare_replicas():
     """Run in a process of its own, because logical devices must be set before TensorFlow starts."""
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    mirrored = two_replicas()
     report = {}
     for method in METHODS:
         one, two = trained(tf.distribute.get_strategy(), method), trained(mirrored, method)
@@ -546,10 +542,7 @@ def compare_replicas():
 
 @pytest.fixture(scope="module")
 def replicas():
-    command = [sys.executable, "-c", "from tests.test_balancing import compare_replicas; compare_replicas()"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return reported_by("tests.test_balancing")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,8 +1,6 @@
 """The loss by hand, its sample spaces, and two replicas against one."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from dlen_cam2.losses import TaskCrossentropy, sample_weights, targets
 from dlen_cam2.models import build
 from dlen_cam2.ranker import Ranker
 from dlen_cam2.schema import Feature, Schema, Task
-from tests.builders import numpy_sigmoid, raw_batch, tiny_batch, tiny_config, tiny_schema
+from tests.builders import numpy_sigmoid, raw_batch, reported_by, tiny_batch, tiny_config, tiny_schema, two_replicas
 
 SCHEMA = Schema(
     "hand", (Feature("x", "float", "user", "statistical"),),
@@ -133,9 +131,7 @@ def trained(strategy, model):
 
 def compare_replicas():
     """Run in a process of its own, because logical devices must be set before TensorFlow starts."""
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # a second one in the process would be confused
+    mirrored = two_replicas()
     report = {}
     for model, fields in MODELS.items():
         one, two = trained(tf.distribute.get_strategy(), fields), trained(mirrored, fields)
@@ -149,10 +145,7 @@ def compare_replicas():
 
 @pytest.fixture(scope="module")
 def replicas():
-    command = [sys.executable, "-c", "from tests.test_losses import compare_replicas; compare_replicas()"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return reported_by("tests.test_losses")
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -47,7 +47,7 @@ class Stop(Exception):
 
 
 def stopped_at(monkeypatch, step, log, directory, **options):
-    """A run that ends, without a word, in the step after so many of this process."""
+    """A run that ends, without a word, in the step after so many of this process; and what pytest caught of it."""
     seen = []
 
     def on_train_batch_end(self, batch, logs=None):
@@ -59,8 +59,9 @@ def stopped_at(monkeypatch, step, log, directory, **options):
     kept = keeper.Keeper.on_train_batch_end
     with monkeypatch.context() as patched:
         patched.setattr(keeper.Keeper, "on_train_batch_end", on_train_batch_end)
-        with pytest.raises(Stop):
+        with pytest.raises(Stop) as stopped:
             train(log, directory, **options)
+    return stopped
 
 
 def lines(directory):
@@ -128,9 +129,10 @@ def test_another_run_of_the_same_directory_is_refused(log, tmp_path, monkeypatch
 
 
 def test_two_processes_do_not_train_one_model(log, tmp_path, monkeypatch):
-    stopped_at(monkeypatch, 5, log, tmp_path / "m", checkpoint_steps=2)
+    stopped = stopped_at(monkeypatch, 5, log, tmp_path / "m", checkpoint_steps=2)
+    assert stopped.traceback  # It keeps the run alive, which yet holds the lock no more.
     with (tmp_path / "m.training" / "lock").open("w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for restart in (False, True):
             with pytest.raises(UserError, match=r"m\.training is in use: another process trains"):
                 train(log, tmp_path / "m", restart=restart)

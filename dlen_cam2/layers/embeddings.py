@@ -75,10 +75,7 @@ class Embeddings(tf.keras.layers.Layer):
                     self._offsets[feature.table] = rows
                     rows += feature.rows
             self._rows.append(rows)
-
-        self._tpu = None
-        if backend == "tpu":
-            self._tpu = tpu_tables(categorical, self._initializer, learning_rate)
+        self._tpu = tpu_tables(categorical, self._initializer, learning_rate) if backend == "tpu" else None
 
     def _initializer(self, key: int) -> tf.keras.initializers.Initializer:
         seed = None if self.seed is None else self.seed + key
