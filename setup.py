@@ -34,6 +34,7 @@ setup(
         "tensorflow-datasets>=4.9.9,<5",
         "tensorflow-metadata>=1.17,<2",
         "tensorflow-recommenders>=0.7.7,<0.8",
+        "tensorflow-serving-api>=2.21,<2.22",
         "tf_keras>=2.21,<2.22",
     ],
     extras_require={

@@ -23,4 +23,4 @@ if not _KERAS.startswith("tf_keras"):
         f"Received: tf.keras.layers.Dense from {_KERAS}, TF_USE_LEGACY_KERAS={_LEGACY!r}."
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -13,6 +13,7 @@ from dlen_cam2 import data
 from dlen_cam2.losses import targets
 from dlen_cam2.metrics import task_metrics
 from dlen_cam2.models import cause_scores, probabilities, serving_scores
+from dlen_cam2.models.heads import Calibrate
 from dlen_cam2.schema import Schema
 
 USER_FAVOR = "user_favor"
@@ -76,14 +77,18 @@ class Predictions:
 Score = Callable[[Any, Any], tuple[Any, ...]]
 
 
-def scorer(network: tf.keras.Model, schema: Schema) -> Score:
-    """The network with its derived scores as one graph, for `predict` to call on every batch of any day."""
+def scorer(network: tf.keras.Model, schema: Schema, calibration: Calibrate | None = None) -> Score:
+    """The network with its derived scores as one graph, for `predict` to call on every batch of any day.
+
+    `calibration` changes what is served, and not `Predictions.probabilities`, which every metric is of.
+    """
 
     @tf.function(reduce_retracing=True)
     def score(features: Any, labels: Any) -> tuple[Any, ...]:
         outputs = network(features, training=False)
         return (
-            *targets(labels, schema), probabilities(outputs), serving_scores(outputs, schema.tasks),
+            *targets(labels, schema), probabilities(outputs),
+            serving_scores(outputs, schema.tasks, calibration),
             cause_scores(outputs),
         )
 

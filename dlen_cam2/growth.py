@@ -349,15 +349,15 @@ def _axes(job: Job) -> dict[str, tuple[Axis, ...]]:
         elif isinstance(layer, Experts):
             put_experts(layer, *((tasks,) if layer.name == "towers" else (None, x)))
         elif isinstance(layer, Gates):
-            put(layer.kernel, tasks, x)
+            put(layer.kernel, x, tasks)
         elif isinstance(layer, CGC):
             read = x if layer.name == "cgc_1" else None
             own = tuple((("task", name), layer.task_experts) for name in task_names)
             experts = Axis("experts", (*own, (("shared",), layer.shared_experts)))
             put_experts(layer.experts, experts, read)
-            put(layer.task_gates.kernel, tasks, read)
+            put(layer.task_gates.kernel, *((read, tasks) if read else (tasks, None)))
             if layer.shared_gate is not None:
-                put(layer.shared_gate.kernel, None, read, experts)
+                put(layer.shared_gate.kernel, *((read, None) if read else (None, None)), experts)
         elif isinstance(layer, LatentState):
             put_experts(layer.network, None, x)
         elif isinstance(layer, Residual):

@@ -1,6 +1,6 @@
 """Raw column values to model inputs: the one function that training and serving share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -8,6 +8,8 @@ from dlen_cam2.schema import TRANSFORMS, Feature, Schema
 
 # A rate of 0 or 1 has the logit of this much beside it.
 RATE_END = 1e-6
+# So many standard deviations at most enter a network, so that no number makes a score infinite.
+LARGEST = 1e4
 
 
 class Indexer(tf.Module):
@@ -18,7 +20,7 @@ class Indexer(tf.Module):
 
     - categorical, single-valued: (B,) -> int64 (B,) row of the embedding table; 0 is missing or unknown;
     - categorical list: (B, L), padded with -1 or "" -> int64 (B, L); -1 marks padding, 0 an unknown value;
-    - numeric: (B,) -> float32 (B,), (t(v) - mean) / std with the moments of the training days.
+    - numeric: (B,) -> float32 (B,), (t(v) - mean) / std with the moments of the training days, within +-1e4.
 
     Args:
         schema: the features to index.
@@ -27,8 +29,6 @@ class Indexer(tf.Module):
     def __init__(self, schema: Schema):
         super().__init__(name="indexer")
         self.schema = schema
-        self._numeric = {t: [f for f in schema.features if f.is_numeric and f.transform == t] for t in TRANSFORMS}
-        self._ids = [f for f in schema.features if f.dtype == "int" and f.size and not (f.hashed or f.is_list)]
         self._tables = {
             f.table: tf.lookup.StaticHashTable(
                 tf.lookup.KeyValueTensorInitializer(
@@ -41,28 +41,32 @@ class Indexer(tf.Module):
             if f.vocabulary
         }
 
-    def __call__(self, raw: Mapping[str, tf.Tensor]) -> dict[str, dict[str, tf.Tensor]]:
+    def __call__(
+        self, raw: Mapping[str, tf.Tensor], features: Sequence[Feature] | None = None
+    ) -> dict[str, dict[str, tf.Tensor]]:
+        """Index `features`, default all of the schema, whose columns must have equally many rows."""
+        wanted = self.schema.features if features is None else features
         # Columns of one kind are computed together: with dozens of them, starting an operation for each costs as
         # much as parsing the records.
         indexed: dict[str, tf.Tensor] = {}
-        for kind, features in self._numeric.items():
-            if features:
-                values = transform(kind, tf.stack([raw[f.name] for f in features]))
-                mean = tf.constant([f.mean for f in features], tf.float32)[:, None]
-                std = tf.constant([f.std for f in features], tf.float32)[:, None]
-                indexed |= zip((f.name for f in features), tf.unstack((values - mean) / std), strict=True)
-        if self._ids:
-            values = tf.stack([raw[f.name] for f in self._ids])
-            sizes = tf.constant([f.size for f in self._ids], tf.int64)[:, None]
+        for kind in TRANSFORMS:
+            if numeric := [f for f in wanted if f.is_numeric and f.transform == kind]:
+                values = transform(kind, tf.stack([raw[f.name] for f in numeric]))
+                mean = tf.constant([f.mean for f in numeric], tf.float32)[:, None]
+                std = tf.constant([f.std for f in numeric], tf.float32)[:, None]
+                values = tf.clip_by_value((values - mean) / std, -LARGEST, LARGEST)
+                indexed |= zip((f.name for f in numeric), tf.unstack(values), strict=True)
+        if ids := [f for f in wanted if f.dtype == "int" and f.size and not (f.hashed or f.is_list)]:
+            values = tf.stack([raw[f.name] for f in ids])
+            sizes = tf.constant([f.size for f in ids], tf.int64)[:, None]
             # Arithmetic, here and below: tf.where costs four times as much.
             rows = (tf.maximum(values, -1) + 1) * tf.cast(values < sizes, tf.int64)
-            indexed |= zip((f.name for f in self._ids), tf.unstack(rows), strict=True)
-        return {
-            group: {
-                f.name: indexed[f.name] if f.name in indexed else self._index(f, raw[f.name]) for f in features
-            }
-            for group, features in self.schema.groups.items()
-        }
+            indexed |= zip((f.name for f in ids), tf.unstack(rows), strict=True)
+        groups: dict[str, dict[str, tf.Tensor]] = {}
+        for f in wanted:
+            value = indexed[f.name] if f.name in indexed else self._index(f, raw[f.name])
+            groups.setdefault(f.group, {})[f.name] = value
+        return groups
 
     def _index(self, feature: Feature, value: tf.Tensor) -> tf.Tensor:
         present = tf.cast(value >= 0 if feature.dtype == "int" else tf.not_equal(value, ""), tf.int64)
@@ -83,7 +87,7 @@ def transform(kind: str, value: tf.Tensor) -> tf.Tensor:
         return tf.math.log1p(tf.maximum(value, 0.0))
     if kind == "logit":
         value = tf.clip_by_value(value, RATE_END, 1 - RATE_END)
-        return tf.math.log(value) - tf.math.log1p(-value)
+        return tf.math.log(value / (1 - value))
     return value
 
 

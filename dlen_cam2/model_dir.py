@@ -1,4 +1,7 @@
-"""A trained model on disk: `config.json`, `schema.pbtxt`, `days.json`, `weights/`, CAM2's `split.json`, reports."""
+"""A trained model on disk: `config.json`, `schema.pbtxt`, `days.json`, `weights/`, CAM2's `split.json`, reports.
+
+`format.json` says how the weights are to be read, since a change of their order need not change their shapes.
+"""
 
 import dataclasses
 import os
@@ -8,8 +11,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from dlen_cam2 import __version__, schema_pbtxt
 from dlen_cam2 import config as config_module
-from dlen_cam2 import schema_pbtxt
 from dlen_cam2.causes import Split
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config
@@ -22,6 +25,9 @@ METRICS = "metrics.json"
 _DAYS = "days.json"
 _SPLIT = "split.json"
 _WEIGHTS = "weights"
+_FORMAT = "format.json"
+# 2: the columns of the embedded row are those of the user, then the others, then the products.
+_NUMBER = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +50,7 @@ def save(
     `checkpoint` has the network as `network`, and what else the next day's training goes on from.
     """
     directory = pathlib.Path(directory)
+    write_json(directory / _FORMAT, {"format": _NUMBER, "dlen_cam2": __version__})
     config_module.save(config, directory / CONFIG)
     schema_pbtxt.save(schema, directory)
     write_json(directory / _DAYS, list(days))
@@ -56,11 +63,18 @@ def load(directory: str | os.PathLike) -> TrainedModel:
     """Read a trained model.
 
     Raises:
-        UserError: `directory` holds no finished model, or its weights do not fit its configuration.
+        UserError: `directory` holds no finished model, one that another version of this package wrote in another
+            format, or its weights do not fit its configuration.
     """
     directory = pathlib.Path(directory)
     if not (directory / CONFIG).is_file():
         raise UserError(f"{directory} holds no trained model: it has no {CONFIG}.")
+    written = read_json(directory / _FORMAT) if (directory / _FORMAT).is_file() else {"format": 1}
+    if written.get("format") != _NUMBER:
+        raise UserError(
+            f"{directory} was written by another version of dlen_cam2 and must be trained again: its weights lie in "
+            f"another order. Received: {written}. Expected: format {_NUMBER} (dlen_cam2 {__version__})."
+        )
     config = config_module.load(directory / CONFIG)
     schema = schema_pbtxt.load(directory)
     split = None if config.model.cam2.variant == "production" else Split.load(directory / _SPLIT)

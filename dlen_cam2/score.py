@@ -4,12 +4,10 @@ It knows nothing of how the model was built: it restores the SavedModel into a T
 serving process would, and sends the raw columns of the day's first rows.
 """
 
-import pathlib
-
-import tensorflow as tf
 from absl import flags
 
-from dlen_cam2 import cli, data, schema_pbtxt
+from dlen_cam2 import cli, schema_pbtxt
+from dlen_cam2.serving import recorded, versions
 
 FLAGS = flags.FLAGS
 
@@ -22,28 +20,15 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    version = pathlib.Path(FLAGS.model)
-    numbers = [int(p.name) for p in version.glob("*") if p.name.isdigit()]
-    version = version / str(max(numbers)) if numbers else version
-    schema = schema_pbtxt.load(FLAGS.data_dir)
-    chunks = data.raw_columns(data.shards(FLAGS.data_dir, [FLAGS.day]), schema)
-    first = next(iter(chunks), None)
-    if first is None:
-        raise cli.UserError(f"day {FLAGS.day} of {FLAGS.data_dir} must have rows. Received: none.")
-    columns = {name: column[: FLAGS.rows].numpy() for name, column in data.padded(first, schema).items()}
-    tf.get_logger().setLevel("ERROR")  # it would advise the Python loader, which is not what a server uses
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        try:
-            meta = tf.compat.v1.saved_model.load(session, ["serve"], str(version))
-        except (OSError, tf.errors.OpError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise cli.UserError(f"{version} holds no SavedModel. Received: {reason}") from error
-        signature = meta.signature_def["raw"]
-        fetch = {name: tensor.name for name, tensor in sorted(signature.outputs.items())}
-        scores = session.run(fetch, {tensor.name: columns[name] for name, tensor in signature.inputs.items()})
-    print("row  " + "  ".join(f"{name:>14}" for name in fetch))
+    version = versions.resolve(FLAGS.model)
+    model = versions.load(version)
+    if "raw" not in model.signatures:
+        raise cli.UserError(f"{version} must have the signature raw. Received: {sorted(model.signatures)}.")
+    schema = schema_pbtxt.load(FLAGS.data_dir).select(features=model.signatures["raw"].inputs)
+    scores = model.run("raw", recorded.first_rows(FLAGS.data_dir, FLAGS.day, schema, FLAGS.rows))
+    print("row  " + "  ".join(f"{name:>14}" for name in scores))
     for row in range(len(next(iter(scores.values())))):
-        print(f"{row:>3}  " + "  ".join(f"{scores[name][row]:14.6f}" for name in fetch))
+        print(f"{row:>3}  " + "  ".join(f"{scores[name][row]:14.6f}" for name in scores))
 
 
 if __name__ == "__main__":

@@ -171,7 +171,8 @@ def test_serving_scores_by_hand():
     }
     scores = serving_scores(out, [Task("click"), Task("hate", negative=True)])
     assert {name: float(v[0]) for name, v in scores.items()} == pytest.approx(
-        {"click": 0.125, "hate": float(numpy_sigmoid(1.0)), "p_up": 0.25}, rel=1e-6
+        {"click": float(numpy_sigmoid(0.3)), "hate": float(numpy_sigmoid(1.0)), "click_up": 0.125, "p_up": 0.25},
+        rel=1e-6,
     )
     assert all(v.shape == (1,) for v in scores.values())
 
@@ -188,9 +189,9 @@ def test_served_score_is_below_the_trained_probability():
     scores = serving_scores(out, [Task(str(k)) for k in range(4)])
     a, b, u, p = reference(A, B, U)
     for k in range(4):
-        np.testing.assert_allclose(scores[str(k)], (a * u)[:, k], rtol=1e-5)
+        np.testing.assert_allclose(scores[f"{k}_up"], (a * u)[:, k], rtol=1e-5)
         # eq 1 less eq 4 is the term of those who do not prefer the item
-        np.testing.assert_allclose(p[:, k] - scores[str(k)], (b * (1 - u))[:, k], atol=2e-7)
+        np.testing.assert_allclose(p[:, k] - scores[f"{k}_up"], (b * (1 - u))[:, k], atol=2e-7)
 
 
 @pytest.mark.parametrize("head", ["plain", "dlen"])

@@ -57,7 +57,7 @@ def logit(p):
 
 
 def assign_weights(gates, weights):
-    gates.kernel.assign(np.log(np.maximum(np.array(weights, np.float32), 1e-30))[:, None, :])
+    gates.kernel.assign(np.log(np.maximum(np.array(weights, np.float32), 1e-30))[None])
 
 
 # === Gates ===

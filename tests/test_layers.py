@@ -21,6 +21,7 @@ from dlen_cam2.layers import (
     Residual,
     TaskLogits,
 )
+from dlen_cam2.layers.candidates import Candidates, Product, project, rows
 from dlen_cam2.models import trunks
 from dlen_cam2.schema import Feature, Schema
 from tests.builders import numpy_mlp, numpy_softmax, tiny_batch, tiny_schema
@@ -187,11 +188,11 @@ def hand_tables(**kwargs):
 
 
 def test_embeddings_by_hand():
-    # ctr | author | user | video | history: mean of its known and unknown values | history * video
+    # user | history: mean of its known and unknown values | ctr | author | video | history * video
     np.testing.assert_array_equal(hand_tables()(INPUTS), [
-        [0.5, 8, 2, 20, 6, 60, 4.5, 45, 27, 2700],
-        [-1.5, 7, 0, 0, 4, 40, 3, 30, 12, 1200],
-        [0, 8, 1, 10, 3, 30, 0, 0, 0, 0],
+        [2, 20, 4.5, 45, 0.5, 8, 6, 60, 27, 2700],
+        [0, 0, 3, 30, -1.5, 7, 4, 40, 12, 1200],
+        [1, 10, 0, 0, 0, 8, 3, 30, 0, 0],
     ])
 
 
@@ -227,6 +228,50 @@ def test_embedding_l2_by_hand():
     rows = [2, 6, 4, 5, 0, 4, 3, 1, 3]  # user, video and each history entry that is not padding, row by row
     videos = sum(101 * i**2 for i in rows) / 3
     assert float(sum(layer.losses)) == pytest.approx(0.01 * (authors + videos), rel=1e-6)
+
+
+# === Candidates: one user, many items ===
+
+def test_project_by_hand():
+    kernel, bias = tf.constant([[1.0], [10.0], [100.0]]), tf.constant([0.5])
+    x = Candidates(tf.constant([[1.0, 2.0]]), tf.constant([[5.0], [6.0]]))
+    np.testing.assert_array_equal(project(x, kernel), [[521], [621]])
+    np.testing.assert_array_equal(project(x, kernel, bias), [[521.5], [621.5]])
+    np.testing.assert_array_equal(rows(x), [[1, 2, 5], [1, 2, 6]])
+    np.testing.assert_array_equal(project(rows(x), kernel, bias), [[521.5], [621.5]])
+
+
+def test_project_of_products_by_hand():
+    # x = [2 | v, 3 | 4 v] for v = 5, 6, with the weights 1, 10, 100, 1000
+    kernel = tf.constant([[1.0], [10.0], [100.0], [1000.0]])
+    x = Candidates(tf.constant([[2.0]]), tf.constant([[5.0, 3.0], [6.0, 3.0]]), (Product(tf.constant([[4.0]]), 0),))
+    np.testing.assert_array_equal(rows(x), [[2, 5, 3, 20], [2, 6, 3, 24]])
+    np.testing.assert_array_equal(project(x, kernel), [[20352], [24362]])
+    np.testing.assert_array_equal(project(rows(x), kernel), [[20352], [24362]])
+
+
+def test_candidates_are_the_rows_with_the_user_once():
+    items = {group: features for group, features in INPUTS.items() if group != "user_content"}
+    once = {name: index[:1] for name, index in INPUTS["user_content"].items()}
+    for_each = {name: tf.repeat(index, 3, axis=0) for name, index in once.items()}
+    layer = hand_tables()
+    x = layer.candidates({"user_content": once, **items}, tf.constant(3))
+    assert x.once.shape == (1, 4) and x.each.shape == (3, 4) and tuple(x.shape) == (None, 10)
+    np.testing.assert_array_equal(rows(x), layer({"user_content": for_each, **items}))
+
+
+@pytest.mark.parametrize("make_layer", [
+    lambda: Experts(3, (4, 2)), lambda: Experts(2, ()), lambda: Gates(3, 4), lambda: LatentState((4,)),
+    lambda: CGC(2, 2, 1, (4, 3), last=False), lambda: Residual(4, 1, 2),
+], ids=["experts", "no_experts", "gates", "latent_state", "cgc", "residual"])
+def test_layers_of_candidates_are_those_of_their_rows(make_layer):
+    products = tuple(Product(normal(1, 2, seed=seed), start) for seed, start in ((2, 3), (3, 0), (4, 3)))
+    layer, x = make_layer(), Candidates(normal(1, 5), normal(6, 6, seed=1), products)
+    wanted = layer(rows(x))
+    randomise(layer)
+    # Outputs are up to 20 here, and a sum in another order is 1e-6 of that off.
+    assert_close(layer(x), layer(rows(x)), rtol=1e-5, atol=2e-5)
+    assert wanted.shape == layer(x).shape
 
 
 # === Experts and gates ===
@@ -280,6 +325,12 @@ def test_a_seed_repeats_the_experts():
     assert_close(drawn[0], drawn[1], rtol=0)
 
 
+def gate_kernel(gates, k):
+    """Of a shared input the gates lie side by side."""
+    kernel = gates.kernel.numpy()
+    return kernel[k] if kernel.shape[0] == gates.count else kernel[:, k]
+
+
 @pytest.mark.parametrize("shape", [(6, 5), (6, 2, 5)], ids=["shared", "one_each"])
 def test_gates_are_a_softmax_without_bias(shape):
     layer, x = Gates(2, 3), normal(*shape)
@@ -288,7 +339,7 @@ def test_gates_are_a_softmax_without_bias(shape):
     assert len(layer.weights) == 1
     for k in range(2):
         own = x.numpy() if len(shape) == 2 else x.numpy()[:, k]
-        np.testing.assert_allclose(got[:, k], numpy_softmax(own @ layer.kernel.numpy()[k]), rtol=1e-5)
+        np.testing.assert_allclose(got[:, k], numpy_softmax(own @ gate_kernel(layer, k)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("layer", [Experts(3, (4,)), Gates(3, 2)], ids=["experts", "gates"])
@@ -306,11 +357,11 @@ def numpy_cgc(layer, inputs, first):
     outputs = [numpy_mlp(inputs[module[e]], *expert_weights(layer.experts, e, first)) for e in range(tasks * m + n)]
     fused = []
     for k in range(tasks):
-        gate = numpy_softmax(inputs[k] @ layer.task_gates.kernel.numpy()[k])
+        gate = numpy_softmax(inputs[k] @ gate_kernel(layer.task_gates, k))
         seen = outputs[k * m : (k + 1) * m] + outputs[tasks * m :]
         fused.append(sum(gate[:, [i]] * e for i, e in enumerate(seen)))
     if not layer.last:
-        gate = numpy_softmax(inputs[tasks] @ layer.shared_gate.kernel.numpy()[0])
+        gate = numpy_softmax(inputs[tasks] @ gate_kernel(layer.shared_gate, 0))
         fused.append(sum(gate[:, [i]] * e for i, e in enumerate(outputs)))
     return np.stack(fused, axis=1)
 

@@ -83,13 +83,29 @@ def test_every_trunk_with_every_head(trunk, head, tmp_path):
 
     server = tf.saved_model.load(str(serving.export(loaded, tmp_path / "served")))
     scores = serving_scores(expected, tiny_schema().tasks)
-    assert set(scores) == set(TASKS) | ({"p_up"} if head == "dlen" else set())
+    assert set(scores) == set(TASKS) | ({"click_up", "finish_up", "p_up"} if head == "dlen" else set())
     raw = {name: tf.constant(column) for name, column in raw_batch(8).items()}
     for served in (server.signatures["raw"](**raw), server.signatures["serving_default"](examples=examples())):
-        assert set(served) == set(scores)
-        for name, score in served.items():
+        assert set(served) == {*scores, "fused"}
+        for name in scores:
             # The same float32 operations, fused in another order.
-            np.testing.assert_allclose(score, scores[name], rtol=1e-5, err_msg=name)
+            np.testing.assert_allclose(served[name], scores[name], rtol=1e-5, err_msg=name)
+    assert_ranks_like_rows(server.signatures)
+
+
+def assert_ranks_like_rows(signatures):
+    """A user with eight candidates, against the eight rows; the context's once or for each."""
+    side = {f.name: f.side for f in tiny_schema().features}
+    columns = raw_batch(8)
+    for once in ({"user"}, {"user", "context"}):
+        short = {name: column[:1] if side[name] in once else column for name, column in columns.items()}
+        rows = {name: np.repeat(c, 8, axis=0) if len(c) == 1 else c for name, c in short.items()}
+        wanted = signatures["raw"](**{name: tf.constant(column) for name, column in rows.items()})
+        found = signatures["rank"](**{name: tf.constant(column) for name, column in short.items()})
+        assert set(found) == {*wanted, "order"}
+        for name, scores in wanted.items():
+            np.testing.assert_allclose(found[name], scores, rtol=1e-5, err_msg=name)
+        np.testing.assert_array_equal(found["order"], np.argsort(-found["fused"].numpy(), kind="stable"))
 
 
 def test_export_scores_in_a_process_that_did_not_write_it(tmp_path):

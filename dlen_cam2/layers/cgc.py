@@ -26,7 +26,7 @@ class CGC(tf.keras.layers.Layer):
         units: layer sizes of an expert.
         last: no shared output.
 
-    Input: (B, d) in the first layer, later (B, T + 1, d) with the shared module last.
+    Input: (B, d) in the first layer (also as `Candidates`), later (B, T + 1, d) with the shared module last.
     Output: (B, T, units[-1]) if `last`, else (B, T + 1, units[-1]).
 
     Example:

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.layers.candidates import Candidates, Product
 from dlen_cam2.layers.tpu_tables import look_up, tpu_tables
 from dlen_cam2.replicas import global_sum
 from dlen_cam2.schema import Feature, Schema
@@ -24,8 +25,8 @@ class Embeddings(tf.keras.layers.Layer):
     ids match.
 
     Args:
-        schema: the features; order of the output: numeric features, then width by width (ascending) the
-            single-valued features, the lists and the products, each in schema order.
+        schema: the features; order of the output: those of the user, the others, the products. Of each, numeric
+            features come first, then width by width (ascending) single-valued ones and lists, in schema order.
         l2: weight of the regulariser `l2 * mean over rows of sum of squares of the looked-up vectors`.
         stddev: standard deviation of the tables' initial values.
         seed: of the initial values; None: they are drawn after those of the layers built before.
@@ -58,12 +59,16 @@ class Embeddings(tf.keras.layers.Layer):
         self.l2 = l2
         self.stddev = stddev
         self.seed = seed
-        self._numeric = tuple(f for f in schema.features if f.is_numeric)
         categorical = [f for f in schema.features if not f.is_numeric]
         self._widths = tuple(sorted({f.width for f in categorical}))
-        self._by_width = tuple(
-            tuple(sorted((f for f in categorical if f.width == width), key=lambda f: f.is_list))
-            for width in self._widths
+        ordered = sorted(schema.features, key=lambda f: (f.width, f.is_list))  # numbers have no width, that is, 0
+        self._by_width = tuple(tuple(f for f in ordered if f.width == width) for width in self._widths)
+        self._user = tuple(f for f in ordered if f.side == "user")
+        self._others = tuple(f for f in ordered if f.side != "user")
+        # A user's and an item's feature that share a table.
+        self._pairs = tuple(
+            (user, item) for user in self._user for item in self._others
+            if not user.is_numeric and item.side == "item" and user.table == item.table
         )
         # The first row of each table within the stack of its width, and each stack's rows in all.
         self._offsets: dict[str, int] = {}
@@ -91,23 +96,52 @@ class Embeddings(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: Mapping[str, Mapping[str, tf.Tensor]]) -> tf.Tensor:
-        parts = []
-        if self._numeric:
-            numeric = tf.stack([inputs[f.group][f.name] for f in self._numeric], axis=1)
-            parts.append(tf.cast(numeric, self.compute_dtype))
-        looked_up = self._looked_up(inputs) if self._tpu is None else look_up(self._tpu, inputs)
-        for features in self._by_width:
-            parts += [looked_up[f.name] for f in features]
-            parts += [looked_up[user.name] * looked_up[item.name] for user, item in _pairs(features)]
+        found = self._looked_up(inputs, self.schema.features) if self._tpu is None else look_up(self._tpu, inputs)
+        products = [found[user.name] * found[item.name] for user, item in self._pairs]
+        return self._row([*_parts(self._user, inputs, found), *_parts(self._others, inputs, found), *products])
+
+    def candidates(self, inputs: Mapping[str, Mapping[str, tf.Tensor]], rows: tf.Tensor) -> tf.Tensor | Candidates:
+        """What `call` returns, (N, D) with N = `rows`, of inputs whose features of the user are (1,) or (1, L).
+
+        The user's are looked up once, see `Candidates`. Without such features, and with tables of a TPU, the result is
+        a plain tensor.
+        """
+        if not self._user:
+            return self(inputs)
+        if self._tpu is not None:
+            of_user = {f.group for f in self._user}
+            return self({
+                group: {n: tf.repeat(index, rows, axis=0) if group in of_user else index for n, index in values.items()}
+                for group, values in inputs.items()
+            })
+        once, each = self._looked_up(inputs, self._user), self._looked_up(inputs, self._others)
+        parts = _parts(self._others, inputs, each)
+        start, begin = {}, 0
+        for f in self._others:
+            start[f.name], begin = begin, begin + (f.width or 1)
+        return Candidates(
+            self._row(_parts(self._user, inputs, once)),
+            self._row(parts) if parts else tf.zeros((rows, 0), self.compute_dtype),
+            tuple(Product(self._row([once[user.name]]), start[item.name]) for user, item in self._pairs),
+        )
+
+    def _row(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
         return tf.concat([tf.cast(part, self.compute_dtype) for part in parts], axis=1)
 
-    def _looked_up(self, inputs: Mapping[str, Mapping[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
-        """{feature: (B, width)}, with one gather for each width."""
+    def _looked_up(
+        self, inputs: Mapping[str, Mapping[str, tf.Tensor]], wanted: Sequence[Feature]
+    ) -> dict[str, tf.Tensor]:
+        """{feature: (B, width)} of the categorical ones, with one gather for each width."""
         pooled: dict[str, tf.Tensor] = {}
-        for features, table in zip(self._by_width, self.tables, strict=True):
+        for of_width, table in zip(self._by_width, self.tables, strict=True):
+            features = [f for f in of_width if f in wanted]
+            if not features:
+                continue
             singles = [f for f in features if not f.is_list]
             lists = [f for f in features if f.is_list]
-            ids = [inputs[f.group][f.name][:, None] for f in singles] + [inputs[f.group][f.name] for f in lists]
+            ids = [inputs[f.group][f.name] for f in lists]
+            if singles:
+                ids.insert(0, tf.stack([inputs[f.group][f.name] for f in singles], axis=1))
             spans = [1] * len(singles) + [f.max_length for f in lists]
             offsets = [self._offsets[f.table] for f, n in zip(singles + lists, spans, strict=True) for _ in range(n)]
             index = tf.concat(ids, axis=1)
@@ -138,10 +172,8 @@ class Embeddings(tf.keras.layers.Layer):
             The output's columns, `((feature,), width)` or for a product `((user's, item's), width)`; and for each
             variable of `tables` a feature of each table in it, in the order of the tables.
         """
-        columns: list[tuple[tuple[str, ...], int]] = [((f.name,), 1) for f in self._numeric]
-        for width, features in zip(self._widths, self._by_width, strict=True):
-            columns += [((f.name,), width) for f in features]
-            columns += [((user.name, item.name), width) for user, item in _pairs(features)]
+        columns: list[tuple[tuple[str, ...], int]] = [((f.name,), f.width or 1) for f in self._user + self._others]
+        columns += [((user.name, item.name), user.width) for user, item in self._pairs]
         return columns, [list({f.table: f for f in features}.values()) for features in self._by_width]
 
     def get_config(self) -> dict[str, Any]:
@@ -153,9 +185,10 @@ class Embeddings(tf.keras.layers.Layer):
         return cls(**(config | {"schema": Schema.from_dict(config["schema"])}))
 
 
-def _pairs(features: Sequence[Feature]) -> list[tuple[Feature, Feature]]:
-    """A user's and an item's feature that share a table."""
-    return [
-        (user, item) for user in features for item in features
-        if (user.side, item.side, user.table) == ("user", "item", item.table)
-    ]
+def _parts(
+    features: Sequence[Feature], inputs: Mapping[str, Mapping[str, tf.Tensor]], found: Mapping[str, tf.Tensor]
+) -> list[tf.Tensor]:
+    """The columns of `features`, numbers first: (B, how many), then what was looked up, (B, width) each."""
+    numbers = [inputs[f.group][f.name] for f in features if f.is_numeric]
+    vectors = [found[f.name] for f in features if not f.is_numeric]
+    return [tf.stack(numbers, axis=1), *vectors] if numbers else vectors

@@ -6,6 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.layers.candidates import Candidates, project, rows
+
 
 class Experts(tf.keras.layers.Layer):
     """`count` independent ReLU networks of equal shape: `f_i(x) = relu(… relu(x W_i + b_i) …)`.
@@ -23,7 +25,7 @@ class Experts(tf.keras.layers.Layer):
         joined: so many of the input's last columns are joined from another network: their weights start at 0 and the
             others as without them, so that the outputs start as if they were not there.
 
-    Input: (B, d) that all share, or (B, E, d), one each. Output: (B, E, units[-1]).
+    Input: (B, d) that all share (also as `Candidates`), or (B, E, d), one each. Output: (B, E, units[-1]).
 
     Example:
         >>> Experts(5, (256, 128, 64))(tf.ones((2, 10))).shape
@@ -62,14 +64,14 @@ class Experts(tf.keras.layers.Layer):
             fan_in = fan_out
         super().build(input_shape)
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor | Candidates) -> tf.Tensor:
         if not self.units:
-            return tf.repeat(inputs[:, None], self.count, axis=1) if self._shared_input else inputs
+            return tf.repeat(rows(inputs)[:, None], self.count, axis=1) if self._shared_input else inputs
         x = inputs
         if self._shared_input:
             kernel = self.kernels[0]
-            x = tf.matmul(x, tf.reshape(kernel, (kernel.shape[0], -1)))
-            x = tf.nn.relu(x + tf.reshape(self.biases[0], (-1,)))
+            x = project(x, tf.reshape(kernel, (kernel.shape[0], -1)), tf.reshape(self.biases[0], (-1,)))
+            x = tf.nn.relu(x)
             x = tf.reshape(x, (-1, self.count, self.units[0]))
         # Expert-major from here on: batched products want (E, B, d).
         x = tf.transpose(x, (1, 0, 2))

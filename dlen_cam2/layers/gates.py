@@ -4,6 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.layers.candidates import Candidates, project
+
 
 class Gates(tf.keras.layers.Layer):
     """`g^k(x) = softmax(W_k x)` for `count` gates at once, linear and without bias.
@@ -12,7 +14,8 @@ class Gates(tf.keras.layers.Layer):
         count: number of gates K, usually one for each task.
         experts: number of experts that each gate weighs.
 
-    Input: (B, d) that all gates share, or (B, K, d), one each. Output: (B, K, experts), each row sums to 1.
+    Input: (B, d) that all gates share (also as `Candidates`), or (B, K, d), one each. Output: (B, K, experts), each row
+    sums to 1.
 
     Example:
         >>> float(tf.reduce_sum(Gates(3, 5)(tf.ones((2, 10)))[0, 0]))
@@ -32,15 +35,19 @@ class Gates(tf.keras.layers.Layer):
             raise ValueError(f"inputs must be (B, d) or (B, count={self.count}, d). Received: shape={input_shape}.")
         # The limit is that of one gate: fan-in d, fan-out `experts`.
         limit = (6 / (input_shape[-1] + self.experts)) ** 0.5
+        # A shared input meets all gates in one product, so there the gates lie side by side.
         self.kernel = self.add_weight(
-            name="kernel", shape=(self.count, input_shape[-1], self.experts),
-            initializer=tf.keras.initializers.RandomUniform(-limit, limit),
+            name="kernel", initializer=tf.keras.initializers.RandomUniform(-limit, limit),
+            shape=(input_shape[-1], self.count, self.experts) if len(input_shape) == 2 else
+            (self.count, input_shape[-1], self.experts),
         )
         super().build(input_shape)
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        equation = "bd,kde->bke" if inputs.shape.rank == 2 else "bkd,kde->bke"
-        return tf.nn.softmax(tf.einsum(equation, inputs, self.kernel))
+    def call(self, inputs: tf.Tensor | Candidates) -> tf.Tensor:
+        if inputs.shape.rank == 3:
+            return tf.nn.softmax(tf.einsum("bkd,kde->bke", inputs, self.kernel))
+        logits = project(inputs, tf.reshape(self.kernel, (self.kernel.shape[0], -1)))
+        return tf.nn.softmax(tf.reshape(logits, (-1, self.count, self.experts)))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"count": self.count, "experts": self.experts}

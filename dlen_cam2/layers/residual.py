@@ -4,6 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.layers.candidates import Candidates, rows
+
 
 class Residual(tf.keras.layers.Layer):
     """A residual network of fully connected pre-activation blocks:
@@ -47,8 +49,8 @@ class Residual(tf.keras.layers.Layer):
         self.outer = [dense(units, f"outer_{n}", 2 * n + 1) for n in range(1, blocks + 1)]
         self.out = dense(outputs, "out", 1)
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        h = self.into(inputs)
+    def call(self, inputs: tf.Tensor | Candidates) -> tf.Tensor:
+        h = self.into(rows(inputs))
         for inner, outer in zip(self.inner, self.outer, strict=True):
             h += outer(tf.nn.relu(inner(tf.nn.relu(h))))
         return self.out(tf.nn.relu(h))

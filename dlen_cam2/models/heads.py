@@ -1,11 +1,14 @@
 """Heads: from the towers' outputs to logits, and from logits to what is evaluated and served."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
 from dlen_cam2.layers import CappedHead, LatentState, TaskLogits
 from dlen_cam2.schema import Task
+
+# Logits (B, T) of the named tasks to calibrated logits.
+Calibrate = Callable[[tf.Tensor, Sequence[str]], tf.Tensor]
 
 
 def plain(towers: tf.Tensor, rates: Sequence[float] = (), joined: int = 0) -> dict[str, tf.Tensor]:
@@ -47,16 +50,21 @@ def probabilities(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
     return tf.sigmoid(outputs["logits"])
 
 
-def serving_scores(outputs: Mapping[str, tf.Tensor], tasks: Sequence[Task]) -> dict[str, tf.Tensor]:
-    """What a feed ranks by: {task: (B,)}, and for DLEN also {"p_up": (B,)}.
+def serving_scores(
+    outputs: Mapping[str, tf.Tensor], tasks: Sequence[Task], calibration: Calibrate | None = None
+) -> dict[str, tf.Tensor]:
+    """What a feed ranks by: {task: (B,)}, and for DLEN also {"<task>_up", "p_up": (B,)}.
 
-    Plain heads serve P(k). DLEN serves `P(k, UP) = P(k|UP) P(UP)` (eq 4): the ¬UP term is dropped, so it is
-    below the training probability and is a score, not a calibrated probability of the behaviour. DESIGN: a
-    negative task keeps P(k), since preferring the item is no part of it.
+    - `<task>`: P(k), the probability that is trained, calibrated if a `calibration` is given;
+    - `<task>_up`: `P(k, UP) = P(k|UP) P(UP)` (DLEN, eq 4): the ¬UP term is dropped, so it is below the training
+      probability and is a score, not a calibrated probability of the behaviour. DESIGN: a negative task has none, since
+      preferring the item is no part of it;
+    - `p_up`: P(UP).
     """
-    scores = dict(zip((t.name for t in tasks), tf.unstack(probabilities(outputs), axis=1), strict=True))
+    logits = outputs["logits"] if calibration is None else calibration(outputs["logits"], [t.name for t in tasks])
+    scores = dict(zip((t.name for t in tasks), tf.unstack(tf.sigmoid(logits), axis=1), strict=True))
     if "latent" not in outputs:
         return scores
     joint = tf.exp(tf.math.log_sigmoid(outputs["preferred"]) + tf.math.log_sigmoid(outputs["latent"]))
-    scores |= {t.name: s for t, s in zip(tasks, tf.unstack(joint, axis=1), strict=True) if not t.negative}
+    scores |= {f"{t.name}_up": s for t, s in zip(tasks, tf.unstack(joint, axis=1), strict=True) if not t.negative}
     return {**scores, "p_up": tf.sigmoid(outputs["latent"][:, 0])}

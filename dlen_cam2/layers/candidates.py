@@ -1,0 +1,77 @@
+"""Candidates: the rows of one request, in which the user's columns are there once."""
+
+import dataclasses
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Product(NamedTuple):
+    """Columns of a row that are the elementwise product of a vector of the user and one of the candidate.
+
+    Attributes:
+        once: (1, w), the user's vector.
+        start: the candidate's vector is `each[:, start : start + w]`.
+    """
+
+    once: tf.Tensor
+    start: int
+
+
+@dataclasses.dataclass(eq=False)  # not frozen, since Keras puts its mask there
+class Candidates:
+    """The matrix x (N, D) of one user's N candidates, without what repeats itself in its rows:
+
+        x[n] = [once ; each[n] ; product_1 ; …]        product_p = once_p ⊙ each[n, columns of p]
+
+    What is linear in x need not build it, see `project`.
+
+    Attributes:
+        once: (1, D_once), the columns of the user.
+        each: (N, D_each), the columns of the candidates.
+        products: the columns that are made of both.
+    """
+
+    once: tf.Tensor
+    each: tf.Tensor
+    products: tuple[Product, ...] = ()
+
+    @property
+    def shape(self) -> tf.TensorShape:
+        """As far as it is known: (None, D)."""
+        products = sum(product.once.shape[-1] for product in self.products)
+        return tf.TensorShape([None, self.once.shape[-1] + self.each.shape[-1] + products])
+
+
+def project(x: tf.Tensor | Candidates, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
+    """`x W + b`: (N, D) with a kernel (D, K) and a bias (K,) -> (N, K).
+
+    Of candidates it is `each W' + (once W_once + b)`, where the user's vectors have gone into W', which is W_each with
+    `diag(once_p) W_p` added to the rows of each product's columns: `(once_p ⊙ v) W_p = v (diag(once_p) W_p)`.
+    """
+    if isinstance(x, Candidates):
+        columns = x.once.shape[-1]
+        once = tf.reshape(tf.matmul(x.once, kernel[:columns]), (-1,))
+        return project(x.each, _kernel_of_each(x, kernel[columns:]), once if bias is None else once + bias)
+    product = tf.matmul(x, kernel)
+    # As a bias, so that TensorFlow adds it inside the product, together with a relu that follows.
+    return product if bias is None else tf.nn.bias_add(product, bias)
+
+
+def _kernel_of_each(x: Candidates, kernel: tf.Tensor) -> tf.Tensor:
+    """W' (D_each, K), of the rows of W that follow the user's."""
+    columns = x.each.shape[-1]
+    if not x.products:
+        return kernel
+    once = tf.concat([product.once for product in x.products], axis=1)
+    places = [[product.start + i] for product in x.products for i in range(product.once.shape[-1])]
+    return tf.tensor_scatter_nd_add(kernel[:columns], places, tf.reshape(once, (-1, 1)) * kernel[columns:])
+
+
+def rows(x: tf.Tensor | Candidates) -> tf.Tensor:
+    """x itself, (N, D)."""
+    if not isinstance(x, Candidates):
+        return x
+    once = tf.repeat(x.once, tf.shape(x.each)[0], axis=0)
+    products = [p.once * x.each[:, p.start : p.start + p.once.shape[-1]] for p in x.products]
+    return tf.concat([once, x.each, *products], axis=1)

@@ -1,0 +1,48 @@
+"""A trained model as a SavedModel that TensorFlow Serving loads."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dlen_cam2.files import staged
+from dlen_cam2.model_dir import TrainedModel
+from dlen_cam2.serving import recorded, versions
+from dlen_cam2.serving.signatures import Server
+
+_METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
+
+
+def export(
+    model: TrainedModel, output: str | os.PathLike, causes: bool = False,
+    rows: Mapping[str, np.ndarray] | None = None, **options: Any,
+) -> pathlib.Path:
+    """Write `output/<version>/`, version one above the newest there, aside and renamed. Returns the directory.
+
+    Args:
+        model: what was trained.
+        output: the directory of its versions.
+        causes: serve CAM2's scores of causes.
+        rows: raw columns for the requests of the warm-up file, see `recorded.first_rows`; None: made of the schema.
+        **options: what else `Server` takes.
+
+    Raises:
+        UserError: `output` cannot be written, or `Server` refuses.
+    """
+    target = versions.following(output)
+    server = Server(model, causes, **options)
+    signatures = server.concrete_signatures()
+    with staged(target, versions.SAVED_MODEL) as stage:
+        tf.saved_model.save(server, str(stage), signatures=signatures)
+        if methods := {name: method for name, method in _METHODS.items() if name in signatures}:
+            # tf.saved_model.save knows no method but Predict.
+            updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(stage))
+            for name, method in methods.items():
+                updater.replace_method_name(name, method)
+            updater.save()
+        name = target.parent.resolve().name
+        recorded.write(stage / recorded.WARM_UP, recorded.warm_up(model.schema, signatures, name, rows))
+    return target

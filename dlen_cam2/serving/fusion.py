@@ -1,0 +1,238 @@
+"""One score to rank by, made of all the scores that a model gives."""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from dlen_cam2.cli import UserError
+from dlen_cam2.files import read_bytes, read_json, staged, write_json
+from dlen_cam2.schema import Task
+from dlen_cam2.serving import versions
+
+ASSET = "fusion.tsv"
+P_UP = "p_up"
+FORMS = ("sum", "product")  # a form's place here is its number in the asset
+
+_LEAST = 1e-12  # the least that a score counts as, so that its logarithm is finite
+_MOST_NEGATIVE = 1 - 2.0**-24  # the most that a negative task's counts as, for the same reason: float32's last before 1
+_LARGEST = 1e9  # weight, so that float32 holds all sums
+_TINY = 1.2e-38  # float32's least normal number
+
+Numbers = Callable[[list[str]], tf.Tensor]  # keys of the asset to their values, float32; an absent key is 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Fusion:
+    """The formula that makes a row's scores `s_k` into one, the fused score `F`.
+
+    With `q_k = 1 - s_k` for a negative task ("hate") and `q_k = s_k` for every other score,
+
+        product:  F = Π_k q_k^{w_k} · P(UP)^power
+        sum:      F = Σ_k w_k q_k · P(UP)^power
+
+    and for a row with `P(UP) < floor`, which is held back, log(F / F_max) with F_max = 1 (product) or Σ_k w_k (sum).
+    That is at most 0, where every other row has F > 0: held-back rows come after all others and keep their own order.
+
+    The weighted product of powers is the online score of PLE (CERTAIN), whose factor for the length of a video is
+    left to the feed. The sum and what P(UP) does are DESIGN: DLEN does not say how its P(UP) is used beyond
+    `P(k|UP) P(UP)`, which the scores `<task>_up` are. So are two rules of numerics. Scores are clipped to
+    [1e-12, 1], those of negative tasks to [0, 1 - 2^-24]; so one that is no probability, the norm of CAM2's
+    conformity, counts as 1 above 1. And F is at least float32's least number, 1.2e-38, which rows share where the
+    weights of a product add up to so much.
+
+    Attributes:
+        form: "product" or "sum".
+        weights: `w_k` >= 0 by score, at least one above 0; a score without one weighs 0.
+        power: of P(UP), >= 0.
+        floor: of P(UP), in [0, 1).
+
+    Raises:
+        UserError: a value breaks these rules.
+    """
+
+    form: str
+    weights: Mapping[str, float]
+    power: float = 0.0
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise UserError(f"fusion: `form` must be one of {FORMS}. Received: {self.form!r}.")
+        if not isinstance(self.weights, Mapping):
+            raise UserError(f"fusion: `weights` must be numbers by score. Received: {self.weights!r}.")
+        for name, value in (*self.weights.items(), ("power", self.power), ("floor", self.floor)):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not (number and 0 <= value <= _LARGEST):
+                raise UserError(f"fusion: {name!r} must be a number from 0 to {_LARGEST:g}. Received: {value!r}.")
+        if P_UP in self.weights:
+            raise UserError(f"fusion: P(UP) has a `power` and a `floor` and no weight. Received: a weight of {P_UP!r}.")
+        if not any(self.weights.values()):
+            raise UserError(f"fusion: at least one weight must be above 0. Received: {dict(self.weights)}.")
+        if self.floor >= 1:
+            raise UserError(f"fusion: `floor` must be below 1. Received: {self.floor!r}.")
+
+    @classmethod
+    def default(cls, tasks: Sequence[Task]) -> "Fusion":
+        """The product of all tasks' probabilities, each with weight 1."""
+        return cls("product", {task.name: 1.0 for task in tasks})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Fusion":
+        """Read what `save` wrote; `power` and `floor` may be absent. Raises `UserError` naming the file."""
+        values = read_json(path)
+        fields = {f.name for f in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or not {"form", "weights"} <= set(values) <= fields:
+            received = sorted(values) if isinstance(values, dict) else values
+            raise UserError(f"{path} must have `form` and `weights`, and may have {sorted(fields)}. "
+                            f"Received: {received!r}.")
+        try:
+            return cls(**values)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write it as JSON."""
+        write_json(path, dataclasses.asdict(self))
+
+    def checked(self, names: Collection[str]) -> "Fusion":
+        """Itself, if a model that gives the scores `names` can compute it.
+
+        Raises:
+            UserError: a weight is of another score, or there is no P(UP) for `power` or `floor`.
+        """
+        if unknown := sorted(set(self.weights) - set(names)):
+            raise UserError(f"fusion: weights of {unknown}, which the model does not give. "
+                            f"Its scores: {[n for n in names if n != P_UP]}.")
+        if (self.power or self.floor) and P_UP not in names:
+            raise UserError("fusion: `power` and `floor` need a model that gives P(UP). "
+                            f"Received: power={self.power}, floor={self.floor}, and the scores {list(names)}.")
+        return self
+
+    def asset(self, negative: Collection[str], names: Sequence[str]) -> dict[str, float]:
+        """The lines of the asset of a model with the scores `names`; those in `negative` are of negative tasks."""
+        lines = {"form": float(FORMS.index(self.form))}
+        if P_UP in names:
+            lines |= {"power": self.power, "floor": self.floor}
+        weighted = [name for name in names if name != P_UP]
+        lines |= {f"weight/{name}": self.weights.get(name, 0.0) for name in weighted}
+        return lines | {f"negative/{name}": 1.0 for name in weighted if name in negative}
+
+    def __call__(self, scores: Mapping[str, Any], negative: Collection[str]) -> tf.Tensor:
+        """(B,) fused scores, eagerly: what a `FusionTable` with the same numbers computes.
+
+        Args:
+            scores: {name: (B,)}, float32.
+            negative: names of the negative tasks.
+        """
+        lines = self.asset(negative, list(scores))
+        return fuse(scores, lambda keys: tf.constant([lines.get(key, 0.0) for key in keys]))
+
+
+def fuse(scores: Mapping[str, Any], numbers: Numbers) -> tf.Tensor:
+    """The formula of `Fusion` over {name: (B,)}, its numbers looked up by their keys in the asset. Returns (B,)."""
+    names = [name for name in scores if name != P_UP]
+    product, power, floor = tf.unstack(numbers(["form", "power", "floor"]))
+    weights = numbers([f"weight/{name}" for name in names])
+    negative = numbers([f"negative/{name}" for name in names])
+    s = tf.clip_by_value(tf.stack([scores[name] for name in names], axis=1), 0.0, 1.0)
+    p_up = scores[P_UP] if P_UP in scores else tf.ones_like(s[:, 0])
+
+    def log(x: tf.Tensor, least: float) -> tf.Tensor:
+        return tf.math.log(tf.maximum(x, least))
+
+    # Everything is in logs, where nothing underflows, and log1p tells small s of a negative task apart, which 1 - s
+    # does not. `product` is 1 or 0 and takes one form or the other.
+    log_q = negative * tf.math.log1p(-tf.minimum(s, _MOST_NEGATIVE)) + (1 - negative) * log(s, _LEAST)
+    total, most = tf.linalg.matvec(tf.exp(log_q), weights), tf.reduce_sum(weights)
+    log_f = product * tf.linalg.matvec(log_q, weights) + (1 - product) * log(total, _TINY)
+    log_f += power * log(p_up, _LEAST)
+    held = tf.cast(p_up < floor, tf.float32)
+    return held * (log_f - (1 - product) * log(most, _TINY)) + (1 - held) * tf.maximum(tf.exp(log_f), _TINY)
+
+
+class FusionTable(tf.Module):
+    """`Fusion` inside a SavedModel, with its numbers in the text asset `fusion.tsv`, to be edited without retraining.
+
+    The asset has a line for every number, a key and a value with a tab between them: `form` (1 product, 0 sum),
+    `weight/<score>` for every score of the model, `negative/<score>` for those of negative tasks, and `power` and
+    `floor` if the model gives P(UP). It is read when the SavedModel is loaded.
+
+    Args:
+        fusion: the numbers to begin with.
+        negative: names of the negative tasks.
+        names: all scores that the model gives, in order.
+
+    Raises:
+        UserError: the model lacks a score that `fusion` needs.
+    """
+
+    def __init__(self, fusion: Fusion, negative: Collection[str], names: Sequence[str]):
+        super().__init__(name="fusion")
+        self.names = list(names)
+        self._home = tempfile.TemporaryDirectory()  # the file must be there until `tf.saved_model.save` copies it
+        path = pathlib.Path(self._home.name) / ASSET
+        write_asset(path, fusion.checked(names).asset(negative, names))
+        numbers = tf.lookup.TextFileInitializer(str(path), tf.string, 0, tf.float32, 1, delimiter="\t")
+        self.table = tf.lookup.StaticHashTable(numbers, default_value=0.0)
+
+    def __call__(self, scores: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """(B,) fused scores of {name: (B,)}."""
+        return fuse({name: scores[name] for name in self.names}, lambda keys: self.table.lookup(tf.constant(keys)))
+
+
+def write_asset(path: str | os.PathLike, lines: Mapping[str, float]) -> None:
+    """Write `fusion.tsv`."""
+    text = "".join(f"{key}\t{value!r}\n" for key, value in lines.items())
+    pathlib.Path(path).write_text(text, encoding="utf-8")
+
+
+def read_asset(path: str | os.PathLike) -> dict[str, float]:
+    """Read `fusion.tsv`. Raises `UserError` naming the file if it is absent or a line is not a key and a number."""
+    lines = {}
+    for line in read_bytes(path).decode(errors="replace").splitlines():
+        key, _, value = line.partition("\t")
+        try:
+            lines[key] = float(value)
+        except ValueError as error:
+            raise UserError(f"{path} must have a key, a tab and a number on each line. Received: {line!r}.") from error
+    return lines
+
+
+def reweigh(served: str | os.PathLike, fusion: Fusion, version: int | None = None) -> pathlib.Path:
+    """Write the next version of a model: one that is there, with the numbers of `fusion`. Returns its directory.
+
+    Only `fusion.tsv` is new; all else is linked and takes no room.
+
+    Args:
+        served: the directory of versions.
+        fusion: what it ranks by.
+        version: the one to take. Default: the newest.
+
+    Raises:
+        UserError: there is no such version, it has no `fusion.tsv`, or it lacks a score that `fusion` needs.
+    """
+    known = versions.numbers(served)
+    if not known or version not in (None, *known):
+        wanted = "the newest" if version is None else version
+        raise UserError(f"{served} must hold the version to take. Received: {wanted}. Versions there: {known}.")
+    source = pathlib.Path(served) / str(known[-1] if version is None else version)
+    versions.check(source)
+    path = pathlib.Path("assets") / ASSET
+    if not (source / path).is_file():
+        raise UserError(f"{source} was exported without a fused score: it has no {path}. Export the model again.")
+    lines = read_asset(source / path)
+    names = [key.removeprefix("weight/") for key in lines if key.startswith("weight/")]
+    names += [P_UP] if "power" in lines else []
+    negative = [key.removeprefix("negative/") for key in lines if key.startswith("negative/")]
+    target = versions.following(served)
+    with staged(target, versions.SAVED_MODEL) as stage:
+        shutil.copytree(source, stage, copy_function=os.link, dirs_exist_ok=True)
+        (stage / path).unlink()
+        write_asset(stage / path, fusion.checked(names).asset(negative, names))
+    return target

@@ -1,0 +1,212 @@
+"""A trained model as the functions that a feed calls."""
+
+import collections
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from dlen_cam2.cli import UserError
+from dlen_cam2.data import DTYPES, parse_examples
+from dlen_cam2.indexing import Indexer
+from dlen_cam2.layers import Embeddings
+from dlen_cam2.model_dir import TrainedModel
+from dlen_cam2.models import cause_scores, functional, serving_scores
+from dlen_cam2.models.cam2 import AUXILIARY
+from dlen_cam2.schema import Feature
+from dlen_cam2.serving.calibration import Calibration
+from dlen_cam2.serving.fusion import Fusion, FusionTable
+
+FUSED = "fused"
+ORDER = "order"
+
+
+class Server(tf.Module):
+    """Raw rows in, scores out, (B,) float32 each: those of `serving_scores`, and "fused", see `Fusion`.
+
+    CAM2's causal heads are for training only and are left out with their weights; with `causes` they stay, and
+    "conformity" and "relevance" are served too, see `cause_scores`.
+
+    Signatures:
+        serving_default: "examples", (B,) serialised `tf.train.Example`s. A missing categorical value counts
+            as unknown; a missing number is an error that names the column.
+        raw: one tensor for each feature, (B,), or (B, L) for lists, padded with -1 or "".
+        rank: one user and N candidates: the user's features are (1,) or (1, L), an item's (N,) or (N, L), those of the
+            context either. Scores are (N,), and "order" (N,) int32 says which candidate is first, second, … by "fused"
+            (the earlier one of equals). What depends on the user alone is computed once.
+        classify, regress: on request, what TensorFlow's Classify and Regress call, of serialised Examples in "inputs":
+            "classes" and "scores", (B, T) of the tasks; and "outputs" (B,), one score.
+
+    A number that is not one (NaN) is an error that names the feature; an infinite one counts as a very large one.
+
+    Args:
+        model: what was trained.
+        causes: serve CAM2's scores of causes.
+        calibration: of the tasks' probabilities; None: as trained.
+        fusion: how scores become one; None: `Fusion.default`.
+        classify: add the signature.
+        regress: add the signature, of this score.
+
+    Raises:
+        UserError: `causes` is asked of a model without branches, the calibration or the fusion is of other tasks, a
+            score is not there, or two have one name.
+    """
+
+    def __init__(
+        self, model: TrainedModel, causes: bool = False, calibration: Calibration | None = None,
+        fusion: Fusion | None = None, classify: bool = False, regress: str = "",
+    ):
+        super().__init__(name="server")
+        if causes and model.split is None:
+            raise UserError(
+                "only a model with CAM2's branches has scores of causes to serve. Received: "
+                f"config.model.cam2.variant={model.config.model.cam2.variant!r}."
+            )
+        self.schema = model.schema
+        self.calibration = calibration
+        kept = {name: t for name, t in model.network.output.items() if causes or name not in AUXILIARY}
+        self.network = functional(model.network.input, kept, model.network.name)
+        self.indexer = Indexer(model.schema)
+        names = self._names()
+        tasks = model.schema.tasks
+        if calibration is not None and (strange := sorted(set(calibration.knots) - set(model.schema.task_names))):
+            raise UserError(f"the calibration must be of the model's tasks. Received: also of {strange}.")
+        self.fusion = FusionTable(fusion or Fusion.default(tasks), [t.name for t in tasks if t.negative], names)
+        self._embeddings = [layer for layer in self.network.layers if isinstance(layer, Embeddings)]
+        self._rest = functional([layer.output for layer in self._embeddings], kept, "rest")
+        self.names = (*names, FUSED)
+        self._classify, self._regress = classify, regress
+        if regress and regress not in self.names:
+            raise UserError(f"regress must name a score. Received: {regress!r}. Known: {list(self.names)}.")
+
+    def _names(self) -> list[str]:
+        """The scores, but for "fused"."""
+        names = list(self.schema.task_names)
+        outputs = self.network.output
+        if "latent" in outputs:
+            names += [f"{task.name}_up" for task in self.schema.tasks if not task.negative] + ["p_up"]
+        names += ["conformity", "relevance"] if "relevance" in outputs else []
+        counts = collections.Counter([*names, FUSED, ORDER])
+        if twice := [name for name, count in counts.items() if count > 1]:
+            raise UserError(f"scores must have different names, so a task cannot be called so. Received: {twice}.")
+        return names
+
+    def concrete_signatures(self) -> dict[str, Any]:
+        """The signatures, traced, by name."""
+
+        def traced(function: Callable[..., Any], *specs: tf.TensorSpec, **columns: tf.TensorSpec) -> Any:
+            return tf.function(function, autograph=False).get_concrete_function(*specs, **columns)
+
+        features = self.schema.features
+        signatures = {
+            "serving_default": traced(self.score_examples, tf.TensorSpec([None], tf.string, "examples")),
+            "raw": traced(self.score_raw, **{
+                f.name: tf.TensorSpec([None, *_list_axis(f)], DTYPES[f.dtype], f.name) for f in features
+            }),
+        }
+        if any(f.side == "item" for f in features):
+            signatures["rank"] = traced(self.rank, **{
+                f.name: tf.TensorSpec([1 if f.side == "user" else None, *_list_axis(f)], DTYPES[f.dtype], f.name)
+                for f in features
+            })
+        inputs = tf.TensorSpec([None], tf.string, "inputs")
+        if self._classify:
+            signatures["classify"] = traced(self.classify, inputs)
+        if self._regress:
+            signatures["regress"] = traced(self.regress, inputs)
+        return signatures
+
+    def score_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._score(parse_examples(examples, self.schema, labels=False))
+
+    def score_raw(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._score(columns)
+
+    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        scores = self.score_examples(inputs)
+        tasks = tf.constant(self.schema.task_names)
+        return {
+            "classes": tf.repeat(tasks[None], tf.size(inputs), axis=0),
+            "scores": tf.stack([scores[task] for task in self.schema.task_names], axis=1),
+        }
+
+    def regress(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"outputs": self.score_examples(inputs)[self._regress]}
+
+    def rank(self, **columns: tf.Tensor) -> dict[str, tf.Tensor]:
+        user = [f for f in self.schema.features if f.side == "user"]
+        others = [f for f in self.schema.features if f.side != "user"]
+        rows = tf.shape(columns[next(f.name for f in others if f.side == "item")])[0]
+        with tf.control_dependencies([_check_rows(columns, self.schema.features, rows)]):
+            # Before operations on columns of different length fail without naming one.
+            columns = dict(zip(columns, tf.identity_n(list(columns.values())), strict=True))
+        columns = self._cut(columns)
+        for f in others:
+            if f.side == "context":
+                columns[f.name] = tf.broadcast_to(columns[f.name], [rows, f.max_length] if f.is_list else [rows])
+        inputs: dict[str, dict[str, tf.Tensor]] = {}
+        for side in (user, others):
+            _check_numbers(columns, side)
+            for group, indexed in self.indexer(columns, side).items():
+                inputs[group] = {**inputs.get(group, {}), **indexed}
+        outputs = self._rest([layer.candidates(inputs, rows) for layer in self._embeddings], training=False)
+        scores = self._scores(outputs)
+        return {**scores, ORDER: tf.argsort(scores[FUSED], direction="DESCENDING", stable=True)}
+
+    def _cut(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The same with lists as long as the model's."""
+        return {f.name: _to_length(columns[f.name], f) if f.is_list else columns[f.name] for f in self.schema.features}
+
+    def _score(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        _check_numbers(columns, self.schema.features)
+        return self._scores(self.network(self.indexer(self._cut(columns)), training=False))
+
+    def _scores(self, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        scores = {**serving_scores(outputs, self.schema.tasks, self.calibration), **cause_scores(outputs)}
+        return {**scores, FUSED: self.fusion(scores)}
+
+
+def _list_axis(feature: Feature) -> list[None]:
+    return [None] if feature.is_list else []
+
+
+def _to_length(value: tf.Tensor, feature: Feature) -> tf.Tensor:
+    """(B, any) -> (B, max_length), cut, or filled up with -1 or ""."""
+    value = value[:, : feature.max_length]
+    missing = feature.max_length - tf.shape(value)[1]
+    value = tf.pad(value, [[0, 0], [0, missing]], constant_values=-1 if feature.dtype == "int" else "")
+    return tf.ensure_shape(value, (None, feature.max_length))
+
+
+def _check_numbers(columns: Mapping[str, tf.Tensor], features: Sequence[Feature]) -> None:
+    """Of features with equally many rows."""
+    if numeric := [f.name for f in features if f.is_numeric]:
+        wrong = tf.reduce_any(tf.math.is_nan(tf.stack([columns[name] for name in numeric])), axis=1)
+        _require(~tf.reduce_any(wrong), "must be numbers. Received: NaN.", numeric, wrong)
+
+
+def _check_rows(columns: Mapping[str, tf.Tensor], features: Sequence[Feature], rows: tf.Tensor) -> tf.Operation:
+    given, ordered = [], []
+    for dtype in DTYPES:  # the shapes of all columns of a type by one operation
+        if alike := [f for f in features if f.dtype == dtype]:
+            shapes = tf.shape_n([columns[f.name] for f in alike])
+            given += [shape[:1] if f.is_list else shape for shape, f in zip(shapes, alike, strict=True)]
+            ordered += alike
+    received = tf.concat(given, axis=0)
+    sides = [f.side for f in ordered]
+    right = tf.equal(received, tf.where(tf.constant([side == "user" for side in sides]), 1, rows))
+    right |= tf.equal(received, 1) & tf.constant([side == "context" for side in sides])
+    return _require(
+        tf.reduce_all(right), "must have one row (the user's), as many as there are candidates (an item's), or either "
+        "(the context's).", [f.name for f in ordered], ~right,
+    )
+
+
+def _require(holds: tf.Tensor, rule: str, names: Sequence[str], wrong: tf.Tensor) -> tf.Operation:
+    """Unless `holds`, end the request with an error that names the features that `wrong` marks, (F,)."""
+
+    def fail() -> tf.Operation:
+        named = tf.strings.reduce_join(tf.boolean_mask(tf.constant(names), wrong), separator=", ")
+        return tf.debugging.Assert(False, [tf.strings.join(["features ", named, " ", rule])])
+
+    return tf.cond(holds, tf.no_op, fail)
