@@ -8,6 +8,7 @@ sides are Python: the requests a second and their latencies say nothing of Tenso
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
@@ -35,6 +36,7 @@ from dlen_cam2.serving.servable import Servable
 FLAGS = flags.FLAGS
 ROOT = pathlib.Path(__file__).parent.parent
 NAME = "ranker"
+_PATIENCE = 300.0  # seconds
 
 Scores = dict[str, np.ndarray]
 
@@ -99,14 +101,15 @@ def same(a: Scores, b: Scores) -> bool:
 def ask(
     port: int, requests: Sequence[Any], wanted: Sequence[Sequence[Scores]], number: int, least: int, tally: Tally
 ) -> None:
-    """Send `number` requests, one after another, and more (ten times as many at most) until `least` versions answered.
+    """Send `number` requests, one after another, and more (for so long as `_PATIENCE`) until `least` versions answered.
 
     Version n must answer as `wanted[(n - 1) % len(wanted)]`.
     """
+    end = time.monotonic() + _PATIENCE
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        for i in range(10 * number):
-            if i >= number and len(set(tally.versions)) >= least:
+        for i in itertools.count():
+            if i >= number and (len(set(tally.versions)) >= least or time.monotonic() > end):
                 break
             begun = time.perf_counter()
             try:
@@ -146,7 +149,8 @@ def switching(
             shares = [number // clients + (client < number % clients) for client in range(clients)]
             asked = [pool.submit(ask, port, requests, wanted, share, least, tally) for share in shares]
             while futures.wait(asked, timeout=seconds).not_done:
-                newest = publish(parts[newest % len(parts)], served)
+                if newest in tally.versions:  # else it might be removed before a slow server has loaded it
+                    newest = publish(parts[newest % len(parts)], served)
             tally.elapsed = time.perf_counter() - begun
     for client in asked:
         client.result()  # raises what it raised

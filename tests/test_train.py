@@ -83,9 +83,11 @@ def test_train_evaluate_export_score(log, tmp_path):
     head, *lines = [line.split() for line in scored.stdout.splitlines() if line.strip()]
     loaded = model_dir.load(model)
     wanted = evaluation.predict(evaluation.scorer(loaded.network, loaded.schema), loaded.schema, log, DAY).serving
-    assert head == ["row", *sorted(wanted)]
-    table = np.array(lines, float)[:, 1:]
-    np.testing.assert_allclose(table, np.stack([wanted[n][:3] for n in sorted(wanted)], axis=1), atol=1e-6)
+    assert head == ["row", *sorted([*wanted, "fused"])]
+    found = dict(zip(head, np.array(lines, float).T, strict=True))
+    for name, scores in wanted.items():
+        np.testing.assert_allclose(found[name], scores[:3], atol=1e-6)
+    np.testing.assert_allclose(found["fused"], np.prod([found[t] for t in loaded.schema.task_names], axis=0), atol=1e-6)
 
 
 def test_a_seed_gives_the_same_weights_and_another_does_not(log, tmp_path):
