@@ -16,7 +16,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
-    packages=find_packages(include=["dlen_cam2", "dlen_cam2.*", "pipelines", "pipelines.*", "benchmarks"]),
+    packages=find_packages(
+        include=["dlen_cam2", "dlen_cam2.*", "pipelines", "pipelines.*", "benchmarks", "benchmarks.*"]
+    ),
     package_data={"pipelines": ["*.sql"]},
     install_requires=[
         "absl-py>=2.1,<3",
@@ -48,6 +50,16 @@ setup(
             "psutil>=6,<8",
             "pytest-xdist>=3.6,<4",
             "scikit-learn>=1.5,<2",
+        ],
+        # Each in an environment of its own, which benchmarks.run makes.
+        "peers": [
+            "deepctr>=0.9.4,<0.10",
+            "deepctr-torch>=0.3,<0.4",
+            "requests>=2.31,<3",
+            "tensorflow>=2.21,<2.22",
+            "tf_keras>=2.21,<2.22",
+            "torch==2.13.0",
+            "torch-rechub>=0.9,<0.10",
         ],
         "spark": ["pyspark>=4.0,<5"],
         "tune": ["keras-tuner>=1.4.8,<1.5"],

@@ -1,0 +1,50 @@
+"""This package: `options` are fields of `TrainConfig` (precision, jit, steps_per_execution)."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from benchmarks.contenders.keras import fit
+from benchmarks.yardstick import Batch, Clock, Request, Size, contend
+from dlen_cam2 import trainer
+from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.schema import Feature, Schema, Task
+from dlen_cam2.strategies import Place
+
+
+def schema(size: Size) -> Schema:
+    """The yardstick's features and tasks."""
+    numbers = (Feature(f"d{n}", "float", "context", "context") for n in range(size.dense))
+    ids = (
+        Feature(f"s{n}", "int", "user", "content", size=size.vocabulary, width=size.width) for n in range(size.sparse)
+    )
+    return Schema("yardstick", (*numbers, *ids), tuple(Task(f"t{n}", positive_rate=0.3) for n in range(size.tasks)))
+
+
+def model_config(request: Request) -> ModelConfig:
+    """The network in our words."""
+    size = request.sizes
+    return ModelConfig(
+        request.model, experts=size.experts, task_experts=size.task_experts, levels=1,
+        expert_units=size.expert_units, tower_units=size.tower_units,
+    )
+
+
+def features(batch: Batch) -> tuple[dict[str, dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
+    """A batch as `dlen_cam2.data.read` gives it: indices from 1, since 0 is unknown."""
+    ids, numbers, labels = batch
+    return (
+        {"user_content": {f"s{n}": tf.constant(column + 1) for n, column in enumerate(ids.T)},
+         "context_context": {f"d{n}": tf.constant(column) for n, column in enumerate(numbers.T)}},
+        {f"t{n}": tf.constant(column) for n, column in enumerate(labels.T)},
+    )
+
+
+def train(request: Request, size: Size, batches: Sequence[Batch], clock: Clock) -> float:
+    config = Config("yardstick", model_config(request), TrainConfig(**request.options))
+    job = trainer.assemble(config, "", schema(size), None, "fail", Place())
+    return fit(job.ranker, [features(batch) for batch in batches], clock, config.train.steps_per_execution)
+
+
+if __name__ == "__main__":
+    contend(train)
