@@ -1,7 +1,8 @@
 """Multi-task ranking for feeds in TensorFlow: shared bottom, MMOE, CGC, PLE and DLEN.
 
-Importing the package selects Keras 2 (`tf_keras`), because tensorflow-recommenders refuses Keras 3;
-`BUILD.md` holds the measurements behind that choice.
+Importing the package selects Keras 2 (`tf_keras`), because tensorflow-recommenders refuses Keras 3, and oneDNN's
+operations, which TensorFlow leaves off on processors without AVX-512; `BUILD.md` holds the measurements behind these
+choices.
 """
 
 import os
@@ -9,6 +10,7 @@ import sys
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # TensorFlow decides when it is first imported, perhaps by us later on, perhaps by somebody else before us.
 _LEGACY = os.environ["TF_USE_LEGACY_KERAS"]

@@ -57,6 +57,7 @@ def fit(directory: str | os.PathLike, schema: Schema, days: Sequence[str]) -> Sc
     return schema.learn(counts(directory, days, learned)) if learned else schema
 
 
+@tf.autograph.experimental.do_not_convert  # nothing of it needs conversion, which takes longer than tracing
 def read(
     directory: str | os.PathLike,
     schema: Schema,

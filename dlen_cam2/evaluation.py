@@ -83,7 +83,7 @@ def scorer(network: tf.keras.Model, schema: Schema, calibration: Calibrate | Non
     `calibration` changes what is served, and not `Predictions.probabilities`, which every metric is of.
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def score(features: Any, labels: Any) -> tuple[Any, ...]:
         outputs = network(features, training=False)
         return (

@@ -185,7 +185,7 @@ def _reader(network: tf.keras.Model) -> Callable[[Any], dict[str, tf.Tensor]]:
     most = {level.name: np.log(np.maximum(level.sees.sum(axis=1), 2)) for level in levels(network)}
     log_alphas = [np.log(np.float32(head.alphas)) for head in _layers(network, CappedHead)]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def read(features: Any) -> dict[str, tf.Tensor]:
         values = model(features, training=False)
         measured: dict[str, tf.Tensor] = {}

@@ -7,7 +7,31 @@ from dlen_cam2.config import TrainConfig
 from dlen_cam2.layers import Embeddings
 
 
-def composite(network: tf.keras.Model, config: TrainConfig, factor: float = 1.0) -> tf.keras.optimizers.Optimizer:
+class RowAdagrad(tf.keras.optimizers.Adagrad):
+    """Keras' Adagrad, number for number, which reads the rows of a batch, computes, and writes them back.
+
+        a_r += g_r²        w_r -= η g_r / √(a_r + ε)        for each row r in the batch, g_r the sum of its gradients
+
+    Keras adds to rows in place, `scatter_add`, which costs four times as much as writing them (`benchmarks/NOTES.md`).
+    What another worker would add to a row between reading and writing is lost, so asynchronous workers need Keras' own.
+    """
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        if not isinstance(gradient, tf.IndexedSlices):
+            super().update_step(gradient, variable)
+            return
+        rows, g = gradient.indices, gradient.values
+        rate = tf.cast(self.learning_rate, variable.dtype)
+        accumulator = self._accumulators[self._index_dict[self._var_key(variable)]]
+        accumulated = tf.gather(accumulator, rows) + g * g
+        moved = tf.gather(variable, rows) - rate * g / tf.sqrt(accumulated + self.epsilon)
+        accumulator.scatter_update(tf.IndexedSlices(accumulated, rows))
+        variable.scatter_update(tf.IndexedSlices(moved, rows))
+
+
+def composite(
+    network: tf.keras.Model, config: TrainConfig, factor: float = 1.0, asynchronous: bool = False
+) -> tf.keras.optimizers.Optimizer:
     """TFRS's `CompositeOptimizer` of two new-style Keras 2 optimizers.
 
     Adagrad is the one Keras optimizer that touches only the rows in the batch, so a step's cost does not
@@ -18,13 +42,14 @@ def composite(network: tf.keras.Model, config: TrainConfig, factor: float = 1.0)
         network: whose weights to train.
         config: the rates.
         factor: of both rates, see `TrainConfig.scaling`.
+        asynchronous: several workers update the same rows at once.
     """
     tables = {id(v) for layer in network.layers if isinstance(layer, Embeddings) for v in layer.trainable_variables}
     embedding = [v for v in network.trainable_variables if id(v) in tables]
     dense = [v for v in network.trainable_variables if id(v) not in tables]
     pairs = [(tf.keras.optimizers.Adam(config.learning_rate * factor), lambda: dense)]
     if embedding:
-        adagrad = tf.keras.optimizers.Adagrad(
+        adagrad = (tf.keras.optimizers.Adagrad if asynchronous else RowAdagrad)(
             config.embedding_learning_rate * factor, initial_accumulator_value=1e-8, epsilon=1e-8
         )
         pairs.append((adagrad, lambda: embedding))

@@ -83,6 +83,7 @@ class Ranker(tfrs.Model):
             extra = self.causal_loss(features, labels, outputs, weights["causal"])
         return tf.reduce_sum(rows, axis=0), extra
 
+    @tf.autograph.experimental.do_not_convert  # nothing of it needs conversion, which takes longer than tracing
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """One update. Returns the losses over all replicas, by task, and the norm of the gradients."""
         variables = self.network.trainable_variables

@@ -171,7 +171,7 @@ def assemble(
         network = _in_precision(train.precision, lambda: build(config.model, schema, split, rate))
         ranker = Ranker(network, schema, loss, balancer(train.balance, schema, network), train)
         ranker.compile(
-            optimizer=composite(network, train, place.rate_factor(train)), jit_compile=train.jit,
+            optimizer=composite(network, train, place.rate_factor(train), place.asynchronous), jit_compile=train.jit,
             steps_per_execution=train.steps_per_execution,
         )
     return Job(config, data_dir, schema, split, network, ranker, place, on_bad_record=on_bad_record)

@@ -56,12 +56,11 @@ class CGC(tf.keras.layers.Layer):
         first = inputs.shape.rank == 2
         experts = self.experts(inputs if first else tf.gather(inputs, self._module_of_expert, axis=1))
         gates, shared_gate = self._gates(inputs)
-        own = tf.reshape(
-            experts[:, : self.tasks * self.task_experts], (-1, self.tasks, self.task_experts, experts.shape[-1])
-        )
-        shared = experts[:, self.tasks * self.task_experts :]
-        mixed = tf.reduce_sum(gates[:, :, : self.task_experts, None] * own, axis=2)
-        mixed += tf.matmul(gates[:, :, self.task_experts :], shared)
+        # Splits and not slices: the gradient of a split is one concatenation, that of slices a padded copy for each.
+        own, shared = tf.split(experts, [self.tasks * self.task_experts, self.shared_experts], axis=1)
+        own = tf.reshape(own, (-1, self.tasks, self.task_experts, experts.shape[-1]))
+        to_own, to_shared = tf.split(gates, [self.task_experts, self.shared_experts], axis=2)
+        mixed = tf.reduce_sum(to_own[..., None] * own, axis=2) + tf.matmul(to_shared, shared)
         return mixed if shared_gate is None else tf.concat([mixed, tf.matmul(shared_gate, experts)], axis=1)
 
     def gate_weights(self, inputs: tf.Tensor) -> tf.Tensor:

@@ -11,6 +11,9 @@ from dlen_cam2.layers.tpu_tables import look_up, tpu_tables
 from dlen_cam2.replicas import global_sum
 from dlen_cam2.schema import Feature, Schema
 
+# The vectors of features that lie side by side, (B, width of all), by their names.
+Found = dict[tuple[str, ...], tf.Tensor]
+
 
 class Embeddings(tf.keras.layers.Layer):
     """Looks up and concatenates all features of a row.
@@ -96,8 +99,12 @@ class Embeddings(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: Mapping[str, Mapping[str, tf.Tensor]]) -> tf.Tensor:
-        found = self._looked_up(inputs, self.schema.features) if self._tpu is None else look_up(self._tpu, inputs)
-        products = [found[user.name] * found[item.name] for user, item in self._pairs]
+        if self._tpu is None:
+            found = self._looked_up(inputs, self.schema.features)
+        else:
+            vectors = look_up(self._tpu, inputs)
+            found = {(f.name,): vectors[f.name] for f in self._user + self._others if not f.is_numeric}
+        products = [_vectors_of(user, found) * _vectors_of(item, found) for user, item in self._pairs]
         return self._row([*_parts(self._user, inputs, found), *_parts(self._others, inputs, found), *products])
 
     def candidates(self, inputs: Mapping[str, Mapping[str, tf.Tensor]], rows: tf.Tensor) -> tf.Tensor | Candidates:
@@ -122,23 +129,26 @@ class Embeddings(tf.keras.layers.Layer):
         return Candidates(
             self._row(_parts(self._user, inputs, once)),
             self._row(parts) if parts else tf.zeros((rows, 0), self.compute_dtype),
-            tuple(Product(self._row([once[user.name]]), start[item.name]) for user, item in self._pairs),
+            tuple(Product(self._row([_vectors_of(user, once)]), start[item.name]) for user, item in self._pairs),
         )
 
     def _row(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
         return tf.concat([tf.cast(part, self.compute_dtype) for part in parts], axis=1)
 
-    def _looked_up(
-        self, inputs: Mapping[str, Mapping[str, tf.Tensor]], wanted: Sequence[Feature]
-    ) -> dict[str, tf.Tensor]:
-        """{feature: (B, width)} of the categorical ones, with one gather for each width."""
-        pooled: dict[str, tf.Tensor] = {}
+    def _looked_up(self, inputs: Mapping[str, Mapping[str, tf.Tensor]], wanted: Sequence[Feature]) -> Found:
+        """The vectors of the categorical ones, with one gather for each width.
+
+        Single-valued features of a width and side stay together, as they lie in the output: to take them apart and join
+        them again costs as much as the gather.
+        """
+        found: Found = {}
         for of_width, table in zip(self._by_width, self.tables, strict=True):
+            width = of_width[0].width
             features = [f for f in of_width if f in wanted]
+            sides = [[f for f in side if f in features and not f.is_list] for side in (self._user, self._others)]
+            singles, lists = sides[0] + sides[1], [f for f in features if f.is_list]
             if not features:
                 continue
-            singles = [f for f in features if not f.is_list]
-            lists = [f for f in features if f.is_list]
             ids = [inputs[f.group][f.name] for f in lists]
             if singles:
                 ids.insert(0, tf.stack([inputs[f.group][f.name] for f in singles], axis=1))
@@ -149,21 +159,23 @@ class Embeddings(tf.keras.layers.Layer):
             rows_of_table = tf.maximum(index, 0) + tf.constant(offsets, index.dtype)
             # Flat, because a table that lies in parts on parameter servers takes nothing else.
             vectors = tf.gather(table, tf.reshape(rows_of_table, (-1,)))
-            vectors = tf.reshape(vectors, (-1, index.shape[1], vectors.shape[-1]))
+            vectors = tf.reshape(vectors, (-1, index.shape[1], width))
             if self.l2:
                 squares = tf.reduce_sum(tf.square(tf.cast(vectors, tf.float32)), axis=-1)
                 kept = tf.where(present, squares, tf.zeros_like(squares))
                 rows = global_sum(tf.cast(tf.shape(index)[0], tf.float32))
                 self.add_loss(self.l2 * tf.reduce_sum(kept) / tf.maximum(rows, 1.0))
-            pooled |= zip([f.name for f in singles], tf.unstack(vectors[:, : len(singles)], axis=1), strict=True)
-            start = len(singles)
-            for feature in lists:
-                stop = start + feature.max_length
-                weight = tf.cast(present[:, start:stop], vectors.dtype)
-                total = tf.einsum("bl,blw->bw", weight, vectors[:, start:stop])
-                pooled[feature.name] = tf.math.divide_no_nan(total, tf.reduce_sum(weight, axis=1, keepdims=True))
-                start = stop
-        return pooled
+            # Splits and not slices: the gradient of one split is one concatenation.
+            sizes = [len(side) for side in sides if side] + spans[len(singles) :]
+            parts = iter(tf.split(vectors, sizes, axis=1))
+            for side in sides:
+                if side:
+                    found[tuple(f.name for f in side)] = tf.reshape(next(parts), (-1, len(side) * width))
+            known = iter(tf.split(tf.cast(present, vectors.dtype), sizes, axis=1)[len(sizes) - len(lists) :])
+            for feature, values, weight in zip(lists, parts, known, strict=True):
+                total = tf.einsum("bl,blw->bw", weight, values)
+                found[feature.name,] = tf.math.divide_no_nan(total, tf.reduce_sum(weight, axis=1, keepdims=True))
+        return found
 
     def layout(self) -> tuple[list[tuple[tuple[str, ...], int]], list[list[Feature]]]:
         """The order of the output and of the variables.
@@ -186,9 +198,17 @@ class Embeddings(tf.keras.layers.Layer):
 
 
 def _parts(
-    features: Sequence[Feature], inputs: Mapping[str, Mapping[str, tf.Tensor]], found: Mapping[str, tf.Tensor]
+    features: Sequence[Feature], inputs: Mapping[str, Mapping[str, tf.Tensor]], found: Found
 ) -> list[tf.Tensor]:
-    """The columns of `features`, numbers first: (B, how many), then what was looked up, (B, width) each."""
+    """The columns of `features`, numbers first: (B, how many), then what was looked up."""
+    names = {f.name for f in features}
     numbers = [inputs[f.group][f.name] for f in features if f.is_numeric]
-    vectors = [found[f.name] for f in features if not f.is_numeric]
+    vectors = [part for together, part in found.items() if together[0] in names]
     return [tf.stack(numbers, axis=1), *vectors] if numbers else vectors
+
+
+def _vectors_of(feature: Feature, found: Found) -> tf.Tensor:
+    """(B, width)."""
+    together = next(names for names in found if feature.name in names)
+    start = together.index(feature.name) * feature.width
+    return found[together][:, start : start + feature.width]

@@ -13,6 +13,7 @@ from dlen_cam2.models import cam2, heads, trunks
 from dlen_cam2.schema import Feature, Schema
 
 
+@tf.autograph.experimental.do_not_convert  # nothing of it needs conversion, which takes longer than tracing
 def build(
     config: ModelConfig, schema: Schema, split: Split | None = None, table_rate: float = 0.02
 ) -> tf.keras.Model:
