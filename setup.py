@@ -25,10 +25,12 @@ setup(
         "duckdb>=2.0,<2.1",
         "google-crc32c>=1.5,<2",
         "importlib_resources>=6,<8",
+        "keras-tuner>=1.4.8,<1.5",
         "matplotlib>=3.9,<4",
         "ml_collections>=1.1,<2",
         "numpy>=2.0,<3",
         "pyarrow>=20,<27",
+        "scikit-learn>=1.5,<2",
         "scipy>=1.14,<2",
         "setuptools<81",
         "tensorboard>=2.19,<3",
@@ -49,7 +51,6 @@ setup(
             "ruff>=0.11,<0.18",
             "psutil>=6,<8",
             "pytest-xdist>=3.6,<4",
-            "scikit-learn>=1.5,<2",
         ],
         # Each in an environment of its own, which benchmarks.run makes.
         "peers": [
@@ -62,6 +63,5 @@ setup(
             "torch-rechub>=0.9,<0.10",
         ],
         "spark": ["pyspark>=4.0,<5"],
-        "tune": ["keras-tuner>=1.4.8,<1.5"],
     },
 )

@@ -6,6 +6,7 @@ import math
 import os
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 from dlen_cam2.cli import UserError
@@ -210,7 +211,7 @@ class Config:
 
 def check(config: Config) -> None:
     """Raise `UserError` naming the key if a value breaks a rule."""
-    _build(Config, json.loads(json.dumps(dataclasses.asdict(config), default=repr)), "config")  # names and types
+    _build(Config, _as_json(dataclasses.asdict(config)), "config")  # names and types
     model, train = config.model, config.train
 
     def rule(holds: bool, key: str, text: str, received: Any) -> None:
@@ -274,6 +275,31 @@ def check(config: Config) -> None:
     rule(0 <= balance.beta < 1, "train.balance.beta", "in [0, 1)", balance.beta)
 
 
+def replaced(config: Config, values: Mapping[str, Any]) -> Config:
+    """The configuration with other values: `replaced(config, {"train.batch_size": 512})`; `config` stays as it is.
+
+    Raises:
+        UserError: a key does not exist, a value is of another kind or breaks a rule.
+    """
+    tree = dataclasses.asdict(config)
+    for key, value in values.items():
+        *sections, field = key.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise UserError(f"config has no key {key!r}: {section!r} is no section of it.")
+        node[field] = value
+    found = _build(Config, _as_json(tree), "config")
+    check(found)
+    return found
+
+
+def larger_is_better(metric: str) -> bool:
+    """Whether a larger value of "auc" or "click/ne" is better."""
+    return MONITORS[metric.rpartition("/")[2]]
+
+
 def save(config: Config, path: str | os.PathLike) -> None:
     """Write the configuration as JSON."""
     write_json(path, dataclasses.asdict(config))
@@ -284,6 +310,10 @@ def load(path: str | os.PathLike) -> Config:
     config = _build(Config, read_json(path), f"{path}: config")
     check(config)
     return config
+
+
+def _as_json(values: Any) -> Any:
+    return json.loads(json.dumps(values, default=repr))
 
 
 def _build(cls: type, values: Any, where: str) -> Any:

@@ -1,6 +1,7 @@
 """Directories and files that are either whole or absent. What is read may lie anywhere that `tf.io.gfile` reaches."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -63,6 +64,22 @@ def replaceable(directory: str | os.PathLike, marker: str) -> pathlib.Path:
             f"be replaced. Received: a directory with {sorted(p.name for p in target.iterdir())[:5]}."
         )
     return target
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, used_by: str) -> Iterator[None]:
+    """Hold the lock file until the block ends, however the process ends.
+
+    Raises:
+        UserError: another process holds it: the file's directory "is in use: " and `used_by`.
+    """
+    path = pathlib.Path(path)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{path.parent} is in use: {used_by}.") from error
+        yield
 
 
 def join(directory: str | os.PathLike, *names: str) -> str:

@@ -8,7 +8,6 @@ The same command started again goes on from there; at the end the model director
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -24,9 +23,9 @@ import tensorflow as tf
 from dlen_cam2 import __version__, checkpoints, data, evaluation, growth, model_dir, report, trainer
 from dlen_cam2.board import Board, Profiler
 from dlen_cam2.cli import Interrupted, UserError
-from dlen_cam2.config import MONITORS
+from dlen_cam2.config import larger_is_better
 from dlen_cam2.evaluation import Predictions
-from dlen_cam2.files import read_json, replaceable, staged, write_json
+from dlen_cam2.files import locked, read_json, replaceable, staged, write_json
 from dlen_cam2.guard import NONFINITE, check_finite, named_causes
 from dlen_cam2.joblog import JobLog
 from dlen_cam2.keeper import Keeper
@@ -163,11 +162,7 @@ class Run:
 
     def _lock(self) -> None:
         """Keep other runs from the work directory until this one ends, however it ends."""
-        lock = self._held.enter_context((self.work / _LOCK).open("w"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{self.work} is in use: another process trains {self.wanted.model_dir}.") from error
+        self._held.enter_context(locked(self.work / _LOCK, f"another process trains {self.wanted.model_dir}"))
 
     def _restore(self) -> None:
         if self.job.place.chief:
@@ -276,7 +271,7 @@ class Run:
             predictions = self._predictions(day)
             metrics[day] = evaluation.evaluate(predictions, self.job.schema, bootstrap=0)
         value = monitored(metrics, train.monitor)
-        larger = MONITORS[train.monitor.rpartition("/")[2]]
+        larger = larger_is_better(train.monitor)
         first = not self.best or self.best["stage"] != list(stage.days)
         better = first or (value > self.best["value"] if larger else value < self.best["value"])
         if better:
@@ -346,7 +341,7 @@ def monitored(metrics: dict[str, Any], name: str) -> float:
         values += [tasks[t][metric] for t in ([task] if task else known)]
     defined = [v for v in values if v is not None]
     if not defined:
-        raise UserError(f"config.train.monitor={name!r} is undefined on the validation days: no rows of both classes.")
+        raise UserError(f"{name!r} is undefined on the validation days {sorted(metrics)}: no rows of both classes.")
     return float(np.mean(defined))
 
 

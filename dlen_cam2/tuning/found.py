@@ -1,0 +1,57 @@
+"""What a search finds."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from dlen_cam2.config import Config
+
+CONFIGURED = "configured"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One model that was trained and measured, or failed.
+
+    Attributes:
+        name: its number, such as "03"; "configured" for the configuration as given.
+        values: `{key of the configuration: value}` that the space chose; the configuration's own if it is as given.
+        epochs: passes over the training days, as asked for.
+        seconds: wall time; of the first trial of a process, with its start.
+        metrics: means over the validation days: "ne", "auc", "gauc" (over tasks too), "click/ne", …; those that are
+            defined. Empty if it failed.
+        reason: why it failed, else "".
+    """
+
+    name: str
+    values: dict[str, Any]
+    epochs: int
+    seconds: float
+    metrics: dict[str, float]
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The end of a search.
+
+    Attributes:
+        config: the given configuration with the values of the best trial, ready to train with; the given one itself
+            where no trial was better.
+        value: the objective of the best trial on the validation days.
+        trials: all, in the order of their names, the configuration as given first.
+        best: of these.
+        asked: what was searched for, as plain data: tuner, objective, days, seed and so on.
+    """
+
+    config: Config
+    value: float
+    trials: tuple[Trial, ...]
+    best: Trial
+    asked: Mapping[str, Any]
+
+    @property
+    def varied(self) -> list[str]:
+        """Keys whose values differ among the trials, but for the passes of hyperband."""
+        keys = dict.fromkeys(key for trial in self.trials for key in trial.values if key != "train.epochs")
+        return [key for key in keys if len({repr(trial.values.get(key)) for trial in self.trials}) > 1]
