@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from dlen_cam2 import data, evaluation, model_dir, recovery, recurring, schema_pbtxt, trainer
 from dlen_cam2.cli import UserError
-from dlen_cam2.config import Cam2Config, Config, ModelConfig, TrainConfig
+from dlen_cam2.config import VARIANTS, Cam2Config, Config, ModelConfig, TrainConfig
 from dlen_cam2.configs import simulated_cam2
 from dlen_cam2.optimizers import composite
 from pipelines import intervene, simulate
@@ -94,13 +94,10 @@ def test_continue_from_the_command_line(log, tmp_path):
 
 
 def test_one_config_file_runs_every_variant(log, tmp_path):
-    for variant in ("production", "task_arch", "joint_loss", "all_features", "proposed"):
-        done = run(
-            "dlen_cam2.train", "--config=dlen_cam2/configs/simulated_cam2.py", f"--data_dir={log}",
-            f"--model_dir={tmp_path / variant}", f"--train_days={DAYS[0]}", f"--eval_days={DAYS[1]}",
-            f"--config.model.cam2.variant={variant}", "--config.train.bootstrap=0", "--config.model.expert_units=(8,)",
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+    for variant in VARIANTS:
+        config = simulated_cam2.get_config()
+        config.model.cam2.variant, config.model.expert_units, config.train.bootstrap = variant, (8,), 0
+        train(config, log, tmp_path / variant, DAYS[0], DAYS[1])
         assert model_dir.load(tmp_path / variant).config.model.cam2.variant == variant
 
 
