@@ -100,12 +100,15 @@ def train(contender: Contender, model: str) -> dict[str, float]:
     """What a process of the contender measured. Raises `UserError` if it fails."""
     request = Request(model, FLAGS.size, FLAGS.seconds, dict(contender.options))
     module = f"benchmarks.contenders.{contender.module}"
-    return _child(contender.python, module, json.dumps(dataclasses.asdict(request)))
+    return child(contender.python, module, json.dumps(dataclasses.asdict(request)))
 
 
-def _child(python: str, module: str, *arguments: str) -> dict[str, float]:
-    # DeepCTR is of Keras 2, too.
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1"}
+def child(python: str, module: str, *arguments: str) -> dict[str, float]:
+    """What a module prints as its last line, JSON. Raises `UserError` if it fails."""
+    # DeepCTR is of Keras 2, too; and oneDNN is on for all, as `dlen_cam2` has it.
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1", "TF_ENABLE_ONEDNN_OPTS": "1"
+    }
     ended = subprocess.run([python, "-m", module, *arguments], env=environment, capture_output=True, text=True)
     if ended.returncode:
         raise cli.UserError(f"{module} failed. Received: {_last(ended.stderr)}")
@@ -126,7 +129,7 @@ def measured(contenders: Sequence[Contender]) -> tuple[Found, list[dict[str, flo
     failed: dict[str, str] = {}
     for turn in range(FLAGS.rounds):
         for model in FLAGS.models:
-            limits.append(_child(sys.executable, "benchmarks.ceilings"))
+            limits.append(child(sys.executable, "benchmarks.ceilings"))
             for contender in contenders:
                 key = f"{contender.name}, {model}"
                 if key in failed:
