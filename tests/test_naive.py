@@ -7,7 +7,7 @@ import tensorflow as tf
 from dlen_cam2.config import ModelConfig
 from dlen_cam2.layers import Embeddings
 from dlen_cam2.models import build
-from tests.builders import tiny_batch, tiny_schema
+from tests.builders import numpy_mlp, numpy_softmax, tiny_batch, tiny_schema
 
 SIZES = {"experts": 3, "task_experts": 2, "expert_units": (16, 8, 8), "tower_units": (6,)}
 
@@ -43,22 +43,16 @@ def embedded(network, batch):
 
 def dense(x, weights, expert, side_by_side):
     """One expert: a product and a ReLU a layer."""
-    for level in range(len(weights) // 2):
-        kernel = weights[f"kernel_{level}"]
-        kernel = kernel[:, expert] if side_by_side and level == 0 else kernel[expert]
-        x = np.maximum(x @ kernel + weights[f"bias_{level}"][expert], 0)
-    return x
-
-
-def softmax(x):
-    e = np.exp(x - x.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+    levels = range(len(weights) // 2)
+    kernels = [weights[f"kernel_{n}"][:, expert] if side_by_side and n == 0 else weights[f"kernel_{n}"][expert]
+               for n in levels]
+    return numpy_mlp(x, kernels, [weights[f"bias_{n}"][expert] for n in levels])
 
 
 def mmoe(network, x, tasks):
     experts = [dense(x, of(network, "experts"), e, True) for e in range(SIZES["experts"])]
     for k in range(tasks):
-        gate = softmax(x @ of(network, "gates")["kernel"][:, k])
+        gate = numpy_softmax(x @ of(network, "gates")["kernel"][:, k])
         yield sum(gate[:, e, None] * expert for e, expert in enumerate(experts))
 
 
@@ -71,12 +65,12 @@ def cgc(layer, inputs, shared_input, tasks, last):
     outputs = []
     for k in range(tasks):
         kernel = layer.task_gates.kernel.numpy()
-        gate = softmax(inputs[k] @ (kernel[:, k] if shared_input else kernel[k]))
+        gate = numpy_softmax(inputs[k] @ (kernel[:, k] if shared_input else kernel[k]))
         seen = experts[k * own : (k + 1) * own] + experts[tasks * own :]
         outputs.append(sum(gate[:, e, None] * expert for e, expert in enumerate(seen)))
     if not last:
         kernel = layer.shared_gate.kernel.numpy()
-        gate = softmax(inputs[tasks] @ (kernel[:, 0] if shared_input else kernel[0]))
+        gate = numpy_softmax(inputs[tasks] @ (kernel[:, 0] if shared_input else kernel[0]))
         outputs.append(sum(gate[:, e, None] * expert for e, expert in enumerate(experts)))
     return outputs
 

@@ -207,6 +207,7 @@ def test_compose_serves_rank_without_batching(served):
     assert default["image"] == batching["image"] == "tensorflow/serving:2.21.0"
     assert default["ports"] == ["127.0.0.1:8500:8500", "127.0.0.1:8501:8501"]
     assert default["volumes"] == [".:/models/feed:ro"]
+    assert default["environment"] == batching["environment"] == ["TF_ENABLE_ONEDNN_OPTS=1"]
     assert default["command"] == [
         "--model_config_file=/models/feed/models.config", "--model_config_file_poll_wait_seconds=30",
         "--allow_version_labels_for_unavailable_models=true",
@@ -218,6 +219,7 @@ def test_compose_serves_rank_without_batching(served):
     ]
     line = publishing.docker_run(served, "feed").split()
     assert line[-3:] == default["command"] and f"{served}:/models/feed:ro" in line
+    assert line[line.index("-e") + 1] == "TF_ENABLE_ONEDNN_OPTS=1"
 
 
 def batching_parameters():

@@ -19,6 +19,8 @@ BATCHING = "batching.config"
 COMPOSE = "compose.yaml"
 LABELS = ("stable", "canary")
 
+# As `dlen_cam2` itself; TensorFlow leaves these operations off on processors without AVX-512.
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS=1"
 IMAGE = "tensorflow/serving:2.21.0"
 # How often the server looks at models.config.
 POLL_SECONDS = 30
@@ -180,6 +182,7 @@ services:
   serving:
     image: {IMAGE}
     restart: unless-stopped
+    environment: [{ONEDNN}]
     ports: ["127.0.0.1:8500:8500", "127.0.0.1:8501:8501"]
     volumes: [".:/models/{name}:ro"]
     command:
@@ -188,6 +191,7 @@ services:
     image: {IMAGE}
     profiles: [batching]
     restart: unless-stopped
+    environment: [{ONEDNN}]
     ports: ["127.0.0.1:8510:8500", "127.0.0.1:8511:8501"]
     volumes: [".:/models/{name}:ro"]
     command:
@@ -205,5 +209,5 @@ def docker_run(directory: str | os.PathLike, name: str) -> str:
     The directory and not the file is mounted: a file that is replaced by renaming would stay the old one.
     """
     mount = f"{pathlib.Path(directory).resolve()}:/models/{name}:ro"
-    parts = ["docker", "run", "--rm", "-p", "127.0.0.1:8500:8500", "-p", "127.0.0.1:8501:8501", "-v", mount, IMAGE]
-    return shlex.join([*parts, *_flags(name)])
+    ports = ["-p", "127.0.0.1:8500:8500", "-p", "127.0.0.1:8501:8501"]
+    return shlex.join(["docker", "run", "--rm", *ports, "-v", mount, "-e", ONEDNN, IMAGE, *_flags(name)])
