@@ -7,7 +7,7 @@ DATA := --data_dir=$(Q)/data
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: quickstart test clean
+.PHONY: quickstart test notebooks docs clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and f"Python 3.11 is needed. Received: {sys.version}")'
@@ -29,7 +29,15 @@ quickstart: $(VENV)/installed
 test: $(VENV)/installed
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	$(PY) -m mkdocs build --strict
 	$(PY) -m pytest -n 2 --dist=loadfile
 
+# Run the scripts of notebooks/ and write their .ipynb with outputs: after a change of a script. `make test` runs them.
+notebooks: $(VENV)/installed
+	$(PY) -m notebooks.render
+
+docs: $(VENV)/installed
+	$(PY) -m mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) $(Q) build *.egg-info
+	rm -rf $(VENV) $(Q) build site *.egg-info

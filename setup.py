@@ -8,6 +8,13 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "dlen_cam2/__init__.py").read_text(encoding="utf-8"))
 
+DOCS = [
+    "mkdocs>=1.6,<2",
+    "mkdocs-jupyter>=0.26,<0.27",
+    "mkdocs-material>=9.7,<10",
+    "mkdocstrings[python]>=1.0,<2",
+]
+
 setup(
     name="dlen_cam2",
     version=VERSION.group(1),
@@ -43,15 +50,20 @@ setup(
     ],
     extras_require={
         "dev": [
+            *DOCS,
             "hypothesis>=6.100,<7",
+            "ipykernel>=7,<8",
+            "jupytext>=1.19,<2",
             "lightgbm>=4.5,<5",
             "mypy>=1.15,<3",
+            "nbclient>=0.11,<0.12",
             "pyspark>=4.0,<5",
             "pytest>=8.3,<10",
             "ruff>=0.11,<0.18",
             "psutil>=6,<8",
             "pytest-xdist>=3.6,<4",
         ],
+        "docs": DOCS,
         # Each in an environment of its own, which benchmarks.run makes.
         "peers": [
             "deepctr>=0.9.4,<0.10",

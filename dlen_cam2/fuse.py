@@ -12,6 +12,7 @@ table. Nothing is written if no weights keep them.
 """
 
 import csv
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -77,12 +78,11 @@ def main() -> None:
     baseline.checked(list(day.scores))
     space = Space(day, FLAGS.form, FLAGS.scores or schema.task_names)
     best, trials = search(day, space, baseline, maximize, constraints, FLAGS.trials, FLAGS.seed)
-    text = "\n\n".join([table(days, baseline, best.fusion, constraints), weights(baseline, best.fusion)])
+    text = "\n\n".join([table(days, baseline, best.fusion, constraints, FLAGS.seed), weights(baseline, best.fusion)])
     with staged(FLAGS.output, FUSION) as stage:
         best.fusion.save(stage / FUSION)
         _write_trials(stage / "trials.csv", trials)
-        later = [days[FLAGS.measure_day].measure(fusion) for fusion in (baseline, best.fusion)]
-        _draw(stage / "trade_off.png", maximize, constraints, trials, best, later)
+        draw(stage / "trade_off.png", days, baseline, best.fusion, maximize, constraints, trials)
         (stage / "fusion.md").write_text(
             f"# Fusion for {maximize}, subject to {', '.join(map(str, constraints))}\n\nThe first {FLAGS.top} rows of "
             f"each user; {len(trials):,} fusions tried on {FLAGS.day}, none on {FLAGS.measure_day}. Brackets: 95% "
@@ -94,13 +94,16 @@ def main() -> None:
 
 
 def table(
-    days: Mapping[str, Day], baseline: Fusion, chosen: Fusion, constraints: Sequence[Constraint]
+    days: Mapping[str, Day], baseline: Fusion, chosen: Fusion, constraints: Sequence[Constraint], seed: int = 0
 ) -> str:
-    """Every goal of every day under both fusions, the change, and whether the constraints hold, as markdown."""
+    """Every goal of every day under both fusions, the change, and whether the constraints hold, as markdown.
+
+    `seed` is that of the bootstrap over users.
+    """
     lines = []
     for name, day in days.items():
         before, after = day.by_user(baseline), day.by_user(chosen)
-        resamples = Resamples.draw(np.arange(before.shape[1]), seeds=1, seed=FLAGS.seed)
+        resamples = Resamples.draw(np.arange(before.shape[1]), seeds=1, seed=seed)
         for goal, old, new in zip(day.goals, before, after, strict=True):
             counted = np.flatnonzero(~np.isnan(old))
             change = resamples.of(counted).change(new[None, counted], old[None, counted])
@@ -132,18 +135,24 @@ def _write_trials(path: pathlib.Path, trials: Sequence[Trial]) -> None:
                              *(fusion.weights.get(name, 0.0) for name in names)])
 
 
-def _draw(
-    path: pathlib.Path, maximize: Goal, constraints: Sequence[Constraint], trials: Sequence[Trial], best: Trial,
-    later: Sequence[Mapping[Goal, float]],
+def draw(
+    path: str | os.PathLike, days: Mapping[str, Day], baseline: Fusion, chosen: Fusion, maximize: Goal,
+    constraints: Sequence[Constraint], trials: Sequence[Trial],
 ) -> None:
     """The goal against the goal of each constraint: all trials, those that no other beats in both, and the bound.
 
-    `later` is what the baseline and the best come to on the day to measure on.
+    Args:
+        path: of the picture.
+        days: the day that was searched, then others, on which `baseline` and `chosen` are shown too.
+        baseline, chosen: fusions.
+        maximize, constraints: what was searched for.
+        trials: what was tried, the baseline first.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5 * len(constraints), 5.3), layout="constrained")
     axes = figure.subplots(1, len(constraints), squeeze=False)[0]
+    values = {name: [day.measure(fusion) for fusion in (baseline, chosen)] for name, day in days.items()}
     y = np.array([trial.values[maximize] for trial in trials])
     kept = np.array([not trial.violation for trial in trials])
     for axis, constraint in zip(axes, constraints, strict=True):
@@ -153,16 +162,16 @@ def _draw(
         front = front_of(x if constraint.sign == "<=" else -x, y)
         axis.plot(x[front], y[front], color="C1", linewidth=1, marker=".", markersize=4, label="Pareto front")
         axis.axvline(x[0] if constraint.bound is None else constraint.bound, color="grey", linewidth=0.8, linestyle=":")
-        for values, day, fill in (([trials[0].values, best.values], FLAGS.day, "full"),
-                                  (later, FLAGS.measure_day, "none")):
-            for point, marker, size, name in zip(values, ("ks", "r*"), (7, 12), ("baseline", "chosen"), strict=True):
-                axis.plot(point[constraint.goal], point[maximize], marker, markersize=size, fillstyle=fill,
-                          label=f"{name}, {day}")
+        for number, (name, pair) in enumerate(values.items()):
+            for point, marker, size, which in zip(pair, ("ks", "r*"), (7, 12), ("baseline", "chosen"), strict=True):
+                axis.plot(point[constraint.goal], point[maximize], marker, markersize=size, label=f"{which}, {name}",
+                          fillstyle="none" if number else "full")
         axis.set(xlabel=str(constraint.goal), ylabel=str(maximize))
         axis.set_title(f"dotted: {constraint}", fontsize=9)
         axis.locator_params(axis="x", nbins=5)
-    figure.suptitle(f"{len(trials):,} fusions on {FLAGS.day}", fontsize=11)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
+    figure.suptitle(f"{len(trials):,} fusions on {next(iter(days))}", fontsize=11)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", fontsize=7,
+                  ncols=min(4, 2 + len(constraints)))
     figure.savefig(path, dpi=110)
 
 

@@ -84,9 +84,10 @@ def main() -> None:
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """The results as a markdown table, a model a row."""
+    """The results as a markdown table, a model a row; "error" is the mean |p̂ - p|."""
     tasks = list(next(iter(results.values()))["error"])
-    head = ["model", *[f"|p̂-p| {t}" for t in tasks], "mean", "AUC P(UP)", "oracle", "share of the way"]
+    # No bars in a head: markdown would read them as columns.
+    head = ["model", *[f"error {t}" for t in tasks], "mean", "AUC P(UP)", "oracle", "share of the way"]
     lines = []
     for name, r in results.items():
         latent = [f"{r['p_up']:.4f}", f"{r['oracle']:.4f}", f"{r['way']:.1%}"] if "way" in r else ["", "", ""]

@@ -96,7 +96,9 @@ class Duckdb(Engine):
         self.directory = pathlib.Path(directory)
         with explained(duckdb.Error, f"{self.directory} cannot hold tables"):
             self._connection = duckdb.connect(str(self.directory / "work.duckdb"))
-        self.execute("SET enable_progress_bar = false")
+        if self.one("SELECT current_setting('enable_progress_bar')"):
+            # In Jupyter without ipywidgets it is off, and DuckDB refuses to change it.
+            self.execute("SET enable_progress_bar = false")
         self.execute("SET TimeZone = 'UTC'")
         try:
             self._connection.execute(f"SET memory_limit = '{_quantity(memory)}'")

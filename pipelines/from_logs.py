@@ -30,6 +30,7 @@ from pipelines.engines import Engine, literal, quoted
 from pipelines.logs import OURS, Log, open_log
 from pipelines.options import Options, publish
 from pipelines.point_in_time import BINARY, SECONDS
+from pipelines.suggest import suggest
 
 FLAGS = flags.FLAGS
 
@@ -67,6 +68,20 @@ class Roles:
     unit: str = "ms"
     utc_offset: int = 0
     now_ms: int = 4_102_444_800_000
+
+
+def propose(
+    logs: str, roles: Roles, beside: str | os.PathLike = "schema.pbtxt", how: Options = Options(),  # noqa: B008
+) -> tuple[Schema, dict[str, str]]:
+    """A schema for the files that the pattern `logs` matches, and for each column why, see `pipelines.suggest`.
+
+    The engine works in a directory beside `beside`, and leaves nothing there.
+
+    Raises:
+        UserError: no file matches, a file cannot be read, or see `suggest`.
+    """
+    with how.connect(beside) as engine:
+        return suggest(engine, open_log(engine, files(logs)), roles.time, roles.user, roles.item)
 
 
 def convert(
@@ -358,12 +373,9 @@ def main() -> None:
 
 
 def _suggest(roles: Roles) -> None:
-    from pipelines.suggest import suggest
-
     if FLAGS.schema and pathlib.Path(FLAGS.schema).exists():
         raise UserError(f"--schema must be a new file with --suggest_schema. Received: {FLAGS.schema!r}, which exists.")
-    with Options(memory=FLAGS.memory).connect(FLAGS.schema or "schema.pbtxt") as engine:
-        schema, why = suggest(engine, open_log(engine, files(FLAGS.logs)), roles.time, roles.user, roles.item)
+    schema, why = propose(FLAGS.logs, roles, FLAGS.schema or "schema.pbtxt", Options(memory=FLAGS.memory))
     for name, reason in why.items():
         print(f"{name}: {reason}")
     if FLAGS.schema:

@@ -1,0 +1,169 @@
+# %% [markdown]
+# # Your own logs
+#
+# From a file of exposures to a served model: a schema is proposed and corrected, the log becomes a data set and is
+# checked, a network is trained and exported, and a server ranks candidates. The log here is made up on the spot:
+# replace it by yours. Parquet (`.parquet`), CSV (`.csv`) and JSON lines (`.jsonl`) are read the same way.
+
+# %%
+import csv
+import dataclasses
+import json
+import urllib.request
+
+import numpy as np
+from IPython.display import Markdown
+
+from dlen_cam2 import model_dir, report, requests, runs, schema_pbtxt, serving
+from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.schema import Task
+from dlen_cam2.serving import local, recorded, rest
+from pipelines import check
+from pipelines.from_logs import Roles, convert, propose
+
+# %% [markdown]
+# ## 1. A log
+#
+# One row an exposure: when, who, what, what was known, and what the user did. Cooking videos; a user likes some kinds
+# of dishes and says so in his profile (`favourites`), clicks those, watches them further, and sometimes sends a gift.
+
+# %%
+rng = np.random.default_rng(0)
+rows, users, videos = 9_000, 150, 120
+dishes = np.array(["soup", "bread", "cake", "curry", "salad", "noodles"])
+tastes = rng.random((users, len(dishes))) < 0.35
+cities = rng.choice(["Bonn", "Lyon", "Porto"], users)
+dish, minutes = rng.integers(0, len(dishes), videos), rng.lognormal(1, 0.5, videos)
+user, video = rng.integers(0, users, rows), rng.integers(0, videos, rows)
+fits = tastes[user, dish[video]]
+click = rng.random(rows) < np.where(fits, 0.6, 0.1)
+watched = np.where(click, rng.beta(np.where(fits, 4, 2), 2), 0.0)
+start = 1_704_067_200_000  # 2024-01-01, in milliseconds
+times = np.sort(rng.integers(start, start + 4 * 86_400_000, rows))
+
+with open("log.csv", "w", newline="", encoding="utf-8") as file:
+    writer = csv.writer(file)
+    writer.writerow(["ts", "uid", "vid", "city", "favourites", "dishes", "minutes", "completion", "is_click",
+                     "is_finish", "gift"])
+    for i in range(rows):
+        writer.writerow([
+            times[i], user[i], video[i], cities[user[i]], json.dumps(dishes[tastes[user[i]]].tolist()),
+            json.dumps([dishes[dish[video[i]]], "cooking"]), f"{minutes[video[i]]:.2f}", f"{watched[i]:.3f}",
+            int(click[i]), int(watched[i] > 0.9), int(click[i] and rng.random() < 0.1),
+        ])
+print(open("log.csv", encoding="utf-8").read(400))
+
+# %% [markdown]
+# ## 2. A schema, proposed
+#
+# `propose` reads a sample and says of each column what it takes it for, and why. It goes by simple rules, so read
+# every line. On the command line: `python -m pipelines.from_logs --suggest_schema …`.
+
+# %%
+roles = Roles(time="ts", user="uid", item="vid")
+schema, why = propose("log.csv", roles)
+Markdown(report.markdown(["column", "taken for"], [[name, reason] for name, reason in why.items()]))
+
+# %% [markdown]
+# Two lines are wrong, and only somebody who knows the log can see it:
+#
+# - `gift` is feedback, and was taken for a feature, because its name is not one that feedback goes by;
+# - `completion` is how far the user watched *in this exposure*. As a feature it would tell the answer.
+#
+# Suppose that we had overlooked them. `check` finds what can be found without knowing the log.
+
+# %%
+convert("log.csv", schema, roles, "uncorrected")
+for finding in check.check("uncorrected").findings:
+    print(finding.line)
+
+# %% [markdown]
+# The line of leaks names a feature that alone knows a task too well. Had we trained, the AUC would have been
+# wonderful, and the model useless, since at serving nobody has watched anything yet.
+#
+# ## 3. Corrected
+#
+# A schema is a value; `schema_pbtxt` writes it as the text that the commands read, so you may as well edit that. One
+# more thing that only you know: `favourites` and `dishes` are words of one kind. With one table for both, the network
+# gets their product, and so whether a video fits a profile.
+
+# %%
+schema = dataclasses.replace(
+    schema,
+    features=tuple(
+        dataclasses.replace(f, table="dishes") if f.name == "favourites" else f
+        for f in schema.features if f.name not in ("gift", "completion")
+    ),
+    tasks=(*schema.tasks, Task("gift")),
+    targets=("completion",),  # kept beside the labels, and seen by no network
+)
+text = schema_pbtxt.dumps(schema)
+print(text[text.index('name: "gift"') - 12 :][:260])
+
+# %%
+statistics = convert("log.csv", schema, roles, "data")
+for finding in check.check("data").findings:
+    print(finding.line)
+
+# %% [markdown]
+# ## 4. Train and measure
+#
+# Three days to train on, the fourth to measure. Vocabularies (cities, dishes, ids) are learned on the training days.
+# `gift` is rare: look at its interval before you believe its AUC.
+
+# %%
+days = sorted(statistics["days"])
+config = Config(
+    name="cooking",
+    model=ModelConfig(trunk="mmoe", experts=3, expert_units=(32, 16), tower_units=(16,)),
+    train=TrainConfig(epochs=3, batch_size=128, embedding_learning_rate=0.1, bootstrap=100),
+)
+metrics = runs.train(requests.once(config, "data", "model", ",".join(days[:-1]), days[-1]))
+Markdown(report.table(metrics))
+
+# %% [markdown]
+# ## 5. Serve
+#
+# Rows of the last day go along as warm-up requests. The local server speaks TensorFlow Serving's protocol (in
+# production it is the image `tensorflow/serving` on the same directory; on the command line
+# `python -m dlen_cam2.serve --served=served/cooking --name=cooking`).
+
+# %%
+model = model_dir.load("model")
+candidates = recorded.first_rows("data", days[-1], model.schema, 8)
+serving.export(model, "served/cooking", rows=candidates)
+served = local.Model("cooking", "served/cooking")
+served.poll()
+web = rest.start(served, port=0)
+address = f"http://127.0.0.1:{web.server_port}/v1/models/cooking"
+
+# %% [markdown]
+# A request of the signature `rank`: one row of the user's features and one for each candidate, with raw values, as
+# JSON.
+
+# %%
+inputs = {f.name: candidates[f.name][:1] if f.side == "user" else candidates[f.name] for f in model.schema.features}
+body = {"signature_name": "rank", "inputs": {
+    name: np.char.decode(v.astype(bytes)).tolist() if v.dtype == object else v.tolist() for name, v in inputs.items()
+}}
+with urllib.request.urlopen(f"{address}:predict", data=json.dumps(body).encode(), timeout=30) as response:
+    outputs = json.load(response)["outputs"]
+web.shutdown()
+
+Markdown(report.markdown(
+    ["place", "video", "dish", *model.schema.task_names],
+    [[str(place + 1), str(inputs["vid"][row]), inputs["dishes"][row][0].decode(),
+      *(f"{outputs[task][row]:.3f}" for task in model.schema.task_names)]
+     for place, row in enumerate(outputs["order"][:5])],
+))
+
+# %% [markdown]
+# The user's true tastes are known here. What fits should be near the top:
+
+# %%
+who = inputs["uid"][0]
+print(f"user {who} likes: {', '.join(dishes[tastes[who]])}")
+
+# %% [markdown]
+# **Next**, in `README.md`: days that are added to a data set (`--since`), training that goes on from yesterday's model
+# (`--days … --eval=next`), calibration, and new versions of a served model.
