@@ -74,6 +74,7 @@ setup(
             "torch==2.13.0",
             "torch-rechub>=0.9,<0.10",
         ],
+        "experiments": ["lightgbm>=4.5,<5"],
         "spark": ["pyspark>=4.0,<5"],
     },
 )

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from dlen_cam2.inspection import summaries
+from dlen_cam2.losses import entire_space_rates
 from dlen_cam2.schema import Schema
 
 
@@ -39,8 +40,10 @@ class Board(tf.keras.callbacks.Callback):
             # alone, and workers wait for each other there.
             summaries(network, features)
         self._constant = {}
-        for task in schema.tasks:
-            q = task.positive_rate
+        rates = [task.positive_rate for task in schema.tasks]
+        if "joint" in network.output:
+            rates = entire_space_rates(schema)
+        for task, q in zip(schema.tasks, rates, strict=True):
             if 0 < q < 1:
                 self._constant[task.name] = -task.weight * (q * np.log(q) + (1 - q) * np.log(1 - q))
 

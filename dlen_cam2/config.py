@@ -13,7 +13,7 @@ from dlen_cam2.cli import UserError
 from dlen_cam2.files import read_json, write_json
 
 TRUNKS = ("shared_bottom", "mmoe", "cgc", "ple")
-HEADS = ("plain", "dlen")
+HEADS = ("plain", "dlen", "esmm")
 TABLES = ("gather", "tpu")
 VARIANTS = ("production", "task_arch", "joint_loss", "all_features", "proposed")
 CAUSAL_HEADS = ("joint", "conditional", "gated")
@@ -85,7 +85,7 @@ class ModelConfig:
         levels: extraction layers of PLE.
         expert_units: layer sizes of an expert, and of the shared bottom; ReLU after each.
         tower_units: layer sizes of a task's tower; ReLU after each. DESIGN: DLEN's paper does not state them.
-        head: "plain" (one logit per task) or "dlen".
+        head: "plain" (one logit per task), "dlen", or "esmm", for tasks whose mask is another task's label.
         alpha: DLEN's cap factor c: alpha_k = c * positive rate of task k. The paper: 0.1 to 0.5.
         alpha_constant: above 0, the literal cap alpha of every task that is not negative, in place of
             c * positive rate.

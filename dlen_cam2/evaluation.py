@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,13 @@ def predict(
     whole = tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
     labels, mask, scores, serving, causes, columns, keys = whole
     return Predictions(labels, mask, scores, serving.get("p_up"), serving, causes, columns, keys)
+
+
+def together(parts: Sequence[Predictions]) -> Predictions:
+    """The rows of several predictions as one."""
+    filled = [p for p in parts if len(p.labels)] or parts[:1]
+    fields = [{f.name: getattr(p, f.name) for f in dataclasses.fields(Predictions)} for p in filled]
+    return Predictions(**tf.nest.map_structure(lambda *a: None if a[0] is None else np.concatenate(a), *fields))
 
 
 def evaluate(predictions: Predictions, schema: Schema, bootstrap: int = 200, seed: int = 0) -> dict[str, Any]:

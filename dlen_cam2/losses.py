@@ -36,6 +36,31 @@ def targets(labels: Mapping[str, tf.Tensor], schema: Schema) -> tuple[tf.Tensor,
     return y, tf.stack([labels[t.mask] if t.mask else tf.ones_like(labels[t.label]) for t in schema.tasks], axis=1)
 
 
+def entire_space(y: tf.Tensor, mask: tf.Tensor, schema: Schema) -> tuple[tf.Tensor, tf.Tensor]:
+    """ESMM's labels and masks, from those of `targets`: (B, T) each.
+
+    A task that follows another has the label 1 where it and all tasks before it are 1 (click and conversion), and the
+    sample space of the first of them (all impressions).
+    """
+    labels, spaces = tf.unstack(y, axis=1), tf.unstack(mask, axis=1)
+    joint, wide = list(labels), list(spaces)
+    for k, parent in enumerate(schema.parents):
+        while parent is not None:
+            joint[k], wide[k] = joint[k] * labels[parent], spaces[parent]
+            parent = schema.parents[parent]
+    return tf.stack(joint, axis=1), tf.stack(wide, axis=1)
+
+
+def entire_space_rates(schema: Schema) -> list[float]:
+    """The tasks' positive rates in the spaces of `entire_space`."""
+    rates = [t.positive_rate for t in schema.tasks]
+    for k, parent in enumerate(schema.parents):
+        while parent is not None:
+            rates[k] *= schema.tasks[parent].positive_rate
+            parent = schema.parents[parent]
+    return rates
+
+
 def sample_weights(mask: tf.Tensor, schema: Schema) -> tf.Tensor:
     """`ω_k δ_ik / max(1, Σ_i δ_ik)`, (B, T), the sum over the global batch of all replicas.
 

@@ -124,34 +124,56 @@ def task_metrics(
     "intervals": {"auc", "gauc", "ne", "calibration": [low, high] or None}}: plain Python, ready for JSON.
     "gauc_rows" is the share of rows whose user has both classes, None of no rows.
     """
-    y = _vector("labels", labels)
-    p = _vector("probabilities", probabilities, len(y))
-    codes = _user_codes(users, len(y))
+    measured = Weighted(labels, probabilities, users)
     if bootstrap < 0:
         raise UserError(f"`bootstrap` must be an integer, 0 or more. Received: bootstrap={bootstrap}")
-    ranking = _Ranking(y, p)
-    # All but AUC are ratios of sums over users, shape (6, users), which a replicate only has to weigh.
-    by_user = np.stack([*(np.bincount(codes, column) for column in _columns(y, p)), *_user_auc(y, p, codes)])
-
-    def estimate(times: Vector) -> dict[str, float | None]:
-        *sums, won, counted = (by_user * times).sum(axis=1)
-        ne, ratio = _Totals(*sums).normalized_entropy(), _Totals(*sums).calibration()
-        return {"auc": ranking.auc(times[codes]), "gauc": _ratio(won, counted), "ne": ne, "calibration": ratio}
-
-    count = by_user.shape[1]
+    count = len(measured.users)
     rng = np.random.default_rng(seed)
     draws = (rng.integers(count, size=count) for _ in range(bootstrap if count > 1 else 0))
-    replicates = [estimate(np.bincount(draw, minlength=count).astype(np.float64)) for draw in draws]
-    point = estimate(np.ones(count))
+    replicates = [measured(np.bincount(draw, minlength=count).astype(np.float64)) for draw in draws]
+    point = measured(np.ones(count))
     return {
-        "rows": len(y),
-        "positives": int(y.sum()),
+        "rows": len(measured.labels),
+        "positives": int(measured.labels.sum()),
         **point,
-        "gauc_rows": _ratio(by_user[-1].sum(), len(y)),
-        "log_loss": log_loss(y, p),
-        "ece": expected_calibration_error(y, p),
+        "gauc_rows": measured.gauc_rows(),
+        "log_loss": log_loss(labels, probabilities),
+        "ece": expected_calibration_error(labels, probabilities),
         "intervals": {name: _interval([replicate[name] for replicate in replicates]) for name in point},
     }
+
+
+class Weighted:
+    """Metrics of one task with the rows of each user counted any number of times, as a bootstrap over users does.
+
+    Args:
+        labels, probabilities: (rows,).
+        users: (rows,) whose row it is.
+
+    Attributes:
+        users: the distinct users, sorted.
+    """
+
+    def __init__(self, labels: ArrayLike, probabilities: ArrayLike, users: ArrayLike):
+        self.labels = _vector("labels", labels)
+        p = _vector("probabilities", probabilities, len(self.labels))
+        self._codes = _user_codes(users, len(self.labels))
+        self.users = np.unique(np.asarray(users))
+        self._ranking = _Ranking(self.labels, p)
+        # All but AUC are ratios of sums over users, shape (6, users), which a draw only has to weigh.
+        sums = (np.bincount(self._codes, column) for column in _columns(self.labels, p))
+        self._by_user = np.stack([*sums, *_user_auc(self.labels, p, self._codes)])
+
+    def __call__(self, times: Vector) -> dict[str, float | None]:
+        """{"auc", "gauc", "ne", "calibration"} with each of `users` counted `times` times; None where undefined."""
+        *sums, won, counted = (self._by_user * times).sum(axis=1)
+        ne, ratio = _Totals(*sums).normalized_entropy(), _Totals(*sums).calibration()
+        return {"auc": self._ranking.auc(times[self._codes]), "gauc": _ratio(won, counted), "ne": ne,
+                "calibration": ratio}
+
+    def gauc_rows(self) -> float | None:
+        """The share of rows whose user has both classes; None of no rows."""
+        return _ratio(self._by_user[-1].sum(), len(self.labels))
 
 
 class _Ranking:

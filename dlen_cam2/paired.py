@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy.stats import norm, t
 
-from dlen_cam2.metrics import cross_entropy
+from dlen_cam2.metrics import Weighted, cross_entropy
 from dlen_cam2.report import markdown
 
 Estimate = tuple[float, float, float]  # the value and its 95% interval
@@ -61,24 +61,66 @@ class Resamples:
 
         Undefined with fewer than 10 users.
         """
+        return with_interval(self.changes(variant, baseline))
+
+    def changes(self, variant: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+        """(R + 1,): what `change` is an estimate of, in each draw; NaN with fewer than 10 users."""
         if len(np.unique(self.users)) < MIN_USERS:
-            return UNDEFINED
+            return np.full(len(self.times), np.nan)
         arms = []
         for arm in (variant, baseline):
             by_user = np.stack([np.bincount(self.users, row, self.times.shape[1]) for row in arm])
             arms.append(((self.times @ by_user.T) * self.seeds).sum(axis=1))
-        return estimate(arms[0], arms[1])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return arms[0] / arms[1] - 1
+
+    def metrics(self, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+        """{"auc", "gauc", "ne", "calibration"}: (R + 1,) values of one seed's model in every draw of users.
+
+        Args:
+            labels, probabilities: (rows,) of one task; the rows are those of the draws, see `of`.
+        """
+        weighted = Weighted(labels, probabilities, self.users)
+        draws = [weighted(times[weighted.users]) for times in self.times]
+        return {name: np.array([draw[name] for draw in draws], float) for name in draws[0]}  # None becomes NaN
+
+    def difference(self, variant: np.ndarray, baseline: np.ndarray) -> Estimate:
+        """The difference of the means over seeds, with its 95% percentile interval.
+
+        Undefined with fewer than 10 users.
+
+        Args:
+            variant, baseline: (seeds, R + 1) values of a metric in every draw, see `metrics`.
+        """
+        if len(np.unique(self.users)) < MIN_USERS:
+            return UNDEFINED
+        arms = [(arm.T * self.seeds).sum(axis=1) / len(arm) for arm in (variant, baseline)]
+        return with_interval(arms[0] - arms[1])
 
 
 def estimate(variant: np.ndarray, baseline: np.ndarray) -> Estimate:
     """The relative change of the first entries, and the 95% percentile interval over the others; NaN of nothing."""
     with np.errstate(divide="ignore", invalid="ignore"):
         change = variant / baseline - 1
-    replicates = change[1:][np.isfinite(change[1:])]
-    if not np.isfinite(change[0]) or 2 * len(replicates) < len(change) - 1:
+    return with_interval(change)
+
+
+def with_interval(values: np.ndarray) -> Estimate:
+    """The first entry, and the 95% percentile interval over the others; NaN if it or most of them are undefined."""
+    replicates = values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(values[0]) or 2 * len(replicates) < len(values) - 1:
         return UNDEFINED
-    low, high = np.percentile(replicates, [2.5, 97.5]) if len(replicates) else (change[0], change[0])
-    return float(change[0]), float(low), float(high)
+    low, high = np.percentile(replicates, [2.5, 97.5]) if len(replicates) else (values[0], values[0])
+    return float(values[0]), float(low), float(high)
+
+
+def over_seeds(values: np.ndarray) -> Estimate:
+    """The mean of one value a seed, each of a world of its own, and Student's 95% interval of it; none of one seed."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, float("nan"), float("nan")
+    reach = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+    return mean, mean - reach, mean + reach
 
 
 def ne_change(

@@ -10,7 +10,7 @@ from dlen_cam2.balancing import Balancer
 from dlen_cam2.causes import CausalLoss
 from dlen_cam2.config import TrainConfig
 from dlen_cam2.gradients import total
-from dlen_cam2.losses import TaskCrossentropy, sample_weights, targets
+from dlen_cam2.losses import TaskCrossentropy, entire_space, sample_weights, targets
 from dlen_cam2.replicas import global_sum, reduced
 from dlen_cam2.schema import Schema
 
@@ -41,6 +41,8 @@ class Ranker(tfrs.Model):
     ):
         super().__init__()
         self.network = network
+        # ESMM trains the products of its probabilities.
+        self._trained = "joint" if "joint" in getattr(network, "output", ()) else "logits"
         self.schema = schema
         self.causal_loss = causal_loss
         self.balancer = balancer
@@ -65,17 +67,22 @@ class Ranker(tfrs.Model):
 
     def _weights(self, inputs: Batch) -> dict[str, Any]:
         """What each row counts in the tasks' losses and in CAM2's, over all replicas."""
-        weights: dict[str, Any] = {"tasks": sample_weights(targets(inputs[1], self.schema)[1], self.schema)}
+        weights: dict[str, Any] = {"tasks": sample_weights(self._targets(inputs[1])[1], self.schema)}
         if self.causal_loss is not None:
             weights["causal"] = self.causal_loss.weights(*inputs)
         return weights
+
+    def _targets(self, labels: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Labels and masks, (B, T), of what is trained."""
+        y, mask = targets(labels, self.schema)
+        return entire_space(y, mask, self.schema) if self._trained == "joint" else (y, mask)
 
     def _parts_of_loss(self, inputs: Batch, weights: Mapping[str, Any], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """The tasks' losses ω_k L_k, (T,), and what CAM2 adds."""
         features, labels = inputs
         outputs = self(features, training=training)
         rows = self.ranking(
-            labels=targets(labels, self.schema)[0], predictions=outputs["logits"], sample_weight=weights["tasks"],
+            labels=self._targets(labels)[0], predictions=outputs[self._trained], sample_weight=weights["tasks"],
             training=training,
         )
         extra = tf.constant(0.0)

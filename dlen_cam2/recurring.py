@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from dlen_cam2 import data, evaluation, schema_pbtxt, trainer
 from dlen_cam2.cli import UserError
@@ -47,13 +46,7 @@ def recurring(
         for kind, split in [(LOGGED, measured), *((kind, f"{measured}_{kind}") for kind in OFF_POLICY)]:
             if split in splits and splits[split]["rows"]:
                 found.setdefault(kind, []).append(evaluation.predict(score, schema, data_dir, split))
-    return {kind: _together(parts) for kind, parts in found.items()}
-
-
-def _together(parts: Sequence[Predictions]) -> Predictions:
-    """The rows of several predictions as one."""
-    fields = [{f.name: getattr(p, f.name) for f in dataclasses.fields(Predictions)} for p in parts if len(p.labels)]
-    return Predictions(**tf.nest.map_structure(lambda *a: None if a[0] is None else np.concatenate(a), *fields))
+    return {kind: evaluation.together(parts) for kind, parts in found.items()}
 
 
 def active_days(data_dir: str | os.PathLike, days: Sequence[str], last: int = 28) -> dict[int, int]:

@@ -80,6 +80,24 @@ class Schema:
         return tuple(t.name for t in self.tasks)
 
     @property
+    def parents(self) -> tuple[int | None, ...]:
+        """For each task the place of the task whose label is its mask (of a conversion the click), or None.
+
+        Raises:
+            UserError: tasks are each other's masks.
+        """
+        place = {t.label: k for k, t in enumerate(self.tasks)}
+        parents = tuple(place.get(t.mask) for t in self.tasks)
+        for k in range(len(parents)):
+            before, seen = parents[k], {k}
+            while before is not None:
+                if before in seen:
+                    raise UserError(f"tasks may not be each other's masks. Received: {self.tasks[k].name!r} is.")
+                seen.add(before)
+                before = parents[before]
+        return parents
+
+    @property
     def mask_columns(self) -> tuple[str, ...]:
         """The masks that are no task's label."""
         return tuple(sorted({t.mask for t in self.tasks if t.mask} - {t.label for t in self.tasks}))

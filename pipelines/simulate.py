@@ -45,7 +45,12 @@ class World:
         long_view   = watched at least min(duration, 18 s); log watch time is normal, its mean grows with the
                       log duration if the user prefers the item, and is a glance if not
 
-    so DLEN's story holds, with P(k|¬UP) < cap · P(k) for all behaviours but long_view by construction. The
+    so DLEN's story holds, with P(k|¬UP) < cap · P(k) for all behaviours but long_view by construction. With `broken` =
+    b the story holds in part: a user who does not prefer the item acts, with probability b, as if he did,
+
+        P(k|¬UP) = (1 - b) cap · P(k) · σ(h_uk) + b P(k|UP)           (long_view likewise)
+
+    so that at 1 the cap is violated, and preference and behaviours are independent. Who meets what stays the same. The
     logging policy shows popular items more and prefers relevant ones; the random log shows items uniformly.
 
     Attributes:
@@ -60,6 +65,7 @@ class World:
         new_share: share of the items that are uploaded while the log runs.
         rates: P(k|UP) of a user with average habits.
         habits: how much users differ in showing a preference by behaviour k.
+        broken: how far DLEN's story is broken, in [0, 1].
     """
 
     rows: int
@@ -84,6 +90,11 @@ class World:
     habits: dict[str, float] = dataclasses.field(
         default_factory=lambda: {"click": 1.5, "like": 1.5, "comment": 1.5, "follow": 1.5, "forward": 1.5}
     )
+    broken: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.broken <= 1:
+            raise cli.UserError(f"--broken must be in [0, 1]. Received: {self.broken}.")
 
     @property
     def users(self) -> int:
@@ -257,11 +268,13 @@ def _behaviour(feed: Feed, task: str, user: np.ndarray, item: np.ndarray) -> tup
     if task == "long_view":
         seconds = feed.items["duration"][item]
         enough = np.minimum(seconds, 18.0)
-        return (ndtr((np.log(1.3 * seconds**0.85) - np.log(enough)) / 0.6),
-                ndtr((math.log(1.5) - np.log(enough)) / 0.7))
+        given_up = ndtr((np.log(1.3 * seconds**0.85) - np.log(enough)) / 0.6)
+        given_not_up = ndtr((math.log(1.5) - np.log(enough)) / 0.7)
+        return given_up, (1 - world.broken) * given_not_up + world.broken * given_up
     habit = feed.users["habit"][user, TASKS.index(task)]
     given_up = _sigmoid(_logit(world.rates[task]) + world.habits[task] * habit)
-    return given_up, world.cap * feed.cap_rates.get(task, 0.0) * _sigmoid(habit)
+    given_not_up = world.cap * feed.cap_rates.get(task, 0.0) * _sigmoid(habit)
+    return given_up, (1 - world.broken) * given_not_up + world.broken * given_up
 
 
 def _respond(feed: Feed, rng: np.random.Generator) -> None:
@@ -275,8 +288,10 @@ def _respond(feed: Feed, rng: np.random.Generator) -> None:
     p_up = np.concatenate([_preference(feed.world, feed.users, feed.items, part(rows))[2] for rows in parts])
     preferred = rng.random(n) < p_up
     noise = rng.normal(size=n)
+    # A stream of its own, so that a story that holds is the same log as without the knob.
+    watches = preferred | (np.random.default_rng([feed.world.seed, 1]).random(n) < feed.world.broken)
     for rows in parts:
-        seconds, likes = feed.items["duration"][shown["item"][rows]], preferred[rows]
+        seconds, likes = feed.items["duration"][shown["item"][rows]], watches[rows]
         log_median = np.where(likes, np.log(1.3 * seconds**0.85), math.log(1.5))
         noise[rows] = np.minimum(np.exp(log_median + np.where(likes, 0.6, 0.7) * noise[rows]), seconds)
     feed.response.update(preferred=preferred, watch=noise)
@@ -353,11 +368,12 @@ def write(world: World, output: str, how: Options = Options()) -> dict[str, Any]
 def define_flags() -> None:
     flags.DEFINE_integer("rows", 200_000, "Exposures to simulate, random ones included.", lower_bound=100)
     flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0)
+    flags.DEFINE_float("broken", 0.0, "How far DLEN's story is broken, see World: 0 it holds, 1 not at all.")
     options.define_flags()
 
 
 def main() -> None:
-    world = World(rows=FLAGS.rows, seed=FLAGS.seed)
+    world = World(rows=FLAGS.rows, seed=FLAGS.seed, broken=FLAGS.broken)
     statistics = write(world, FLAGS.output, options.from_flags())
     print(f"{world.rows:,} rows of {len(statistics['days'])} splits, and {TRUTH}, are in {FLAGS.output}")
 

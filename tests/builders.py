@@ -13,8 +13,8 @@ from dlen_cam2.indexing import Indexer
 from dlen_cam2.schema import Feature, Schema, Task
 
 
-def tiny_schema() -> Schema:
-    """Every kind of feature; three tasks: a plain one, a negative one, one with a mask."""
+def tiny_schema(head: str = "plain") -> Schema:
+    """Every kind of feature; three tasks: a plain one, a negative one, one with a mask (of ESMM: the first)."""
     return Schema(
         "tiny",
         features=(
@@ -29,7 +29,7 @@ def tiny_schema() -> Schema:
         tasks=(
             Task("click", positive_rate=0.4),
             Task("hate", negative=True, positive_rate=0.1, weight=0.5),
-            Task("finish", label="is_finish", mask="played", positive_rate=0.2),
+            Task("finish", label="is_finish", mask="click" if head == "esmm" else "played", positive_rate=0.2),
         ),
         keys={"user": "user_id"},
     )

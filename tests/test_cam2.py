@@ -37,7 +37,7 @@ def config(variant="proposed", trunk="mmoe", head="plain", **fields):
 
 def built(settings):
     tf.keras.utils.set_random_seed(5)
-    return build(settings.model, tiny_schema(), SPLIT)
+    return build(settings.model, tiny_schema(settings.model.head), SPLIT)
 
 
 def causal_loss(settings):

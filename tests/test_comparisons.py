@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from dlen_cam2 import experiments, metrics, slices
+from dlen_cam2 import metrics, slices
 from dlen_cam2.config import VARIANTS
 from dlen_cam2.paired import Resamples, estimate, ne_change, over_rows, percent
 from dlen_cam2.suites.cells import cell
@@ -162,12 +162,16 @@ def test_cells_are_kept_by_key_and_repaired(tmp_path, capsys):
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
     directory = tmp_path_factory.mktemp("log") / "data"
-    simulate.write(simulate.World(rows=2000, seed=1, days=4), str(directory))
+    simulate.write(simulate.World(rows=1500, seed=1, days=3), str(directory))
     return directory
 
 
+# A few features: most of a cell's time goes into the graph.
+FEATURES = ("video_click_rate", "video_impressions", "user_click_rate", "user_topics", "topics", "age_band",
+            "duration_s")
 FLAGS = ["--suite=cam2", "--seeds=2", "--warm_days=2", "--config=dlen_cam2/configs/simulated_cam2.py",
-         "--config.model.expert_units=(8,)", "--config.model.experts=2", "--config.model.cam2.units=8"]
+         "--config.model.expert_units=(8,)", "--config.model.experts=2", "--config.model.cam2.units=8",
+         "--config.model.cam2.without=()", f"--config.model.features={FEATURES}"]
 
 
 def test_the_suite_writes_its_page(log, tmp_path):
@@ -189,18 +193,18 @@ def test_the_suite_writes_its_page(log, tmp_path):
 
     assert results["correlations"]["logged"]["X (video_click_rate)"]["true popularity"][0] > 0.3
 
-    cells = {p.name: p.stat().st_mtime_ns for p in (output / "cells").iterdir()}
+    cells = {p.name: p.stat().st_mtime_ns for p in (output / "cells").glob("*.npz")}
     assert len(cells) == 10
     again = run("dlen_cam2.experiments", *FLAGS, f"--data_dir={log}", f"--output={output}")
-    assert again.returncode == 0 and again.stdout.count("kept from before") == 10
-    assert {p.name: p.stat().st_mtime_ns for p in (output / "cells").iterdir()} == cells
+    assert again.returncode == 0 and "0 cells to train, 10 kept from before" in again.stdout
+    assert {p.name: p.stat().st_mtime_ns for p in (output / "cells").glob("*.npz")} == cells
     assert json.loads((output / "results.json").read_text()) == results
 
 
 @pytest.mark.parametrize("flags, message", [
     (["--age=nope"], "--age must name a numeric column"),
     (["--popularity=video_id"], "--popularity must name a numeric column"),
-    (["--warm_days=4"], "--warm_days must leave a day to measure of 4. Received: 4"),
+    (["--warm_days=3"], "--warm_days must leave a day to measure of 3. Received: 3"),
     (["--config.model.cam2.statistic=price"], "statistic must name a numeric statistical feature"),
 ])
 def test_a_suite_that_cannot_run(log, tmp_path, flags, message):
@@ -213,10 +217,3 @@ def test_a_foreign_directory_is_left_alone(log, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     done = run("dlen_cam2.experiments", *FLAGS, f"--data_dir={log}", f"--output={tmp_path}")
     assert done.returncode == 1 and "holds no earlier run" in done.stderr
-
-
-def test_every_default_config_is_sound():
-    from dlen_cam2.config import check
-
-    for make in experiments.CONFIGS.values():
-        check(make())

@@ -163,7 +163,7 @@ def test_dlen_by_hand(trunk):
 
 def built(**model):
     tf.keras.utils.set_random_seed(3)
-    return build(tiny_config(**model).model, tiny_schema())
+    return build(tiny_config(**model).model, tiny_schema(model.get("head", "plain")))
 
 
 @pytest.mark.parametrize("head", HEADS)

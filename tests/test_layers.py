@@ -14,6 +14,7 @@ from dlen_cam2.layers import (
     Conformity,
     Dropout,
     Embeddings,
+    EntireSpace,
     Experts,
     Gates,
     LatentState,
@@ -113,6 +114,7 @@ CASES = {
     "cgc_middle": (lambda: CGC(2, 2, 2, (8,), last=False), normal(8, 3, 5), (8, 3, 8)),
     "cgc_last": (lambda: CGC(2, 2, 1, (8,), last=True), normal(8, 3, 5), (8, 2, 8)),
     "task_logits": (TaskLogits, normal(8, 3, 5), (8, 3)),
+    "entire_space": (lambda: EntireSpace([None, None, 0]), normal(8, 3), (8, 3)),
     "latent_state": (lambda: LatentState((8, 6)), normal(8, 5), (8, 1)),
     "capped_head": (
         lambda: CappedHead((0.1, 0.5, 1.0)), [normal(8, 3, 5), normal(8, 1)],

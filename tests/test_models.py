@@ -22,7 +22,7 @@ TASKS = ("click", "hate", "finish")
 
 def built(**model):
     tf.keras.utils.set_random_seed(5)
-    return build(tiny_config(**model).model, tiny_schema())
+    return build(tiny_config(**model).model, tiny_schema(model.get("head", "plain")))
 
 
 def ranker(network, schema=None, **train):
@@ -33,11 +33,11 @@ def ranker(network, schema=None, **train):
 
 def trained_model(tmp_path, **model):
     """A model after one step, written and read again, and what it predicts for the batch before that."""
-    config, network = tiny_config(**model), built(**model)
-    model = ranker(network)
+    config, network, schema = tiny_config(**model), built(**model), tiny_schema(model.get("head", "plain"))
+    model = ranker(network, schema)
     model.train_on_batch(*tiny_batch(8))
     tmp_path.mkdir(exist_ok=True)
-    model_dir.save(tmp_path, config, tiny_schema(), None, tf.train.Checkpoint(network=network))
+    model_dir.save(tmp_path, config, schema, None, tf.train.Checkpoint(network=network))
     return model_dir.load(tmp_path), network(tiny_batch(8)[0])
 
 
@@ -65,13 +65,14 @@ def examples():
 def test_every_trunk_with_every_head(trunk, head, tmp_path):
     network = built(trunk=trunk, head=head)
     features, labels = tiny_batch(8)
-    names = {"logits"} | ({"preferred", "not_preferred", "latent"} if head == "dlen" else set())
+    more = {"plain": set(), "dlen": {"preferred", "not_preferred", "latent"}, "esmm": {"joint"}}
+    names = {"logits"} | more[head]
     outputs = network(features)
     assert set(outputs) == names
     assert all(o.dtype == tf.float32 and o.shape == (8, 1 if n == "latent" else 3) for n, o in outputs.items())
 
     before = network.get_weights()
-    loss = ranker(network).train_on_batch(features, labels, return_dict=True)["loss"]
+    loss = ranker(network, tiny_schema(head)).train_on_batch(features, labels, return_dict=True)["loss"]
     assert np.isfinite(loss) and loss > 0
     moved = {w.name: np.any(b != w.numpy()) for b, w in zip(before, network.weights, strict=True)}
     assert all(moved.values()), moved
@@ -82,8 +83,9 @@ def test_every_trunk_with_every_head(trunk, head, tmp_path):
         np.testing.assert_array_equal(output, expected[name])
 
     server = tf.saved_model.load(str(serving.export(loaded, tmp_path / "served")))
-    scores = serving_scores(expected, tiny_schema().tasks)
-    assert set(scores) == set(TASKS) | ({"click_up", "finish_up", "p_up"} if head == "dlen" else set())
+    scores = serving_scores(expected, tiny_schema(head).tasks)
+    more = {"plain": set(), "dlen": {"click_up", "finish_up", "p_up"}, "esmm": {"finish_joint"}}
+    assert set(scores) == set(TASKS) | more[head]
     raw = {name: tf.constant(column) for name, column in raw_batch(8).items()}
     for served in (server.signatures["raw"](**raw), server.signatures["serving_default"](examples=examples())):
         assert set(served) == {*scores, "fused"}

@@ -179,3 +179,29 @@ def test_the_random_log_shows_what_is_uploaded_uniformly(large):
     assert stats.chi2.sf(z2, common.sum()) > 1e-4
     logged = np.bincount(item[~random], minlength=len(uploaded)) * random.sum() / (~random).sum()
     assert stats.chi2.sf(((logged - expected) ** 2 / expected)[common].sum(), common.sum()) < 1e-9  # the test can fail
+
+
+# === The story broken ===
+
+def test_a_broken_story_violates_the_cap_and_shows_the_same_things():
+    worlds = {b: simulate.simulate(dataclasses.replace(SMALL, rows=20_000, broken=b)) for b in (0.0, 0.5, 1.0)}
+    whole = slice(0, 20_000)
+    truths = {b: {n: c.to_numpy() for n, c in zip(t.column_names, t.columns, strict=True)}
+              for b, t in ((b, world.truth(whole)) for b, world in worlds.items())}
+    for name in ("user", "item", "time"):
+        assert np.array_equal(worlds[0.0].shown[name], worlds[1.0].shown[name])
+    for task in simulate.TASKS:
+        given_up, given_not_up = (truths[1.0][f"p_{task}_given_{s}"] for s in ("up", "not_up"))
+        np.testing.assert_allclose(given_not_up, given_up)  # preference says nothing about the behaviour
+        np.testing.assert_allclose(
+            truths[0.5][f"p_{task}_given_not_up"],
+            (truths[0.0][f"p_{task}_given_not_up"] + truths[1.0][f"p_{task}_given_not_up"]) / 2)
+        if task != "long_view":
+            cap = SMALL.cap * worlds[0.0].cap_rates[task]
+            assert truths[0.0][f"p_{task}_given_not_up"].max() <= cap < truths[1.0][f"p_{task}_given_not_up"].mean()
+        for b, world in worlds.items():  # the truth columns stay true
+            p = truths[b][f"p_{task}"]
+            error = (world.response[task].mean() - p.mean()) / np.sqrt((p * (1 - p)).sum()) * len(p)
+            assert abs(error) < 4, (task, b)
+    with pytest.raises(simulate.cli.UserError, match=r"--broken must be in \[0, 1\]. Received: 1.5"):
+        simulate.World(100, 0, broken=1.5)

@@ -90,11 +90,12 @@ def capped_probability(
     with np.errstate(divide="ignore"):
         log_rest = np.log1p(-alpha)
     log_not_b = tf.math.softplus(b + np.maximum(log_rest, -1e4)) - tf.math.softplus(b)
-    log_p = _logaddexp(tf.math.log_sigmoid(a) + log_u, log_b + log_not_u)
-    log_not_p = _logaddexp(tf.math.log_sigmoid(-a) + log_u, log_not_b + log_not_u)
+    log_p = logaddexp(tf.math.log_sigmoid(a) + log_u, log_b + log_not_u)
+    log_not_p = logaddexp(tf.math.log_sigmoid(-a) + log_u, log_not_b + log_not_u)
     return {"logits": log_p - log_not_p, "preferred": a, "not_preferred": log_b}
 
 
-def _logaddexp(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+def logaddexp(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """log(e^x + e^y)."""
     # Not max + softplus(-|x - y|): its gradient is wrong where x = y.
     return y + tf.math.softplus(x - y)

@@ -2,10 +2,10 @@
 
 from dlen_cam2.models.build import build, functional
 from dlen_cam2.models.cam2 import branches, cause_scores, join
-from dlen_cam2.models.heads import dlen, plain, probabilities, serving_scores
+from dlen_cam2.models.heads import dlen, esmm, plain, probabilities, serving_scores
 from dlen_cam2.models.trunks import cgc, mmoe, ple, shared_bottom
 
 __all__ = [
-    "branches", "build", "cause_scores", "cgc", "dlen", "functional", "join", "mmoe", "plain", "ple", "probabilities",
-    "serving_scores", "shared_bottom",
+    "branches", "build", "cause_scores", "cgc", "dlen", "esmm", "functional", "join", "mmoe", "plain", "ple",
+    "probabilities", "serving_scores", "shared_bottom",
 ]

@@ -28,11 +28,13 @@ def build(
 
     Returns:
         A model whose output "logits" holds one column for each task, in schema order. DLEN adds "preferred",
-        "not_preferred" (B, T) and "latent" (B, 1), see `CappedHead`; CAM2 adds the outputs of `cam2.branches`.
+        "not_preferred" (B, T) and "latent" (B, 1), see `CappedHead`; ESMM "joint" (B, T); CAM2 adds the
+        outputs of `cam2.branches`.
 
     Raises:
         UserError: there are no features or tasks, a group that the trunk should read is not there, DLEN has no
-            positive rate to put a cap on, or a part of CAM2's branches has no features.
+            positive rate to put a cap on, ESMM no task that follows another, or a part of CAM2's branches
+            has no features.
     """
     if not schema.features or not schema.tasks:
         raise UserError(
@@ -76,7 +78,9 @@ def build(
         towers = cam2.join(towers, embeddings, config.cam2)
     at_heads = 0 if at_towers else joined
     rates = [task.positive_rate for task in schema.tasks]
-    if config.head == "dlen":
+    if config.head == "esmm":
+        outputs = heads.esmm(towers, _sequence(schema), rates, at_heads)
+    elif config.head == "dlen":
         outputs = heads.dlen(towers, x, caps(config, schema), config.latent_units, rates, at_heads)
     else:
         outputs = heads.plain(towers, rates, at_heads)
@@ -90,6 +94,16 @@ def functional(inputs: Any, outputs: dict[str, tf.Tensor], name: str) -> tf.kera
     # tf_keras takes the nested inputs for flat ones where every group has one feature, and then fails on them.
     network.input_spec = None
     return network
+
+
+def _sequence(schema: Schema) -> tuple[int | None, ...]:
+    """`schema.parents`, of which ESMM needs at least one."""
+    if all(parent is None for parent in schema.parents):
+        raise UserError(
+            "config.model.head='esmm' needs a task whose mask is the label of another task of the model. Received the "
+            f"masks {dict((t.name, t.mask) for t in schema.tasks)}."
+        )
+    return schema.parents
 
 
 def _read_by_trunk(schema: Schema, groups: Sequence[str]) -> list[Feature]:

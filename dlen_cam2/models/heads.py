@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from dlen_cam2.layers import CappedHead, LatentState, TaskLogits
+from dlen_cam2.layers import CappedHead, EntireSpace, LatentState, TaskLogits
 from dlen_cam2.schema import Task
 
 # Logits (B, T) of the named tasks to calibrated logits.
@@ -17,6 +17,31 @@ def plain(towers: tf.Tensor, rates: Sequence[float] = (), joined: int = 0) -> di
     `joined` of the h columns come from another network, see `TaskLogits`.
     """
     return {"logits": TaskLogits(rates, joined, name="logits")(towers)}
+
+
+def esmm(
+    towers: tf.Tensor, parents: Sequence[int | None], rates: Sequence[float] = (), joined: int = 0
+) -> dict[str, tf.Tensor]:
+    """The entire space multi-task model's head, for tasks of which one follows another, over any trunk.
+
+    A conversion is learned on all impressions, through P(click and conversion) = P(click) P(conversion | click); it
+    has no loss of its own on the clicked rows, so that its calibration there is to be measured.
+
+    Args:
+        towers: (B, T, h).
+        parents: for each task the place of the task before it, or None, see `Schema.parents`.
+        rates: the tasks' positive rates on their own rows, at which their probabilities start.
+        joined: see `TaskLogits`.
+
+    Returns:
+        "logits" (B, T) of P(k | the task before), as of every head, and "joint" (B, T), the logits of `EntireSpace`,
+        which are trained.
+
+    References:
+        ESMM (Ma et al., SIGIR 2018), eqs 1 and 3.
+    """
+    outputs = plain(towers, rates, joined)
+    return {**outputs, "joint": EntireSpace(parents, name="entire_space")(outputs["logits"])}
 
 
 def dlen(
@@ -53,16 +78,21 @@ def probabilities(outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
 def serving_scores(
     outputs: Mapping[str, tf.Tensor], tasks: Sequence[Task], calibration: Calibrate | None = None
 ) -> dict[str, tf.Tensor]:
-    """What a feed ranks by: {task: (B,)}, and for DLEN also {"<task>_up", "p_up": (B,)}.
+    """What a feed ranks by: {task: (B,)}, for DLEN also {"<task>_up", "p_up": (B,)}, for ESMM {"<task>_joint": (B,)}.
 
     - `<task>`: P(k), the probability that is trained, calibrated if a `calibration` is given;
     - `<task>_up`: `P(k, UP) = P(k|UP) P(UP)` (DLEN, eq 4): the ¬UP term is dropped, so it is below the training
       probability and is a score, not a calibrated probability of the behaviour. DESIGN: a negative task has none, since
       preferring the item is no part of it;
-    - `p_up`: P(UP).
+    - `p_up`: P(UP);
+    - `<task>_joint` of a task that follows another: P(task and those before), of which ESMM's P(task) is the part that
+      is known only through this product. Of the logits as trained: the calibration is of P(task).
     """
     logits = outputs["logits"] if calibration is None else calibration(outputs["logits"], [t.name for t in tasks])
     scores = dict(zip((t.name for t in tasks), tf.unstack(tf.sigmoid(logits), axis=1), strict=True))
+    if "joint" in outputs:
+        names = zip(tasks, tf.unstack(tf.sigmoid(outputs["joint"]), axis=1), strict=True)
+        scores |= {f"{t.name}_joint": s for t, s in names if t.mask in [other.label for other in tasks]}
     if "latent" not in outputs:
         return scores
     joint = tf.exp(tf.math.log_sigmoid(outputs["preferred"]) + tf.math.log_sigmoid(outputs["latent"]))

@@ -85,6 +85,9 @@ class Server(tf.Module):
         outputs = self.network.output
         if "latent" in outputs:
             names += [f"{task.name}_up" for task in self.schema.tasks if not task.negative] + ["p_up"]
+        if "joint" in outputs:
+            steps = zip(self.schema.tasks, self.schema.parents, strict=True)
+            names += [f"{task.name}_joint" for task, parent in steps if parent is not None]
         names += ["conformity", "relevance"] if "relevance" in outputs else []
         counts = collections.Counter([*names, FUSED, ORDER])
         if twice := [name for name, count in counts.items() if count > 1]:

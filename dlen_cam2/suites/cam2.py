@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import os
 import pathlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,8 @@ from dlen_cam2.evaluation import Predictions
 from dlen_cam2.metrics import auc, normalized_entropy
 from dlen_cam2.paired import Estimate, Resamples, ne_change, over_rows
 from dlen_cam2.recurring import LOGGED, active_days, recurring
-from dlen_cam2.suites.cells import Arrays, cell
+from dlen_cam2.suites import grid
+from dlen_cam2.suites.cells import Arrays
 
 BASELINE = "production"
 PROPOSED = "proposed"
@@ -78,7 +78,7 @@ class Results:
 
 def run(
     config: Config, data_dir: str, output: str | os.PathLike, seeds: int, warm_days: int, top_k: int, age: str,
-    popularity: str,
+    popularity: str, processes: int = 0,
 ) -> Results:
     """Train every variant with every seed, day after day; finished cells of an earlier call are kept.
 
@@ -90,6 +90,7 @@ def run(
         warm_days: how many days come before the first measured one; 0: half of them.
         top_k: rows of a user's ranking that count as shown.
         age, popularity: columns with the item's age in days, and how popular it was before the row.
+        processes: how many cells at a time, see `grid.run`.
 
     Raises:
         UserError: the data set lacks a key or column, or has too few days.
@@ -112,23 +113,18 @@ def run(
         raise UserError(f"--warm_days must leave a day to measure of {len(days)}. Received: {warm_days}.")
     warm, measured = days[:warm_days], days[warm_days:]
 
-    cells: dict[tuple[str, int], Arrays] = {}
-    start = time.monotonic()
+    planned = {}
     for seed in range(seeds):
         for variant in VARIANTS:
             chosen = copy.deepcopy(config)
             chosen.model.cam2.variant, chosen.train.seed = variant, seed
-
-            def compute(chosen: Config = chosen) -> Arrays:
-                columns = (age, popularity, chosen.model.cam2.statistic)
-                return _arrays(recurring(chosen, data_dir, warm, measured, columns))
-
             key = {"version": __version__, "config": dataclasses.asdict(chosen), "data": statistics, "warm": warm,
                    "days": measured}
-            cells[variant, seed] = cell(pathlib.Path(output) / "cells", f"{variant}-seed{seed}", key, compute)
-            done, spent = len(cells), time.monotonic() - start
-            left = spent / done * (seeds * len(VARIANTS) - done)
-            print(f"cell {done}/{seeds * len(VARIANTS)} ({variant}, seed {seed}) done, ETA {left:.0f} s", flush=True)
+            planned[variant, seed] = grid.Cell(
+                f"{variant}-seed{seed}", key, _train, (chosen, data_dir, warm, measured, age, popularity)
+            )
+    found = grid.run(list(planned.values()), pathlib.Path(output) / "cells", processes)
+    cells = {which: found[one.name] for which, one in planned.items()}
 
     tasks = schema.select(config.model.tasks).tasks
     kinds = sorted({name.split("/")[0] for name in cells[BASELINE, 0]}, key=lambda kind: (kind != LOGGED, kind))
@@ -138,6 +134,13 @@ def run(
         {kind: _kind(kind, cells, data_dir, seeds) for kind in kinds}, active_days(data_dir, warm), age,
         popularity,
     )
+
+
+def _train(
+    config: Config, data_dir: str, warm: Sequence[str], measured: Sequence[str], age: str, popularity: str
+) -> Arrays:
+    """What a cell computes."""
+    return _arrays(recurring(config, data_dir, warm, measured, (age, popularity, config.model.cam2.statistic)))
 
 
 def _arrays(found: Mapping[str, Predictions]) -> Arrays:

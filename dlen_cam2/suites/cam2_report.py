@@ -10,10 +10,9 @@ from dlen_cam2.files import write_json, write_text
 from dlen_cam2.paired import Estimate, Resamples, percent, table
 from dlen_cam2.recurring import LOGGED
 from dlen_cam2.report import markdown
-from dlen_cam2.suites import cam2
+from dlen_cam2.suites import cam2, page
 from dlen_cam2.suites.cam2 import BASELINE, PROPOSED, Results
 
-REPORT = "report.md"
 # What each kind of exposure is, as a reader of the page should know it.
 _KINDS = {
     "logged": "next day, as logged",
@@ -74,11 +73,11 @@ def write(results: Results, output: pathlib.Path) -> None:
     turned = {kind: _transposed(found) for kind, found in by_age.items()}
     _draw_changes(output / "engagement_by_age.png", turned, "engagement on top-k rows")
     _draw_causes(output / "causes.png", results)
-    write_json(output / "results.json", _plain({
+    write_json(output / page.RESULTS, page.plain({
         "ne_change": changes, "slices": slices, "ne_and_auc_of_slices": slice_levels, "engagement_by_age": by_age,
         "items": items, "correlations": correlations,
     }))
-    write_text(output / REPORT, "\n\n".join(parts) + "\n")
+    write_text(output / page.REPORT, "\n\n".join(parts) + "\n")
 
 
 def _head(results: Results) -> str:
@@ -128,25 +127,9 @@ def _transposed(found: Mapping[str, Mapping[str, Estimate]]) -> dict[str, dict[s
 def _draw_changes(
     path: pathlib.Path, changes: Mapping[str, Mapping[str, Mapping[str, Estimate]]], what: str = "NE"
 ) -> None:
-    """One panel for each kind of exposure: every variant's change with its interval, column by column."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.5 * len(changes) + 1.5, 4.6), layout="constrained")
-    axes = figure.subplots(1, len(changes), squeeze=False)[0]
-    for axis, (kind, by_variant) in zip(axes, changes.items(), strict=True):
-        names = list(next(iter(by_variant.values())))
-        for index, (variant, row) in enumerate(by_variant.items()):
-            y = np.arange(len(names)) + (index - (len(by_variant) - 1) / 2) * 0.8 / len(by_variant)
-            value, low, high = 100 * np.array([row[n] for n in names]).T
-            spread = np.maximum([value - low, high - value], 0)  # rounding may put an end on the wrong side
-            axis.errorbar(value, y, xerr=spread, fmt="o", markersize=4, capsize=2, label=variant)
-        axis.axvline(0, color="grey", linewidth=0.8)
-        axis.set_yticks(range(len(names)), names)
-        axis.invert_yaxis()
-        axis.set_xlabel(f"change of {what} against production, %")
-        axis.set_title(_KINDS[kind], fontsize=10)
-    axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    """One panel for each kind of exposure."""
+    page.draw(path, {_KINDS[kind]: found for kind, found in changes.items()},
+              f"change of {what} against production, %", scale=100)
 
 
 def _draw_causes(path: pathlib.Path, results: Results) -> None:
@@ -170,14 +153,3 @@ def _draw_causes(path: pathlib.Path, results: Results) -> None:
         axis.set(xlabel=f"{cause} (means of twentieths)", ylabel=f"median {score} score", yscale="log")
         axis.set_title(f"{score} by {cause}", fontsize=10)
     figure.savefig(path, dpi=110)
-
-
-def _plain(value: object) -> object:
-    """`value` with undefined numbers as None, for strict JSON."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-

@@ -2,19 +2,15 @@
 
 import contextlib
 import multiprocessing
-import os
 import pathlib
 import shutil
-import signal
-import sys
-import threading
 import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
 import tensorflow as tf
 
-from dlen_cam2 import requests, runs
+from dlen_cam2 import children, requests, runs
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import MONITORS, Config
 from dlen_cam2.evaluation import USER_FAVOR
@@ -70,29 +66,13 @@ class TrialProcess:
 
 def _serve(pipe: Connection, threads: int) -> None:
     """Train what comes through the pipe, until nobody is at its other end."""
-    _prepare(threads)
+    children.prepare(threads)
     while True:
         try:
             arguments = pipe.recv()
         except EOFError:
             return
         pipe.send(outcome(*arguments))
-
-
-def _prepare(threads: int) -> None:
-    """Make this process one that ends with its parent, leaves Ctrl-C to it, and keeps to its share of the cores."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 def outcome(
@@ -104,10 +84,7 @@ def outcome(
     such as the batch that was not finite, is in `directory/model.training`.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / LOG).open("a") as log:
-        sys.stdout.flush()
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    children.output_to(directory / LOG)
     try:
         wanted = requests.once(config, data_dir, directory / _MODEL, train_days, validation_days, keep=1)
         metrics = means(runs.train(wanted))

@@ -22,7 +22,7 @@ from keras_tuner.engine.trial import Trial as Chosen
 from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.src import config as keras_tuner_config
 
-from dlen_cam2 import __version__, data, requests, schema_pbtxt
+from dlen_cam2 import __version__, children, data, requests, schema_pbtxt
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import MONITORS, Config, larger_is_better, replaced
 from dlen_cam2.configs.spaces import Space
@@ -90,7 +90,7 @@ def search(
         _claim(target, asked, restart)
         record = Trials(config, os.fspath(data_dir), train_days, validation_days, objective, trials, target)
         oracle = _oracle(tuner, hp, objective, trials, seed, config.train.epochs)
-        threads = max((os.cpu_count() or 1) // processes, 1)
+        threads = max(children.cores() // processes, 1)
         tuners = [_Tuner(oracle, record, space, TrialProcess(threads), f"process{i}") for i in range(processes)]
         _run(tuners, oracle, list(values))
         return record.found(asked)

@@ -1,0 +1,205 @@
+"""DLEN on a feed whose truth is known: how high the cap should be, and what is left of its gain as its story breaks."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dlen_cam2 import recovery
+from dlen_cam2.config import Config, replaced
+from dlen_cam2.data import statistics
+from dlen_cam2.evaluation import Predictions
+from dlen_cam2.metrics import cross_entropy
+from dlen_cam2.paired import Estimate, Resamples, over_seeds, percent, with_interval
+from dlen_cam2.report import markdown
+from dlen_cam2.schema import Schema
+from dlen_cam2.suites import grid, networks, rows, zoo
+from dlen_cam2.suites.rows import Log, Measured, Row
+from pipelines import simulate
+from pipelines.options import Options
+from pipelines.shards import Form
+
+# The paper's range is 0.1 to 0.5; None: no cap at all.
+ALPHAS = (0.05, 0.1, 0.3, 0.5, 1.0, None)
+BROKEN = (0.0, 0.25, 0.5, 0.75, 1.0)
+DLEN, BASELINE = "MMOE-DLEN", "MMOE"
+PICTURE = "story.png"
+
+
+@dataclasses.dataclass(frozen=True)
+class Caps:
+    """By cap factor c ("uncapped" too), an estimate over seeds of each: cap use by task, P(UP), |p̂ - p|.
+
+    Attributes:
+        use: {c: {task: mean of P(k|¬UP) / α over the measured rows}}.
+        way: {c: share of the way from .5 to the oracle's AUC of P(UP)}.
+        error: {c: mean |p̂ - p| over tasks}.
+    """
+
+    use: dict[str, dict[str, Estimate]]
+    way: dict[str, Estimate]
+    error: dict[str, Estimate]
+
+
+@dataclasses.dataclass(frozen=True)
+class Story:
+    """By `World.broken`: DLEN against MMOE, relative, paired by users and seeds, and what its gain has lost.
+
+    Attributes:
+        changes: {"error" or "ne": {broken: DLEN / MMOE - 1}}; below 0 DLEN is better.
+        lost: {"error" or "ne": {broken: that change minus the one where the story holds}}; above 0 the gain shrank.
+        way: {broken: share of the way to the oracle's AUC of P(UP), over seeds}.
+    """
+
+    changes: dict[str, dict[float, Estimate]]
+    lost: dict[str, dict[float, Estimate]]
+    way: dict[float, Estimate]
+
+
+def feed(output: pathlib.Path, size: int, broken: float) -> Log:
+    """A simulated feed of seed 0, written if it is not there; the last day is measured as it was logged."""
+    directory = output / "data" / f"feed_broken{broken:g}"
+    if not directory.exists():
+        simulate.write(simulate.World(size, 0, broken=broken), str(directory), Options(form=Form("block")))
+    days = [day for day in statistics(directory)["days"] if day.isdigit()]
+    return Log(str(directory), tuple(days[:-1]), (days[-1],))
+
+
+def run(config: Config, output: pathlib.Path, seeds: int, size: int, processes: int) -> tuple[Caps, Story]:
+    """Train DLEN with every cap, and DLEN and MMOE with every `broken`."""
+    logs = {broken: feed(output, size, broken) for broken in BROKEN}
+    planned: dict[Any, dict[tuple[str, int, str], grid.Cell]] = {}
+    for alpha in ALPHAS:
+        cap = {"model.alpha": alpha} if alpha else {"model.alpha_constant": 1.0}
+        capped = replaced(zoo.network(config, DLEN).configs[""], cap)
+        row = Row(_named(alpha), {"": capped}, networks.train)
+        planned[alpha, "cap"] = rows.cells([row], logs[0.0], seeds)
+    for broken, log in logs.items():
+        planned[broken, "story"] = {
+            key: dataclasses.replace(one, name=f"broken{broken:g}-{one.name}")
+            for key, one in rows.cells([zoo.network(config, name) for name in (BASELINE, DLEN)], log, seeds).items()
+        }
+    every = [one for cells in planned.values() for one in cells.values()]
+    found = grid.run(every, output / "cells", processes)
+    schema = logs[0.0].schema(config)
+    measured = {key: rows.measured(cells, found, schema.task_names) for key, cells in planned.items()}
+    caps = {_named(a): (measured[a, "cap"], logs[0.0]) for a in ALPHAS}
+    return _caps(caps, schema), _story({b: (measured[b, "story"], log) for b, log in logs.items()}, schema)
+
+
+def _named(alpha: float | None) -> str:
+    return f"c = {alpha:g}" if alpha else "uncapped"
+
+
+def _recovered(measured: Measured, model: str, log: Log, schema: Schema) -> list[dict[str, Any]]:
+    """`recovery.recovery` of each seed."""
+    others = measured.others[model]
+    truth = recovery.truth_at(log.data_dir, others["keys/time"][0])
+    answers = []
+    for seed, p in enumerate(measured.probabilities[model]):
+        p_up = others["p_up"][seed] if "p_up" in others else None
+        shown = Predictions(measured.labels, measured.mask, p, p_up, {}, {}, {}, {})
+        answers.append(recovery.recovery(shown, schema, truth))
+    return answers
+
+
+def _caps(by_cap: Mapping[str, tuple[Measured, Log]], schema: Schema) -> Caps:
+    use, way, error = {}, {}, {}
+    for name, (measured, log) in by_cap.items():
+        answers = _recovered(measured, name, log, schema)
+        used = measured.others[name]["cap_use"]
+        use[name] = {task: over_seeds(used[:, k]) for k, task in enumerate(schema.task_names)}
+        way[name] = over_seeds(np.array([a["way"] for a in answers]))
+        error[name] = over_seeds(np.array([a["mean_error"] for a in answers]))
+    return Caps(use, way, error)
+
+
+def _story(by_broken: Mapping[float, tuple[Measured, Log]], schema: Schema) -> Story:
+    draws: dict[str, dict[float, np.ndarray]] = {"error": {}, "ne": {}}
+    way = {}
+    for broken, (measured, log) in by_broken.items():
+        # Who meets what is the same in all these worlds, and so are the draws.
+        resamples = Resamples.draw(measured.users, measured.seeds)
+        truth = recovery.truth_at(log.data_dir, measured.others[DLEN]["keys/time"][0])
+        p = np.stack([truth[f"p_{task}"] for task in schema.task_names], axis=1)
+        losses = {
+            "error": lambda predicted, p=p: np.abs(predicted - p),
+            "ne": lambda predicted, y=measured.labels: cross_entropy(y, predicted),
+        }
+        for name, loss in losses.items():
+            arms = [loss(measured.probabilities[model]).sum(axis=2) for model in (DLEN, BASELINE)]
+            draws[name][broken] = resamples.changes(*arms)
+        way[broken] = over_seeds(np.array([a["way"] for a in _recovered(measured, DLEN, log, schema)]))
+    return Story(
+        {name: {b: with_interval(d) for b, d in by.items()} for name, by in draws.items()},
+        {name: {b: with_interval(d - by[0.0]) for b, d in by.items()} for name, by in draws.items()},
+        way,
+    )
+
+
+def section(caps: Caps, story: Story, seeds: int, size: int) -> list[str]:
+    """The part of the page."""
+    tasks = list(next(iter(caps.use.values())))
+    cap_rows = (
+        [name, *(f"{caps.use[name][t][0]:.2f}" for t in tasks), _share(caps.way[name]), _level(caps.error[name])]
+        for name in caps.use
+    )
+    story_rows = (
+        [f"{b:g}", percent(story.changes["error"][b]), percent(story.lost["error"][b]) if b else "",
+         percent(story.changes["ne"][b]), percent(story.lost["ne"][b]) if b else "", _share(story.way[b])]
+        for b in BROKEN
+    )
+    return [
+        "## DLEN's cap",
+        f"The simulated feed (`pipelines.simulate --seed=0`, {size:,} rows) where DLEN's story holds, with a true cap "
+        "of 0.2 times a task's rate. c: the factor of the positive rate (the paper: 0.1 to 0.5). Cap use: mean of "
+        "P(k|¬UP) / α over the measured day (long_view has no true cap). P(UP): the share of the way from .5 to the "
+        f"oracle's AUC. {seeds} seeds of the networks; brackets: Student's 95% intervals over them.",
+        markdown(["cap", *(f"use, {t}" for t in tasks), "P(UP)", "mean |p̂-p|"], cap_rows),
+        "## What is left of DLEN's gain as its story breaks",
+        "`broken` (see `pipelines.simulate`): 0, the story holds; 1, the cap is violated and preference says nothing "
+        "about behaviours. MMOE-DLEN against MMOE, relative changes over all tasks together, below 0 DLEN is better; "
+        "brackets: paired 95% intervals over users and seeds. Lost: the change minus that at 0, above 0 the gain "
+        "shrank. At 1 no behaviour tells of P(UP) any more: what its column shows there is not learned from them.",
+        markdown(["broken", "mean |p̂-p|", "lost", "NE", "lost", "P(UP), share of the way"], story_rows),
+        f"![DLEN's cap and story]({PICTURE})",
+    ]
+
+
+def _share(value: Estimate) -> str:
+    return "{:.1%} [{:.1%}, {:.1%}]".format(*value) if np.isfinite(value[1]) else f"{value[0]:.1%}"
+
+
+def _level(value: Estimate) -> str:
+    return "{:.4f} [{:.4f}, {:.4f}]".format(*value) if np.isfinite(value[1]) else f"{value[0]:.4f}"
+
+
+def draw(path: pathlib.Path, caps: Caps, story: Story) -> None:
+    """P(UP) by cap, cap use by cap, and the gain by `broken`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 4), layout="constrained")
+    way, use, gain = figure.subplots(1, 3)
+    places, names = np.arange(len(caps.way)), list(caps.way)
+    way.errorbar(places, *_bars(list(caps.way.values())), marker="o", capsize=2)
+    way.set(ylabel="share of the way to the oracle", title="P(UP) by cap")
+    for task in next(iter(caps.use.values())):
+        use.plot(places, [caps.use[name][task][0] for name in names], marker="o", markersize=4, label=task)
+    use.set(ylabel="mean of P(k|¬UP) / α", title="Cap use", ylim=(0, 1))
+    use.legend(fontsize=7)
+    for axis in (way, use):
+        axis.set_xticks(places, names, fontsize=8)
+    for name, label in (("error", "mean |p̂-p|"), ("ne", "NE")):
+        value, reach = _bars([story.changes[name][b] for b in BROKEN])
+        gain.errorbar(BROKEN, 100 * value, 100 * reach, marker="o", capsize=2, label=label)
+    gain.axhline(0, color="grey", linewidth=0.8)
+    gain.set(xlabel="broken", ylabel="MMOE-DLEN against MMOE, %", title="Below 0: DLEN is better")
+    gain.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _bars(estimates: list[Estimate]) -> tuple[np.ndarray, np.ndarray]:
+    value, low, high = np.array(estimates).T
+    return value, np.maximum(np.nan_to_num([value - low, high - value]), 0)
