@@ -12,6 +12,12 @@ from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.indexing import Indexer
 from dlen_cam2.schema import Feature, Schema, Task
 
+# Some of the simulated feed's features, of every kind: a small run mostly builds graphs of its columns.
+FEW = (
+    "user_id", "user_topics", "watched", "video_id", "topics", "duration_s", "hour", "user_click_rate",
+    "video_click_rate", "video_impressions", "video_age_days",
+)
+
 
 def tiny_schema(head: str = "plain") -> Schema:
     """Every kind of feature; three tasks: a plain one, a negative one, one with a mask (of ESMM: the first)."""

@@ -13,7 +13,7 @@ from dlen_cam2.config import VARIANTS, Cam2Config, Config, ModelConfig, TrainCon
 from dlen_cam2.configs import simulated_cam2
 from dlen_cam2.optimizers import composite
 from pipelines import intervene, simulate
-from tests.builders import train
+from tests.builders import FEW, train
 from tests.test_train import run
 
 DAYS = ["20240101", "20240102", "20240103", "20240104"]
@@ -29,7 +29,7 @@ def log(tmp_path_factory):
 def small(variant="proposed", trunk="mmoe", head="plain", **train):
     cam2 = Cam2Config(variant=variant, statistic="video_click_rate", units=6, blocks=1, embedding=4, interests=3)
     sizes = {"experts": 2, "task_experts": 1, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
-    return Config("small", ModelConfig(trunk, head=head, dropout=0.2, cam2=cam2, **sizes),
+    return Config("small", ModelConfig(trunk, head=head, dropout=0.2, cam2=cam2, features=FEW, **sizes),
                   TrainConfig(**{"batch_size": 64, "order": "days", "bootstrap": 0, **train}))
 
 
@@ -70,7 +70,7 @@ def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
 
 def test_continue_from_the_command_line(log, tmp_path):
     flags = ["--config=dlen_cam2/configs/simulated_cam2.py", f"--data_dir={log}", f"--eval_days={DAYS[3]}",
-             "--config.model.expert_units=(8,)", "--config.train.bootstrap=0"]
+             f"--config.model.features={FEW}", "--config.model.expert_units=(8,)", "--config.train.bootstrap=0"]
     first = run("dlen_cam2.train", *flags, f"--model_dir={tmp_path / 'a'}", f"--train_days={DAYS[0]}..{DAYS[1]}")
     assert first.returncode == 0, first.stderr[-2000:]
     assert "any_positive at video_click_rate >=" in first.stdout
@@ -97,6 +97,7 @@ def test_one_config_file_runs_every_variant(log, tmp_path):
     for variant in VARIANTS:
         config = simulated_cam2.get_config()
         config.model.cam2.variant, config.model.expert_units, config.train.bootstrap = variant, (8,), 0
+        config.model.features = FEW
         train(config, log, tmp_path / variant, DAYS[0], DAYS[1])
         assert model_dir.load(tmp_path / variant).config.model.cam2.variant == variant
 

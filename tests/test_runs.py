@@ -18,11 +18,12 @@ from dlen_cam2 import checkpoints, data, guard, keeper, requests, runs, trainer
 from dlen_cam2.cli import Interrupted, UserError
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from pipelines import simulate
+from tests.builders import FEW
 from tests.test_strategies import addresses, start
 from tests.test_train import ROOT, run
 
 DAYS, DAY = "20240101..20240102", "20240103"
-SIZES = {"experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
+SIZES = {"features": FEW, "experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,7 @@ def test_killed_processes_end_with_the_same_weights(log, tmp_path):
         f"--data_dir={log}", "--config=dlen_cam2/configs/quickstart_mmoe_dlen.py", "--days=20240101..20240103",
         "--eval=next", "--checkpoint_steps=3", "--strategy=mirrored", "--cpu_devices=2", "--config.model.dropout=0.1",
         "--config.train.batch_size=64", "--config.model.expert_units=(8,)", "--config.train.bootstrap=0",
+        f"--config.model.features={FEW}",
     ]
     moments = killed(tmp_path / "parts", flags, kills=2, least=6, most=12, seed=1)
     assert moments
@@ -258,7 +260,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(log, tmp_path, monkeypatch):
     saved = tmp_path / "m.training" / "nonfinite" / "step-11"
     statistics = json.loads((saved / "statistics.json").read_text())
     assert statistics["not_finite"] == ["like"] and statistics["losses"]["like"] == "nan"
-    assert statistics["features"]["user_impressions"]["not_finite"] == 0
+    assert statistics["features"]["video_impressions"]["not_finite"] == 0
     with np.load(saved / "batch.npz") as batch:
         assert len(batch["user_id"]) == 32 and len(batch["label:like"]) == 32
     states = [json.loads(p.read_text())["state"] for p in (tmp_path / "m.training").glob("checkpoints/*/state.json")]
@@ -303,6 +305,7 @@ def test_a_worker_that_dies_is_named_and_the_cluster_goes_on(log, tmp_path):
     flags = [
         "--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.model.expert_units=(8,)", "--config.train.epochs=2",
         "--config.train.bootstrap=0", "--config.train.batch_size=32", "--strategy=multi_worker", "--checkpoint_steps=5",
+        f"--config.model.features={FEW}",
     ]
 
     def cluster(model):

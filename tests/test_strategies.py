@@ -15,12 +15,13 @@ from dlen_cam2 import data, growth, model_dir, strategies, trainer
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import TrainConfig
 from pipelines import simulate
-from tests.builders import train
+from tests.builders import FEW, train
 from tests.test_train import ROOT, small
 
 DAYS, DAY = "20240101..20240102", "20240103"
 # Small layers and batches: in large ones a ReLU whose input is 0 but for rounding takes another side every few steps.
 SMALL = [
+    f"--config.model.features={FEW}",
     "--config.model.expert_units=(6,)", "--config.model.tower_units=(4,)", "--config.model.latent_units=(4,)",
     "--config.train.bootstrap=0", "--config.train.epochs=1", "--config.train.batch_size=32",
 ]

@@ -14,7 +14,7 @@ from dlen_cam2 import data, evaluation, model_dir, schema_pbtxt
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from pipelines import simulate
-from tests.builders import train
+from tests.builders import FEW, train
 
 ROOT = pathlib.Path(__file__).parent.parent
 DAYS, DAY = "20240101..20240102", "20240103"
@@ -41,7 +41,7 @@ def run(module, *flags):
 
 
 def small(head="plain", **train):
-    sizes = {"experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
+    sizes = {"features": FEW, "experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
     return Config("small", ModelConfig("mmoe", head=head, **sizes), TrainConfig(**{"batch_size": 128, **train}))
 
 

@@ -22,6 +22,7 @@ def train(request: Request, size: Size, batches: Sequence[Batch], clock: Clock) 
     if request.model == "mmoe":
         model = MMOE(columns, num_experts=size.experts, **common)
     else:
+        # Version 0.3.0 makes `specific_expert_num` shared experts and looks for `shared_expert_num`, so this one fails.
         model = PLE(columns, shared_expert_num=size.experts, specific_expert_num=size.task_experts, num_levels=1,
                     **common)
     model.train()
