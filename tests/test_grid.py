@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dlen_cam2 import children
 from dlen_cam2.cli import UserError
 from dlen_cam2.suites import grid
 
@@ -29,7 +30,7 @@ def cell(value, wanted="done"):
 
 
 def test_cells_run_in_processes_and_are_kept(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(grid, "cores", lambda: 6)
+    monkeypatch.setattr(children, "cores", lambda: 6)
     cells = [cell(0), cell(1, "fail"), cell(2)]
     with pytest.raises(UserError, match="1 of 3 cells failed, the others are kept .*cell1: ValueError: no answer for"):
         grid.run(cells, tmp_path, processes=2)
