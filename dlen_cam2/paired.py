@@ -71,8 +71,7 @@ class Resamples:
         for arm in (variant, baseline):
             by_user = np.stack([np.bincount(self.users, row, self.times.shape[1]) for row in arm])
             arms.append(((self.times @ by_user.T) * self.seeds).sum(axis=1))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return arms[0] / arms[1] - 1
+        return relative(arms[0], arms[1])
 
     def metrics(self, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
         """{"auc", "gauc", "ne", "calibration"}: (R + 1,) values of one seed's model in every draw of users.
@@ -100,9 +99,13 @@ class Resamples:
 
 def estimate(variant: np.ndarray, baseline: np.ndarray) -> Estimate:
     """The relative change of the first entries, and the 95% percentile interval over the others; NaN of nothing."""
+    return with_interval(relative(variant, baseline))
+
+
+def relative(variant: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    """`variant / baseline - 1`, not finite where the baseline is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        change = variant / baseline - 1
-    return with_interval(change)
+        return variant / baseline - 1
 
 
 def with_interval(values: np.ndarray) -> Estimate:

@@ -270,10 +270,10 @@ def _behaviour(feed: Feed, task: str, user: np.ndarray, item: np.ndarray) -> tup
         enough = np.minimum(seconds, 18.0)
         given_up = ndtr((np.log(1.3 * seconds**0.85) - np.log(enough)) / 0.6)
         given_not_up = ndtr((math.log(1.5) - np.log(enough)) / 0.7)
-        return given_up, (1 - world.broken) * given_not_up + world.broken * given_up
-    habit = feed.users["habit"][user, TASKS.index(task)]
-    given_up = _sigmoid(_logit(world.rates[task]) + world.habits[task] * habit)
-    given_not_up = world.cap * feed.cap_rates.get(task, 0.0) * _sigmoid(habit)
+    else:
+        habit = feed.users["habit"][user, TASKS.index(task)]
+        given_up = _sigmoid(_logit(world.rates[task]) + world.habits[task] * habit)
+        given_not_up = world.cap * feed.cap_rates.get(task, 0.0) * _sigmoid(habit)
     return given_up, (1 - world.broken) * given_not_up + world.broken * given_up
 
 

@@ -145,10 +145,10 @@ class Embeddings(tf.keras.layers.Layer):
         for of_width, table in zip(self._by_width, self.tables, strict=True):
             width = of_width[0].width
             features = [f for f in of_width if f in wanted]
-            sides = [[f for f in side if f in features and not f.is_list] for side in (self._user, self._others)]
-            singles, lists = sides[0] + sides[1], [f for f in features if f.is_list]
             if not features:
                 continue
+            sides = [[f for f in side if f in features and not f.is_list] for side in (self._user, self._others)]
+            singles, lists = sides[0] + sides[1], [f for f in features if f.is_list]
             ids = [inputs[f.group][f.name] for f in lists]
             if singles:
                 ids.insert(0, tf.stack([inputs[f.group][f.name] for f in singles], axis=1))
