@@ -6,8 +6,11 @@ import pathlib
 import signal
 import sys
 import threading
+import traceback
 
 import tensorflow as tf
+
+from dlen_cam2.cli import UserError
 
 
 def cores() -> int:
@@ -38,3 +41,9 @@ def output_to(path: pathlib.Path) -> None:
     with path.open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+
+
+def reason(error: Exception) -> str:
+    """Why a run failed, for whoever waits for it; the whole traceback is printed, to this process's log."""
+    traceback.print_exception(error)
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

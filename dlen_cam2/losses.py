@@ -1,5 +1,6 @@
 """The loss: every task's cross-entropy, averaged over the task's own sample space."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,21 +45,16 @@ def entire_space(y: tf.Tensor, mask: tf.Tensor, schema: Schema) -> tuple[tf.Tens
     """
     labels, spaces = tf.unstack(y, axis=1), tf.unstack(mask, axis=1)
     joint, wide = list(labels), list(spaces)
-    for k, parent in enumerate(schema.parents):
-        while parent is not None:
-            joint[k], wide[k] = joint[k] * labels[parent], spaces[parent]
-            parent = schema.parents[parent]
+    for k, before in enumerate(schema.ancestors):
+        for ancestor in before:
+            joint[k], wide[k] = joint[k] * labels[ancestor], spaces[ancestor]
     return tf.stack(joint, axis=1), tf.stack(wide, axis=1)
 
 
 def entire_space_rates(schema: Schema) -> list[float]:
     """The tasks' positive rates in the spaces of `entire_space`."""
     rates = [t.positive_rate for t in schema.tasks]
-    for k, parent in enumerate(schema.parents):
-        while parent is not None:
-            rates[k] *= schema.tasks[parent].positive_rate
-            parent = schema.parents[parent]
-    return rates
+    return [rate * math.prod(rates[a] for a in before) for rate, before in zip(rates, schema.ancestors, strict=True)]
 
 
 def sample_weights(mask: tf.Tensor, schema: Schema) -> tf.Tensor:

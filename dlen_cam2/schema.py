@@ -80,22 +80,31 @@ class Schema:
         return tuple(t.name for t in self.tasks)
 
     @property
-    def parents(self) -> tuple[int | None, ...]:
-        """For each task the place of the task whose label is its mask (of a conversion the click), or None.
+    def ancestors(self) -> tuple[tuple[int, ...], ...]:
+        """For each task the places of the tasks that it follows, nearest first: of a conversion the click's.
+
+        A task follows the one whose label is its mask.
 
         Raises:
             UserError: tasks are each other's masks.
         """
         place = {t.label: k for k, t in enumerate(self.tasks)}
-        parents = tuple(place.get(t.mask) for t in self.tasks)
-        for k in range(len(parents)):
-            before, seen = parents[k], {k}
+        found = []
+        for task in self.tasks:
+            chain: list[int] = []
+            before = place.get(task.mask)
             while before is not None:
-                if before in seen:
-                    raise UserError(f"tasks may not be each other's masks. Received: {self.tasks[k].name!r} is.")
-                seen.add(before)
-                before = parents[before]
-        return parents
+                if before in chain:
+                    raise UserError(f"tasks may not be each other's masks. Received: {task.name!r} is.")
+                chain.append(before)
+                before = place.get(self.tasks[before].mask)
+            found.append(tuple(chain))
+        return tuple(found)
+
+    @property
+    def parents(self) -> tuple[int | None, ...]:
+        """For each task the place of the nearest of its `ancestors`, or None."""
+        return tuple(chain[0] if chain else None for chain in self.ancestors)
 
     @property
     def mask_columns(self) -> tuple[str, ...]:

@@ -52,15 +52,12 @@ class Comparison:
 def compare(measured: Measured, baseline: str, single: str = "", resamples: int = 200) -> Comparison:
     """Compute every metric in every draw; a task is measured on its own sample space."""
     draws = Resamples.draw(measured.users, measured.seeds, resamples)
-    by_task: dict[str, Resamples] = {}
+    spaces = dict(zip(measured.tasks, measured.mask.T == 1, strict=True))
+    by_task = {task: draws.of(rows) for task, rows in spaces.items()}
     values: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-    for k, task in enumerate(measured.tasks):
-        rows = measured.mask[:, k] == 1
-        by_task[task] = draws.of(rows)
     for model, probabilities in measured.probabilities.items():
         values[model] = {}
-        for k, task in enumerate(measured.tasks):
-            rows = measured.mask[:, k] == 1
+        for k, (task, rows) in enumerate(spaces.items()):
             found = [by_task[task].metrics(measured.labels[rows, k], p[rows, k]) for p in probabilities]
             values[model][task] = {metric: np.stack([f[metric] for f in found]) for metric in METRICS}
         print(f"intervals of {model} done", flush=True)

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import pathlib
 import time
-import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
@@ -112,8 +111,7 @@ def _finish(one: Cell, directory: pathlib.Path) -> str:
     try:
         cell(directory, one.name, one.key, lambda: one.compute(*one.arguments))
     except Exception as error:  # whatever it is, the other cells are to be finished
-        traceback.print_exc()
-        return f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
+        return children.reason(error)
     finally:
         tf.keras.backend.clear_session()  # or the graphs of all cells would stay in memory
     return ""

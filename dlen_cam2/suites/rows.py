@@ -73,6 +73,10 @@ class Row:
         alone = {task: replaced(config, {"model.tasks": (task,), "model.task_weights": ()}) for task in tasks}
         return cls(name, alone, train)
 
+    def file_name(self, task: str, *more: str) -> str:
+        """Of what is kept of the model of `task` ("": of all tasks), such as "single_task-like-seed0"."""
+        return "-".join(filter(None, (self.name.replace(" ", "_"), task, *more)))
+
 
 def kept(predictions: Predictions, **more: float | np.ndarray) -> Arrays:
     """What a cell keeps of a model; `more` are its `COSTS`, and what a suite asks of its own."""
@@ -126,7 +130,7 @@ def cells(rows: Sequence[Row], log: Log, seeds: int, first: int = 0) -> dict[tup
                 config = replaced(config, {"train.seed": first + index})
                 key = {"version": __version__, "model": row.train.__module__, "config": dataclasses.asdict(config),
                        "data": statistics, "train": log.train, "measured": log.measured}
-                name = "-".join(filter(None, (row.name.replace(" ", "_"), task, f"seed{first + index}")))
+                name = row.file_name(task, f"seed{first + index}")
                 found[row.name, index, task] = grid.Cell(name, key, row.train, (config, log))
     return found
 

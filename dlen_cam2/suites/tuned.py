@@ -70,7 +70,7 @@ def tuned(
             continue
         configs = {}
         for task, config in row.configs.items():
-            name = "-".join(filter(None, (row.name.replace(" ", "_"), task)))
+            name = row.file_name(task)
             print(f"search for {name}: {trials} trials", flush=True)
             best = tuning.search(
                 config, spaces.fitting(config), log.data_dir, ",".join(train), ",".join(validation), OBJECTIVE, TUNER,

@@ -4,7 +4,6 @@ import contextlib
 import multiprocessing
 import pathlib
 import shutil
-import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -89,8 +88,7 @@ def outcome(
         wanted = requests.once(config, data_dir, directory / _MODEL, train_days, validation_days, keep=1)
         metrics = means(runs.train(wanted))
     except Exception as error:  # whatever it is, the other trials go on
-        traceback.print_exc()
-        return {}, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        return {}, children.reason(error)
     finally:
         shutil.rmtree(directory / _MODEL, ignore_errors=True)
         tf.keras.backend.clear_session()
