@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -39,14 +39,22 @@ def recurring(
     job = trainer.start(config, data_dir, warm)
     schema = dataclasses.replace(job.schema, targets=tuple(dict.fromkeys((*job.schema.targets, *columns))))
     score = evaluation.scorer(job.network, schema)
-    splits = data.statistics(data_dir)["days"]
     found: dict[str, list[Predictions]] = {}
-    for trained, measured in zip([list(warm), *([day] for day in days)], days, strict=False):
+    for trained, measured in stages(data_dir, warm, days):
         trainer.fit(job, trained)
-        for kind, split in [(LOGGED, measured), *((kind, f"{measured}_{kind}") for kind in OFF_POLICY)]:
-            if split in splits and splits[split]["rows"]:
-                found.setdefault(kind, []).append(evaluation.predict(score, schema, data_dir, split))
+        for kind, split in measured.items():
+            found.setdefault(kind, []).append(evaluation.predict(score, schema, data_dir, split))
     return {kind: evaluation.together(parts) for kind, parts in found.items()}
+
+
+def stages(
+    data_dir: str | os.PathLike, warm: Sequence[str], days: Sequence[str]
+) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """For each of `days`: the splits to train on first, and `{kind: split}` to measure then."""
+    splits = data.statistics(data_dir)["days"]
+    for trained, day in zip([list(warm), *([day] for day in days)], days, strict=False):
+        measured = {LOGGED: day, **{kind: f"{day}_{kind}" for kind in OFF_POLICY}}
+        yield trained, {kind: split for kind, split in measured.items() if split in splits and splits[split]["rows"]}
 
 
 def active_days(data_dir: str | os.PathLike, days: Sequence[str], last: int = 28) -> dict[int, int]:

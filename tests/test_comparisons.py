@@ -169,7 +169,7 @@ def log(tmp_path_factory):
 # A few features: most of a cell's time goes into the graph.
 FEATURES = ("video_click_rate", "video_impressions", "user_click_rate", "user_topics", "topics", "age_band",
             "duration_s")
-FLAGS = ["--suite=cam2", "--seeds=2", "--warm_days=2", "--config=dlen_cam2/configs/simulated_cam2.py",
+FLAGS = ["--suite=cam2", "--seeds=1", "--warm_days=2", "--config=dlen_cam2/configs/simulated_cam2.py",
          "--config.model.expert_units=(8,)", "--config.model.experts=2", "--config.model.cam2.units=8",
          "--config.model.cam2.without=()", f"--config.model.features={FEATURES}"]
 
@@ -187,16 +187,20 @@ def test_the_suite_writes_its_page(log, tmp_path):
     assert list(results["ne_change"]["logged"]["proposed"]) == ["aggregated", *simulate.TASKS]
     for value, low, high in (row["aggregated"] for row in results["ne_change"]["logged"].values()):
         assert low <= value <= high and low < high
-    assert len(results["correlations"]["random"]["proposed, relevance"]["true interest"]) == 2
+    assert len(results["correlations"]["random"]["proposed, relevance"]["true interest"]) == 1
     page = (output / "report.md").read_text()
     assert "| -0.139% |" in page and "production" in page and "uniformly random" in page
 
     assert results["correlations"]["logged"]["X (video_click_rate)"]["true popularity"][0] > 0.3
 
+    dice = results["against_dice"]["random"]["DICE"]
+    assert 0 < dice["auc"] < 1 and dice["auc_change"][1] < dice["auc_change"][2] and "popularity" not in dice
+    assert len(results["correlations"]["logged"]["DICE, conformity"]["true popularity"]) == 1
+
     cells = {p.name: p.stat().st_mtime_ns for p in (output / "cells").glob("*.npz")}
-    assert len(cells) == 10
+    assert len(cells) == 6
     again = run("dlen_cam2.experiments", *FLAGS, f"--data_dir={log}", f"--output={output}")
-    assert again.returncode == 0 and "0 cells to train, 10 kept from before" in again.stdout
+    assert again.returncode == 0 and "0 cells to train, 6 kept from before" in again.stdout
     assert {p.name: p.stat().st_mtime_ns for p in (output / "cells").glob("*.npz")} == cells
     assert json.loads((output / "results.json").read_text()) == results
 

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,8 +11,10 @@ from dlen_cam2.files import write_json, write_text
 from dlen_cam2.paired import Estimate, Resamples, percent, table
 from dlen_cam2.recurring import LOGGED
 from dlen_cam2.report import markdown
-from dlen_cam2.suites import cam2, page
+from dlen_cam2.suites import cam2_measures as measures
+from dlen_cam2.suites import page
 from dlen_cam2.suites.cam2 import BASELINE, PROPOSED, Results
+from dlen_cam2.suites.dice import PASSES
 
 # What each kind of exposure is, as a reader of the page should know it.
 _KINDS = {
@@ -26,23 +29,27 @@ _PAPER = {"task_arch": -0.060, "joint_loss": -0.016, "all_features": 0.029, "pro
 def write(results: Results, output: pathlib.Path) -> None:
     """Write `report.md`, `results.json`, `ne_change.png`, `engagement_by_age.png` and `causes.png` into `output`."""
     draws = {kind: Resamples.draw(rows.users, results.seeds) for kind, rows in results.kinds.items()}
-    changes = {kind: cam2.ne_changes(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
-    by_age = {kind: cam2.engagement_by_age(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
-    against = {kind: cam2.causes_to_compare(results, rows) for kind, rows in results.kinds.items()}
-    correlations = {kind: cam2.correlations(results, rows, against[kind]) for kind, rows in results.kinds.items()}
-    masks = {kind: cam2.row_slices(results, rows) for kind, rows in results.kinds.items()}
+    changes = {kind: measures.ne_changes(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
+    by_age = {kind: measures.engagement_by_age(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
+    against = {kind: measures.causes_to_compare(results, rows) for kind, rows in results.kinds.items()}
+    correlations = {kind: measures.correlations(results, rows, against[kind]) for kind, rows in results.kinds.items()}
+    masks = {kind: measures.row_slices(results, rows) for kind, rows in results.kinds.items()}
     slices = {
-        kind: {family: cam2.slice_changes(results, rows, draws[kind], m) for family, m in masks[kind].items()}
+        kind: {family: measures.slice_changes(results, rows, draws[kind], m) for family, m in masks[kind].items()}
         for kind, rows in results.kinds.items()
     }
     slice_levels = {
         kind: {
-            family: {name: cam2.levels(results, rows, mask) for name, mask in m.items() if mask.any()}
+            family: {name: measures.levels(results, rows, mask) for name, mask in m.items() if mask.any()}
             for family, m in masks[kind].items()
         }
         for kind, rows in results.kinds.items()
     }
-    items = {kind: cam2.items_of_engagement(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
+    dice = {
+        kind: measures.against_dice(results, rows, masks[kind][f"popularity ({results.popularity})"])
+        for kind, rows in results.kinds.items()
+    }
+    items = {kind: measures.items_of_engagement(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
 
     parts = [_head(results)]
     for kind, rows in results.kinds.items():
@@ -52,7 +59,7 @@ def write(results: Results, output: pathlib.Path) -> None:
             f"{'over users and seeds' if results.seeds > 1 else 'over users, not over seeds'}. Many intervals stand on "
             "this page: of twenty without any difference one leaves zero out.",
             _with_paper(table(changes[kind], "variant")),
-            "NE and AUC, mean over seeds:", _levels(cam2.levels(results, rows)),
+            "NE and AUC, mean over seeds:", _levels(measures.levels(results, rows)),
         ]
         for family, estimates in slices[kind].items():
             named = {f"{n} ({masks[kind][family][n].sum():,} rows)": e for n, e in estimates.items()}
@@ -65,6 +72,11 @@ def write(results: Results, output: pathlib.Path) -> None:
             f"Engagement observed on the {results.top_k} rows of each user that a variant ranks highest, relative to "
             "production, by the item's age:",
             table(by_age[kind], "age"),
+            f"How production, the proposed variant and DICE (of ids alone, {PASSES} passes over pairs) order the "
+            f"rows by engagement ({results.config.model.cam2.engagement}): mean over seeds, brackets: the difference "
+            "from production. Its scores are no probabilities, so it has no NE. AUC of all rows, of rows of the same "
+            "user, and by tenths of popularity:",
+            _dice(dice[kind]),
             "Items that make up a share of the predicted engagement of these rows; more is less concentrated:",
             _items(items[kind]),
         ]
@@ -75,7 +87,7 @@ def write(results: Results, output: pathlib.Path) -> None:
     _draw_causes(output / "causes.png", results)
     write_json(output / page.RESULTS, page.plain({
         "ne_change": changes, "slices": slices, "ne_and_auc_of_slices": slice_levels, "engagement_by_age": by_age,
-        "items": items, "correlations": correlations,
+        "items": items, "correlations": correlations, "against_dice": dice,
     }))
     write_text(output / page.REPORT, "\n\n".join(parts) + "\n")
 
@@ -109,7 +121,17 @@ def _levels(levels: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
 
 def _correlations(found: Mapping[str, Mapping[str, list[float]]]) -> str:
     causes = list(next(iter(found.values())))
-    return markdown(["score", *causes], ([n, *(cam2.summary(row[c]) for c in causes)] for n, row in found.items()))
+    return markdown(["score", *causes], ([n, *(measures.summary(row[c]) for c in causes)] for n, row in found.items()))
+
+
+def _dice(found: Mapping[str, Mapping[str, Any]]) -> str:
+    slices = [name for name in found[BASELINE] if name not in ("auc", "gauc", "auc_change", "gauc_change")]
+    rows = (
+        [model, *(f"{v[metric]:.4f} {page.signed(v[metric + '_change'])}" for metric in ("auc", "gauc")),
+         *(f"{v[name]:.4f}" for name in slices)]
+        for model, v in found.items()
+    )
+    return markdown(["model", "AUC", "GAUC", *slices], rows)
 
 
 def _items(found: Mapping[str, Mapping[str, tuple[float, Estimate]]]) -> str:
@@ -141,8 +163,8 @@ def _draw_causes(path: pathlib.Path, results: Results) -> None:
     from matplotlib.figure import Figure
 
     kind = results.kinds.get("random", results.kinds[LOGGED])
-    causes = cam2.causes_to_compare(results, kind)
-    shown = [name for name in causes if name != cam2.TRUE_CONFORMITY]
+    causes = measures.causes_to_compare(results, kind)
+    shown = [name for name in causes if name != measures.TRUE_CONFORMITY]
     panels = [(score, name, causes[name]) for score in ("conformity", "relevance") for name in shown]
     figure = Figure(figsize=(4.3 * len(panels), 3.9), layout="constrained")
     for axis, (score, cause, values) in zip(figure.subplots(1, len(panels)), panels, strict=True):
