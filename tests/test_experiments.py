@@ -14,8 +14,9 @@ from dlen_cam2.config import check, replaced
 from dlen_cam2.models import build
 from dlen_cam2.paired import over_seeds
 from dlen_cam2.schema import Feature, Schema, Task
-from dlen_cam2.suites import comparison, correlation, dlen, mtl, networks, page, story, tables, trees, zoo
-from dlen_cam2.suites.rows import COSTS, Log, Measured
+from dlen_cam2.suites import comparison, correlation, dlen, mtl, networks, page, story, tables, trees, tuned, zoo
+from dlen_cam2.suites import constant as constant_rate
+from dlen_cam2.suites.rows import COSTS, Log, Measured, Row
 from pipelines.dataset import write_dataset
 from tests.builders import tiny_config, tiny_schema
 
@@ -134,7 +135,7 @@ def shop(tmp_path_factory):
         "shop", (Feature("x", "float", "user", "content"), Feature("z", "float", "item", "content")),
         (Task("click"), Task("buy", mask="click")), keys={"user": "user"},
     )
-    parts = (("train", table.slice(0, 1000)), ("test", table.slice(1000)))
+    parts = (("train", table.slice(0, 800)), ("validation", table.slice(800, 200)), ("test", table.slice(1000)))
     write_dataset(str(directory), schema, parts, {}, train_days="train")
     return str(directory)
 
@@ -165,6 +166,29 @@ def test_the_mtl_suite(shop, tmp_path, capsys, monkeypatch):
     mtl.run(asked)  # the cells are kept, and say the same again
     assert "0 cells to train, 6 kept" in capsys.readouterr().out
     assert json.loads((tmp_path / page.RESULTS).read_text()) == results
+
+
+def test_each_network_gets_a_search_of_the_same_budget(shop, tmp_path, capsys):
+    log = Log(shop, ("train", "validation"), ("test",))
+    constant, network = Row(zoo.CONSTANT, {"": config()}, constant_rate.train), zoo.network(config(), "MMOE")
+    found, (search,) = tuned.tuned([constant, network], log, ("validation",), 1, tmp_path, processes=1)
+    assert found[0] is constant  # no network
+    assert (search.model, search.task, search.failed) == ("MMOE", "", 0) and search.best <= search.configured
+    assert found[1].configs[""] == replaced(network.configs[""], search.values)
+    assert tuned.tuned([network], log, ("validation",), 1, tmp_path, processes=1)[1] == [search]
+    assert "search for MMOE: 1 trials" in capsys.readouterr().out
+    section = tuned.section([search], 1, ("validation",))
+    assert "1 random trials for each network" in section and f"| {search.configured:.4f} |" in section
+
+
+@pytest.mark.parametrize("train, validation, message", [
+    (("train",), ("test",), r"may not be measured. Received: \['test'\]"),
+    (("train",), ("train",), "needs days to train on and others to validate on"),
+    (("train",), (), "needs days to train on and others to validate on"),
+])
+def test_days_to_choose_hyperparameters_by(shop, tmp_path, train, validation, message):
+    with pytest.raises(UserError, match=message):
+        tuned.tuned([], Log(shop, train, ("test",)), validation, 1, tmp_path)
 
 
 def test_the_correlation_sweep(tmp_path, monkeypatch):
