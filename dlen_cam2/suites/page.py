@@ -122,23 +122,30 @@ def plain(value: Any) -> Any:
 def draw(
     path: pathlib.Path, panels: Mapping[str, Mapping[str, Mapping[str, Estimate]]], label: str, scale: float = 1.0
 ) -> None:
-    """{panel: {model: {column: estimate}}}: every model's estimate with its interval, column by column."""
+    """{row: {model: {column: estimate}}}: every model's estimate with its interval, a panel for each row and column.
+
+    Each panel has a scale of its own: intervals of rare tasks are a hundred times as long as those of clicks.
+    """
     from matplotlib.figure import Figure
 
+    models = list(next(iter(panels.values())))
     columns = max(len(row) for by_model in panels.values() for row in by_model.values())
-    figure = Figure(figsize=(5.5 * len(panels) + 1.5, 2 + 0.65 * columns), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (title, by_model) in zip(axes, panels.items(), strict=True):
+    figure = Figure(figsize=(1.5 + 1.9 * columns, len(panels) * (1.1 + 0.25 * len(models))), layout="constrained")
+    parts = figure.subfigures(len(panels), squeeze=False)[:, 0]
+    for part, (title, by_model) in zip(parts, panels.items(), strict=True):
+        part.suptitle(f"{title}: {label}", fontsize=10)
         names = list(next(iter(by_model.values())))
-        for index, (model, row) in enumerate(by_model.items()):
-            y = np.arange(len(names)) + (index - (len(by_model) - 1) / 2) * 0.8 / len(by_model)
-            value, low, high = scale * np.array([row[n] for n in names]).T
+        axes = part.subplots(1, len(names), squeeze=False)[0]
+        for axis, name in zip(axes, names, strict=True):
+            value, low, high = scale * np.array([row[name] for row in by_model.values()]).T
             spread = np.maximum([value - low, high - value], 0)  # rounding may put an end on the wrong side
-            axis.errorbar(value, y, xerr=spread, fmt="o", markersize=4, capsize=2, label=model)
-        axis.axvline(0, color="grey", linewidth=0.8)
-        axis.set_yticks(range(len(names)), names)
-        axis.invert_yaxis()
-        axis.set_xlabel(label)
-        axis.set_title(title, fontsize=10)
-    axes[0].legend(fontsize=8)
+            for place in range(len(models)):
+                reach = spread[:, [place]]
+                axis.errorbar(value[place], place, xerr=reach, fmt="o", markersize=4, capsize=2, color=f"C{place}")
+            axis.axvline(0, color="grey", linewidth=0.8)
+            axis.set_yticks(range(len(models)), models if axis is axes[0] else [], fontsize=8)
+            axis.set_ylim(len(models) - 0.5, -0.5)
+            axis.tick_params(axis="x", labelsize=7)
+            axis.locator_params(axis="x", nbins=4)
+            axis.set_title(name, fontsize=9)
     figure.savefig(path, dpi=110)
