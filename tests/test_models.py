@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from dlen_cam2 import model_dir, serving
 from dlen_cam2.cli import UserError
@@ -114,6 +115,9 @@ def test_export_scores_in_a_process_that_did_not_write_it(tmp_path):
     loaded, expected = trained_model(tmp_path / "model", trunk="ple", head="dlen")
     path = serving.export(loaded, tmp_path / "served")
     assert path == tmp_path / "served" / "1"
+    stored = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    functions = [f.signature.name for f in stored.meta_graphs[0].graph_def.library.function]
+    assert functions and not [name for name in functions if "layer_call" in name]  # nothing that no signature calls
     code = (
         "import sys, numpy as np, tensorflow as tf\n"
         "served = tf.saved_model.load(sys.argv[1]).signatures['serving_default']\n"

@@ -65,15 +65,23 @@ class Server(tf.Module):
         self.schema = model.schema
         self.calibration = calibration
         kept = {name: t for name, t in model.network.output.items() if causes or name not in AUXILIARY}
-        self.network = functional(model.network.input, kept, model.network.name)
+        self._outputs = tuple(kept)
+        network = functional(model.network.input, kept, model.network.name)
+        embeddings = [layer for layer in network.layers if isinstance(layer, Embeddings)]
+        after_embeddings = functional([layer.output for layer in embeddings], kept, "after_embeddings")
+        # Variables and functions, not Keras models: of those TensorFlow would trace and store every layer's functions,
+        # which no signature calls. It doubled an export's time and made saved_model.pb half as large again.
+        self.weights = network.variables
+        self._network = lambda features: network(features, training=False)
+        self._after_embeddings = lambda features, rows: after_embeddings(
+            [layer.candidates(features, rows) for layer in embeddings], training=False
+        )
         self.indexer = Indexer(model.schema)
         names = self._names()
         tasks = model.schema.tasks
         if calibration is not None and (strange := sorted(set(calibration.knots) - set(model.schema.task_names))):
             raise UserError(f"the calibration must be of the model's tasks. Received: also of {strange}.")
         self.fusion = FusionTable(fusion or Fusion.default(tasks), [t.name for t in tasks if t.negative], names)
-        self._embeddings = [layer for layer in self.network.layers if isinstance(layer, Embeddings)]
-        self._rest = functional([layer.output for layer in self._embeddings], kept, "rest")
         self.names = (*names, FUSED)
         self._classify, self._regress = classify, regress
         if regress and regress not in self.names:
@@ -82,7 +90,7 @@ class Server(tf.Module):
     def _names(self) -> list[str]:
         """The scores, but for "fused"."""
         names = list(self.schema.task_names)
-        outputs = self.network.output
+        outputs = self._outputs
         if "latent" in outputs:
             names += [f"{task.name}_up" for task in self.schema.tasks if not task.negative] + ["p_up"]
         if "joint" in outputs:
@@ -152,8 +160,7 @@ class Server(tf.Module):
             _check_numbers(columns, side)
             for group, indexed in self.indexer(columns, side).items():
                 inputs[group] = {**inputs.get(group, {}), **indexed}
-        outputs = self._rest([layer.candidates(inputs, rows) for layer in self._embeddings], training=False)
-        scores = self._scores(outputs)
+        scores = self._scores(self._after_embeddings(inputs, rows))
         return {**scores, ORDER: tf.argsort(scores[FUSED], direction="DESCENDING", stable=True)}
 
     def _cut(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -162,7 +169,7 @@ class Server(tf.Module):
 
     def _score(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         _check_numbers(columns, self.schema.features)
-        return self._scores(self.network(self.indexer(self._cut(columns)), training=False))
+        return self._scores(self._network(self.indexer(self._cut(columns))))
 
     def _scores(self, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         scores = {**serving_scores(outputs, self.schema.tasks, self.calibration), **cause_scores(outputs)}
