@@ -162,8 +162,8 @@ def test_gradnorm_follows_its_loss():
 
 
 def test_gradnorm_drives_the_weight_of_a_large_loss_down():
-    method = grad_norm(alpha=0.0, rate=0.01)
-    for _ in range(2000):
+    method = grad_norm(alpha=0.0, rate=0.03)
+    for _ in range(500):
         feed(method, [50.0, 0.5], [100.0], [1.0])
     weights = method.weights().numpy()
     # w_1 · 100 = w_2 · 1 and w_1 + w_2 = 2
@@ -517,7 +517,7 @@ def test_parameter_servers_have_no_gradients_of_whole_weights(method, monkeypatc
 def trained(strategy, method):
     """Weights and state after three batches, the last uneven. (Adam would blow up rounding errors.)"""
     with strategy.scope():
-        ranker = make(method, optimizer=tf.keras.optimizers.SGD(0.1), trunk="ple", head="dlen")
+        ranker = make(method, optimizer=tf.keras.optimizers.SGD(0.1), head="dlen")
     start = ranker.network.get_weights()
     for rows_of_batch in (8, 8, 7):
         batch = tiny_batch(rows_of_batch, seed=rows_of_batch)

@@ -21,7 +21,7 @@ from dlen_cam2.metrics import auc, calibration, log_loss
 from dlen_cam2.schema import Schema, Task
 from dlen_cam2.serving.calibration import ENOUGH, KNOTS, Calibration, fit
 from pipelines import simulate
-from tests.builders import numpy_sigmoid, train
+from tests.builders import FEW, numpy_sigmoid, train
 
 ROOT = pathlib.Path(__file__).parent.parent
 DAY, NEXT = "20240103", "20240104"
@@ -282,7 +282,7 @@ def trained(tmp_path_factory):
     """A small DLEN, trained on two of four simulated days: (data directory, model directory)."""
     home = tmp_path_factory.mktemp("trained")
     simulate.write(simulate.World(rows=3000, seed=2, days=4), str(home / "data"))
-    sizes = {"experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
+    sizes = {"features": FEW, "experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
     config = Config("small", ModelConfig("mmoe", head="dlen", **sizes), TrainConfig(batch_size=128, bootstrap=0))
     train(config, home / "data", home / "model", "20240101..20240102", DAY)
     return home / "data", home / "model"

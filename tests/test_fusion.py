@@ -24,7 +24,7 @@ from dlen_cam2.schema import Schema, Task
 from dlen_cam2.serving.fusion import Fusion, FusionTable, read_asset, reweigh, write_asset
 from dlen_cam2.serving.search import Constraint, Day, Goal, Space, search
 from pipelines import simulate
-from tests.builders import train
+from tests.builders import FEW, train
 
 ROOT = pathlib.Path(__file__).parent.parent
 TASKS = (Task("click"), Task("like"), Task("hate", negative=True))
@@ -384,7 +384,7 @@ def trained(tmp_path_factory):
     """A small DLEN on a simulated log: the flags that name the model and the data."""
     home = tmp_path_factory.mktemp("fused")
     simulate.write(simulate.World(rows=3000, seed=2, days=4), str(home / "data"))
-    sizes = {"experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
+    sizes = {"features": FEW, "experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
     config = Config("small", ModelConfig("mmoe", head="dlen", **sizes), TrainConfig(batch_size=128, bootstrap=0))
     train(config, home / "data", home / "model", "20240101..20240102", "20240103")
     return [f"--model_dir={home / 'model'}", f"--data_dir={home / 'data'}"]

@@ -77,7 +77,7 @@ def whole(log, tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("steps", [(7,), (3, 20, 4), (60,)], ids=str)
+@pytest.mark.parametrize("steps", [(3, 20, 4), (60,)], ids=str)
 def test_goes_on_where_it_was_stopped(log, whole, tmp_path, monkeypatch, steps):
     """Also in the second pass, and with dropout's random state."""
     for step in steps:
@@ -98,7 +98,7 @@ def test_killed_processes_end_with_the_same_weights(log, tmp_path):
         "--config.train.batch_size=64", "--config.model.expert_units=(8,)", "--config.train.bootstrap=0",
         f"--config.model.features={FEW}",
     ]
-    moments = killed(tmp_path / "parts", flags, kills=2, least=6, most=12, seed=1)
+    moments = killed(tmp_path / "parts", flags, kills=1, least=6, most=12, seed=1)
     assert moments
     assert run("dlen_cam2.train", f"--model_dir={tmp_path / 'whole'}", *flags).returncode == 0
     assert differences(tmp_path / "parts", tmp_path / "whole") == []
@@ -231,14 +231,14 @@ def test_what_does_not_go_together_is_one_message(log, tmp_path, options, words)
 
 def test_recurring_days_equal_a_command_a_day(log, tmp_path):
     """Each day is measured by the model of the day before."""
-    found = runs.train(requests.recurring(config(), log, tmp_path / "m", "20240101..20240103"))
+    found = runs.train(requests.recurring(config(), log, tmp_path / "m", "20240101..20240102"))
     before = None
-    for day, after in (("20240101", "20240102"), ("20240102", "20240103"), ("20240103", "20240104")):
+    for day, after in (("20240101", "20240102"), ("20240102", "20240103")):
         measured = f"{after},{after}_random"
         one = runs.train(requests.once(config(), log, tmp_path / day, day, measured, continue_from=before))
         before = tmp_path / day
         assert one == {split: found[split] for split in measured.split(",")}
-    assert len(found) == 6 and differences(tmp_path / "m", tmp_path / "20240103") == []
+    assert len(found) == 4 and differences(tmp_path / "m", tmp_path / "20240102") == []
 
 
 def test_nothing_after_the_last_day_is_one_message(log, tmp_path):
@@ -336,14 +336,10 @@ def test_interrupted_is_not_an_error_of_the_user():
     ).returncode == 143
 
 
-def test_profiled_steps(log, tmp_path, capsys):
-    train(log, tmp_path / "m", profile_steps=(3, 5))
+def test_tensorboard_has_losses_ne_norms_gates_and_a_profile(log, tmp_path, capsys):
+    train(log, tmp_path / "m", config(epochs=1, batch_size=16), profile_steps=(3, 5))
     assert "profile of the steps up to 5" in capsys.readouterr().out
     assert list((tmp_path / "m" / "tensorboard").rglob("*.xplane.pb"))
-
-
-def test_tensorboard_has_losses_ne_norms_and_gates(log, tmp_path):
-    train(log, tmp_path / "m", config(epochs=1, batch_size=16))
     tags = set()
     for path in pathlib.Path(tmp_path / "m" / "tensorboard").rglob("*tfevents*"):
         for record in tf.data.TFRecordDataset(str(path)):

@@ -20,7 +20,7 @@ from dlen_cam2.serving import recorded, versions
 from dlen_cam2.serving.calibration import Calibration
 from dlen_cam2.serving.fusion import Fusion
 from pipelines import kuairand, simulate
-from tests.builders import numpy_sigmoid, tiny_schema, train
+from tests.builders import FEW, numpy_sigmoid, tiny_schema, train
 from tests.test_engines import REAL, some_users
 from tests.test_models import trained_model
 
@@ -33,7 +33,9 @@ def served(tmp_path_factory):
     """A small DLEN, trained on a simulated log and exported: (data directory, model directory, version directory)."""
     home = tmp_path_factory.mktemp("served")
     simulate.write(simulate.World(rows=1500, seed=2, days=3), str(home / "data"))
-    config = Config("small", ModelConfig("mmoe", head="dlen", **SIZES), TrainConfig(batch_size=128, bootstrap=0))
+    config = Config(
+        "small", ModelConfig("mmoe", head="dlen", features=FEW, **SIZES), TrainConfig(batch_size=128, bootstrap=0)
+    )
     train(config, home / "data", home / "model", "20240101..20240102", DAY)
     version = serving.export(model_dir.load(home / "model"), home / "served", classify=True, regress="fused")
     return home / "data", home / "model", version
