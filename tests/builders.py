@@ -1,17 +1,25 @@
 """What several test files share: a small schema, batches for it, a small configuration."""
 
+import contextlib
+import io
 import json
+import os
+import pathlib
+import runpy
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
+from absl import flags
 
 from dlen_cam2 import requests, runs
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.indexing import Indexer
 from dlen_cam2.schema import Feature, Schema, Task
 
+ROOT = pathlib.Path(__file__).parent.parent
 # Some of the simulated feed's features, of every kind: a small run mostly builds graphs of its columns.
 FEW = (
     "user_id", "user_topics", "watched", "video_id", "topics", "duration_s", "hour", "user_click_rate",
@@ -106,3 +114,28 @@ def reported_by(module: str) -> dict:
 def train(*arguments, place=None, **options) -> dict:
     """What `python -m dlen_cam2.train` does; other arguments as of `dlen_cam2.requests.once`."""
     return runs.train(requests.once(*arguments, **options), place)
+
+
+def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """`python -m module …` in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, env=environment
+    )
+
+
+def command(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which spares the seconds that TensorFlow takes to start; what C++ prints is lost."""
+    given, known = [module, *map(str, arguments)], set(flags.FLAGS)
+    out, err = io.StringIO(), io.StringIO()
+    status: object = 0
+    with mock.patch.object(sys, "argv", given), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as error:
+            status = error.code or 0
+        finally:
+            for name in set(flags.FLAGS) - known:
+                delattr(flags.FLAGS, name)
+    assert isinstance(status, int), status
+    return subprocess.CompletedProcess(given, status, out.getvalue(), err.getvalue())

@@ -2,8 +2,6 @@
 
 import math
 import pathlib
-import subprocess
-import sys
 
 import pytest
 import tensorflow_datasets as tfds
@@ -11,6 +9,7 @@ import tensorflow_datasets as tfds
 from dlen_cam2 import schema_pbtxt, storage
 from dlen_cam2.cli import UserError
 from pipelines import aliccp
+from tests.builders import command
 
 ROOT = pathlib.Path(__file__).parents[1]
 SKELETON, COMMON = "sample_skeleton_train.csv", "common_features_train.csv"
@@ -214,10 +213,7 @@ def test_bad_input_is_one_message_and_leaves_nothing(tmp_path, case):
 def test_command_line_reports_one_error(tmp_path):
     source = write(tmp_path / "in", generate())
     (source / SKELETON).unlink()
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.aliccp", f"--input={source}", f"--output={tmp_path / 'out'}"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
-    )
+    done = command("pipelines.aliccp", f"--input={source}", f"--output={tmp_path / 'out'}")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert [text for text in done.stderr.splitlines() if text.startswith("error: ")] == done.stderr.splitlines()[-1:]
     assert [p.name for p in tmp_path.iterdir()] == ["in"]

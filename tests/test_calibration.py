@@ -4,8 +4,6 @@ import dataclasses
 import json
 import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from dlen_cam2.metrics import auc, calibration, log_loss
 from dlen_cam2.schema import Schema, Task
 from dlen_cam2.serving.calibration import ENOUGH, KNOTS, Calibration, fit
 from pipelines import simulate
+from tests import builders
 from tests.builders import FEW, numpy_sigmoid, train
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -290,10 +289,7 @@ def trained(tmp_path_factory):
 
 def command(trained, output, day=DAY, **flags):
     names = {"data_dir": trained[0], "model_dir": trained[1], "day": day, "output": output, **flags}
-    return subprocess.run(
-        [sys.executable, "-m", "dlen_cam2.calibrate", *(f"--{name}={value}" for name, value in names.items())],
-        capture_output=True, text=True, cwd=ROOT,
-    )
+    return builders.command("dlen_cam2.calibrate", *(f"--{name}={value}" for name, value in names.items()))
 
 
 def test_the_command_fits_measures_and_draws(trained, tmp_path):

@@ -4,8 +4,6 @@ import csv
 import gzip
 import io
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ import tensorflow_datasets as tfds
 from dlen_cam2 import schema_pbtxt
 from dlen_cam2.cli import UserError
 from pipelines import census
+from tests.builders import command
 
 ROOT = pathlib.Path(__file__).parents[1]
 REAL = ROOT.parent / "shared/data/census_income"
@@ -165,11 +164,7 @@ def test_command_line(tmp_path, bad):
     source = write(tmp_path / "in", generate())
     if bad:
         raw(lambda b: b[:-80])(source, None)
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.census", f"--input={source}", f"--output={tmp_path / 'out'}",
-         "--pair=education"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
-    )
+    done = command("pipelines.census", f"--input={source}", f"--output={tmp_path / 'out'}", "--pair=education")
     assert done.returncode == bad, done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in done.stderr and len(errors) == bad

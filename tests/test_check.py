@@ -15,7 +15,7 @@ from pipelines import check, check_page, drift, leaks, simulate
 from pipelines.dataset import write_dataset
 from pipelines.raw import Column, read_split
 from pipelines.shards import Form
-from tests.test_train import run
+from tests.builders import command as run
 
 import tensorflow as tf  # isort: skip
 

@@ -10,7 +10,7 @@ from dlen_cam2.config import VARIANTS
 from dlen_cam2.paired import Resamples, estimate, ne_change, over_rows, percent
 from dlen_cam2.suites.cells import cell
 from pipelines import simulate
-from tests.test_train import run
+from tests.builders import command, run
 
 RNG = np.random.default_rng(0)
 
@@ -212,12 +212,12 @@ def test_the_suite_writes_its_page(log, tmp_path):
     (["--config.model.cam2.statistic=price"], "statistic must name a numeric statistical feature"),
 ])
 def test_a_suite_that_cannot_run(log, tmp_path, flags, message):
-    done = run("dlen_cam2.experiments", *FLAGS, *flags, f"--data_dir={log}", f"--output={tmp_path / 'out'}")
+    done = command("dlen_cam2.experiments", *FLAGS, *flags, f"--data_dir={log}", f"--output={tmp_path / 'out'}")
     assert done.returncode == 1 and message in done.stderr
     assert done.stderr.count("error:") == 1
 
 
 def test_a_foreign_directory_is_left_alone(log, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    done = run("dlen_cam2.experiments", *FLAGS, f"--data_dir={log}", f"--output={tmp_path}")
+    done = command("dlen_cam2.experiments", *FLAGS, f"--data_dir={log}", f"--output={tmp_path}")
     assert done.returncode == 1 and "holds no earlier run" in done.stderr

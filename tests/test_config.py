@@ -2,15 +2,13 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import pytest
 
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config, ModelConfig, TrainConfig, check, load, save
 from dlen_cam2.configs import kuairand_mmoe
-from tests.builders import tiny_config
+from tests.builders import command, tiny_config
 
 OTHER = Config(
     "other",
@@ -153,13 +151,11 @@ def test_the_greatest_seed_is_allowed():
     ("--config.model.experts=many", "many"),
 ])
 def test_a_wrong_override_is_one_message(tmp_path, override, words):
-    command = [
-        sys.executable, "-m", "dlen_cam2.train", "--config=dlen_cam2/configs/kuairand_mmoe.py", override,
-        f"--data_dir={tmp_path}", f"--model_dir={tmp_path}/model", "--train_days=1", "--eval_days=2",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = command(
+        "dlen_cam2.train", "--config=dlen_cam2/configs/kuairand_mmoe.py", override, f"--data_dir={tmp_path}",
+        f"--model_dir={tmp_path}/model", "--train_days=1", "--eval_days=2",
+    )
     assert done.returncode == 2
-    # Not the whole of it, because TensorFlow logs the devices that it finds.
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and words in errors[0]
     assert "Traceback" not in done.stderr + done.stdout

@@ -9,8 +9,6 @@ import json
 import pathlib
 import random
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +26,7 @@ from pipelines.options import Options
 from pipelines.point_in_time import COUNTERS, histories
 from pipelines.shards import Form
 from pipelines.suggest import suggest
+from tests.builders import command
 from tests.test_point_in_time import reference
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -663,10 +662,10 @@ def test_what_is_wrong_is_said_once(tmp_path):
     with pytest.raises(UserError) as error:
         schema_pbtxt.load(tmp_path / "nothing")
     assert str(error.value).count("cannot be read") == str(error.value).count("Received") == 1
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.from_logs", f"--logs={tmp_path / 'log.csv'}", "--time=ts", "--user=uid",
-         "--item=vid", f"--schema={tmp_path / 'my.pbtxt'}", f"--out={tmp_path / 'out'}"],
-        cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    done = command(
+        "pipelines.from_logs", f"--logs={tmp_path / 'log.csv'}", "--time=ts", "--user=uid", "--item=vid",
+        f"--schema={tmp_path / 'my.pbtxt'}", f"--out={tmp_path / 'out'}",
+    )
     assert done.returncode == 1 and f"error: {tmp_path / 'my.pbtxt'} cannot be read. Received" in done.stderr
     (tmp_path / "log.jsonl.gz").write_bytes(gzip.compress(b'{"ts": 1}\n' * 999)[:-12])
     with pytest.raises(UserError) as error:
@@ -703,18 +702,16 @@ def test_commands(tmp_path):
     """Propose a schema, convert with it; a flag's other name; one message for what is wrong."""
     write(tmp_path / "s" / "log.csv", [row | {"ts": row["ts"] // 1000} for row in varied(200)])
 
-    def command(*flags):
+    def from_logs(*flags):
         roles = ["--time=ts", "--user=uid", "--item=vid", "--time_unit=s", f"--schema={tmp_path / 'my.pbtxt'}"]
-        return subprocess.run(
-            [sys.executable, "-m", "pipelines.from_logs", f"--logs={tmp_path / 's' / '*.csv'}", *roles, *flags],
-            cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+        return command("pipelines.from_logs", f"--logs={tmp_path / 's' / '*.csv'}", *roles, *flags)
 
-    done = command("--suggest_schema")
+    done = from_logs("--suggest_schema")
     assert done.returncode == 0, done.stderr
     assert "is_click: a task" in done.stdout and "my.pbtxt: read it, correct it" in done.stdout
-    again = command("--suggest_schema")
+    again = from_logs("--suggest_schema")
     assert again.returncode == 1 and again.stderr.count("error: ") == 1 and "Traceback" not in again.stderr
-    done = command(f"--out={tmp_path / 'out'}", "--layout=block", "--compression=GZIP", "--workers=1")
+    done = from_logs(f"--out={tmp_path / 'out'}", "--layout=block", "--compression=GZIP", "--workers=1")
     assert done.returncode == 0, done.stderr
     assert "200 rows read, 0 skipped, 0 exact duplicates dropped" in done.stdout
     assert "200 rows of 1 splits are in" in done.stdout

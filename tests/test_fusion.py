@@ -24,7 +24,7 @@ from dlen_cam2.schema import Schema, Task
 from dlen_cam2.serving.fusion import Fusion, FusionTable, read_asset, reweigh, write_asset
 from dlen_cam2.serving.search import Constraint, Day, Goal, Space, search
 from pipelines import simulate
-from tests.builders import FEW, train
+from tests.builders import FEW, command, train
 
 ROOT = pathlib.Path(__file__).parent.parent
 TASKS = (Task("click"), Task("like"), Task("hate", negative=True))
@@ -391,9 +391,10 @@ def trained(tmp_path_factory):
 
 
 def fuse(trained, *more):
-    command = [sys.executable, "-m", "dlen_cam2.fuse", *trained, "--day=20240103", "--measure_day=20240104",
-               "--maximize=ndcg/long_view", "--trials=100", "--top=2", *more]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    return command(
+        "dlen_cam2.fuse", *trained, "--day=20240103", "--measure_day=20240104", "--maximize=ndcg/long_view",
+        "--trials=100", "--top=2", *more,
+    )
 
 
 def test_the_command_writes_its_directory(trained, tmp_path):

@@ -1,9 +1,6 @@
 """What the inspection of a network says, against numbers worked out by hand; the command, as a user types it."""
 
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,7 +13,7 @@ from dlen_cam2.layers import CGC
 from dlen_cam2.models import build
 from dlen_cam2.schema import Feature, Schema, Task
 from pipelines import simulate
-from tests.builders import tiny_batch, tiny_config, tiny_schema
+from tests.builders import command, tiny_batch, tiny_config, tiny_schema
 
 ROOT = pathlib.Path(__file__).parent.parent
 DAY = "20240103"
@@ -288,11 +285,7 @@ def model(log, tmp_path_factory):
 
 
 def run(*flags):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(
-        [sys.executable, "-m", "dlen_cam2.inspect", *map(str, flags)], capture_output=True, text=True, cwd=ROOT,
-        env=environment,
-    )
+    return command("dlen_cam2.inspect", *flags)
 
 
 def test_the_command(log, model, tmp_path):

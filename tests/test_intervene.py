@@ -2,10 +2,7 @@
 
 import dataclasses
 import itertools
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +17,7 @@ from pipelines import dataset, intervene, simulate
 from pipelines.intervene import INTERVENED, SUFFIXES, TRAIN, VALIDATION, assign
 
 import tensorflow as tf  # isort: skip
+from tests.builders import command
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Strings, lists of them, empty values, days of one row and of none; the item key is a string.
@@ -84,9 +82,7 @@ def sizes(n):
 
 
 def run(*flags):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run([sys.executable, "-m", "pipelines.intervene", *map(str, flags)],
-                          capture_output=True, text=True, cwd=ROOT, env=environment)
+    return command("pipelines.intervene", *flags)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 7, 8, 13, 15, 25, 99, 1000, 10_007])

@@ -16,6 +16,7 @@ from dlen_cam2 import data, schema_pbtxt
 from dlen_cam2.cli import UserError
 from pipelines import dataset, kuairand, point_in_time
 from tests import kuairand_files as kf
+from tests.builders import command
 
 ROOT = pathlib.Path(__file__).parents[1]
 REAL = ROOT.parent / "shared/data/kuairand_pure"
@@ -333,13 +334,7 @@ def test_command_line(tmp_path, bad, status):
     source = kf.write(tmp_path / "in", kf.generate())
     if bad:
         raw(kf.LATE, lambda b: b.replace(b"is_like", b"likes"))(source, None)
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.kuairand", f"--input={source}", f"--output={tmp_path / 'out'}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = command("pipelines.kuairand", f"--input={source}", f"--output={tmp_path / 'out'}")
     assert done.returncode == status, done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in done.stderr and len(errors) == bad

@@ -34,7 +34,7 @@ from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.serving import local, recorded
 from pipelines import simulate
-from tests.builders import FEW, train
+from tests.builders import FEW, command, train
 
 ROOT = pathlib.Path(__file__).parent.parent
 DAY = "20240103"
@@ -481,8 +481,7 @@ def test_policy_and_labels_of_the_models_config(tmp_path):
 
 def test_the_command_refuses_what_it_cannot_serve(tmp_path, home, ports):
     def error(*options):
-        command = [sys.executable, "-m", "dlen_cam2.serve", "--port=0", "--rest_port=0", *options]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        done = command("dlen_cam2.serve", "--port=0", "--rest_port=0", *options)
         assert done.returncode == 1
         return done.stderr.splitlines()[-1]
 

@@ -4,8 +4,6 @@ import collections
 import datetime
 import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from dlen_cam2.cli import UserError
 from pipelines import movielens
 from pipelines.options import Options
 from pipelines.shards import Form
+from tests.builders import command
 
 ROOT = pathlib.Path(__file__).parents[1]
 REAL = os.environ.get("DLEN_CAM2_MOVIELENS", "")
@@ -392,8 +391,7 @@ def test_exactly_one_source(tmp_path, given):
 
 def test_the_command(tmp_path):
     def run(*arguments):
-        return subprocess.run([sys.executable, "-m", "pipelines.movielens", f"--output={tmp_path / 'out'}", *arguments],
-                              cwd=ROOT, capture_output=True, text=True)
+        return command("pipelines.movielens", f"--output={tmp_path / 'out'}", *arguments)
 
     write_1m(tmp_path / "in", random_ratings())
     done = run(f"--input={tmp_path / 'in'}", "--train_days=200004")

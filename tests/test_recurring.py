@@ -14,8 +14,7 @@ from dlen_cam2.config import VARIANTS, Cam2Config, Config, ModelConfig, TrainCon
 from dlen_cam2.configs import simulated_cam2
 from dlen_cam2.optimizers import composite
 from pipelines import intervene, simulate
-from tests.builders import FEW, train
-from tests.test_train import run
+from tests.builders import FEW, run, train
 
 DAYS = ["20240101", "20240102", "20240103", "20240104"]
 

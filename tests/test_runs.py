@@ -18,9 +18,8 @@ from dlen_cam2 import checkpoints, data, guard, keeper, requests, runs, trainer
 from dlen_cam2.cli import Interrupted, UserError
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from pipelines import simulate
-from tests.builders import FEW
+from tests.builders import FEW, ROOT, run
 from tests.test_strategies import addresses, start
-from tests.test_train import ROOT, run
 
 DAYS, DAY = "20240101..20240102", "20240103"
 SIZES = {"features": FEW, "experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}

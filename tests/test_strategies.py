@@ -15,8 +15,8 @@ from dlen_cam2 import data, growth, model_dir, strategies, trainer
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import TrainConfig
 from pipelines import simulate
-from tests.builders import FEW, train
-from tests.test_train import ROOT, small
+from tests.builders import FEW, ROOT, train
+from tests.test_train import small
 
 DAYS, DAY = "20240101..20240102", "20240103"
 # Small layers and batches: in large ones a ReLU whose input is 0 but for rounding takes another side every few steps.

@@ -1,11 +1,8 @@
 """The commands, as a user types them, on small data."""
 
 import json
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,9 +11,8 @@ from dlen_cam2 import data, evaluation, model_dir, schema_pbtxt
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from pipelines import simulate
-from tests.builders import FEW, train
+from tests.builders import FEW, run, train
 
-ROOT = pathlib.Path(__file__).parent.parent
 DAYS, DAY = "20240101..20240102", "20240103"
 OVERRIDES = [
     "--config.model.expert_units=(8,)", "--config.model.tower_units=(4,)", "--config.model.latent_units=(4,)",
@@ -30,14 +26,6 @@ def log(tmp_path_factory):
     directory = tmp_path_factory.mktemp("log") / "data"
     simulate.write(simulate.World(rows=1500, seed=1, days=3), str(directory))
     return directory
-
-
-def run(module, *flags):
-    """`python -m module …` in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, flags)], capture_output=True, text=True, cwd=ROOT, env=environment
-    )
 
 
 def small(head="plain", **train):
