@@ -416,7 +416,7 @@ def test_the_command_writes_its_directory(trained, tmp_path):
 
 
 @pytest.mark.parametrize(("flag", "message"), [
-    ("--subject_to=rate/like<=0", "none of .* fusions keeps .*The nearest: "),
+    ("--subject_to=ndcg/click>=1.0", "none of .* fusions keeps .*The nearest: "),
     ("--measure_day=20240102", "two days that the model was not trained on"),
     ("--scores=share", "which the model does not give"),
 ])

@@ -34,7 +34,7 @@ from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.serving import local, recorded
 from pipelines import simulate
-from tests.builders import FEW, command, train
+from tests.builders import command, train
 
 ROOT = pathlib.Path(__file__).parent.parent
 DAY = "20240103"
@@ -47,7 +47,7 @@ def home(tmp_path_factory):
     """A directory with `data`, and `served` with two versions of a small DLEN, the second with other weights."""
     home = tmp_path_factory.mktemp("served")
     simulate.write(simulate.World(rows=1500, seed=2, days=3), str(home / "data"))
-    sizes = {"features": FEW, "experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
+    sizes = {"experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
     config = Config("small", ModelConfig("mmoe", head="dlen", **sizes), TrainConfig(batch_size=128, bootstrap=0))
     train(config, home / "data", home / "model", "20240101..20240102", DAY)
     model = model_dir.load(home / "model")

@@ -183,7 +183,7 @@ def test_rank_of_no_candidates_and_of_one(served, signatures, rows):
         assert {v.shape for v in scores.values()} == {(count,)}
 
 
-@pytest.mark.parametrize(("name", "count"), [("author_id", 7), ("user_id", 2), ("hour", 3)])
+@pytest.mark.parametrize(("name", "count"), [("topics", 7), ("user_id", 2), ("hour", 3)])
 def test_rank_names_the_feature_with_the_wrong_number_of_rows(served, rows, name, count):
     """As the server sees it: through a session, with its C++ executor's choice of the first error."""
     schema = model_dir.load(served[1]).schema
