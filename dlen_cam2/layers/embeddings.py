@@ -173,7 +173,7 @@ class Embeddings(tf.keras.layers.Layer):
                     found[tuple(f.name for f in side)] = tf.reshape(next(parts), (-1, len(side) * width))
             known = iter(tf.split(tf.cast(present, vectors.dtype), sizes, axis=1)[len(sizes) - len(lists) :])
             for feature, values, weight in zip(lists, parts, known, strict=True):
-                total = tf.einsum("bl,blw->bw", weight, values)
+                total = tf.reduce_sum(weight[:, :, None] * values, axis=1)
                 found[feature.name,] = tf.math.divide_no_nan(total, tf.reduce_sum(weight, axis=1, keepdims=True))
         return found
 

@@ -47,7 +47,9 @@ class TaskLogits(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.cast(tf.einsum("bth,th->bt", inputs, self.kernel) + self.bias, tf.float32)
+        # A product and a sum, and not an einsum, whose gradient is a batched matrix product of vectors: half as slow again.
+        terms = tf.cast(inputs, tf.float32) * tf.cast(self.kernel, tf.float32)
+        return tf.reduce_sum(terms, axis=2) + tf.cast(self.bias, tf.float32)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"rates": self.rates, "joined": self.joined}
