@@ -151,6 +151,9 @@ def switching(
             while futures.wait(asked, timeout=seconds).not_done:
                 if newest in tally.versions:  # else it might be removed before a slow server has loaded it
                     newest = publish(parts[newest % len(parts)], served)
+                answered = len(tally.seconds)
+                print(f"{answered:,} of {number:,} answered, {len(tally.lost)} lost, {len(tally.mixed)} mixed, version "
+                      f"{newest} published, {answered / (time.perf_counter() - begun):.0f} a second", flush=True)
             tally.elapsed = time.perf_counter() - begun
     for client in asked:
         client.result()  # raises what it raised
