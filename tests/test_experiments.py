@@ -125,17 +125,17 @@ def shop(tmp_path_factory):
     """Clicks that follow x, and purchases among the clicked rows that follow z."""
     directory = tmp_path_factory.mktemp("shop") / "data"
     rng = np.random.default_rng(1)
-    x, z = rng.normal(size=(2, 1500)).astype(np.float32)
-    click = rng.random(1500) < 1 / (1 + np.exp(-2 * x))
+    x, z = rng.normal(size=(2, 1800)).astype(np.float32)
+    click = rng.random(1800) < 1 / (1 + np.exp(-2 * x))
     table = pa.table({
-        "user": rng.integers(0, 50, 1500), "x": x, "z": z, "click": click.astype(np.int64),
-        "buy": (click & (rng.random(1500) < 1 / (1 + np.exp(1 - 2 * z)))).astype(np.int64),
+        "user": rng.integers(0, 50, 1800), "x": x, "z": z, "click": click.astype(np.int64),
+        "buy": (click & (rng.random(1800) < 1 / (1 + np.exp(1 - 2 * z)))).astype(np.int64),
     })
     schema = Schema(
         "shop", (Feature("x", "float", "user", "content"), Feature("z", "float", "item", "content")),
         (Task("click"), Task("buy", mask="click")), keys={"user": "user"},
     )
-    parts = (("train", table.slice(0, 800)), ("validation", table.slice(800, 200)), ("test", table.slice(1000)))
+    parts = (("train", table.slice(0, 1000)), ("validation", table.slice(1000, 300)), ("test", table.slice(1300)))
     write_dataset(str(directory), schema, parts, {}, train_days="train")
     return str(directory)
 
