@@ -157,13 +157,13 @@ def section(caps: Caps, story: Story, seeds: int, size: int) -> list[str]:
         "of 0.2 times a task's rate. c: the factor of the positive rate (the paper: 0.1 to 0.5). Cap use: mean of "
         "P(k|¬UP) / α over the measured day (long_view has no true cap). P(UP): the share of the way from .5 to the "
         f"oracle's AUC. {seeds} seeds of the networks; brackets: Student's 95% intervals over them.",
-        markdown(["cap", *(f"use, {t}" for t in tasks), "P(UP)", "mean |p̂-p|"], cap_rows),
+        markdown(["cap", *(f"use, {t}" for t in tasks), "P(UP)", "mean abs(p̂ - p)"], cap_rows),
         "## What is left of DLEN's gain as its story breaks",
         "`broken` (see `pipelines.simulate`): 0, the story holds; 1, the cap is violated and preference says nothing "
         "about behaviours. MMOE-DLEN against MMOE, relative changes over all tasks together, below 0 DLEN is better; "
         "brackets: paired 95% intervals over users and seeds. Lost: the change minus that at 0, above 0 the gain "
         "shrank. At 1 no behaviour tells of P(UP) any more: what its column shows there is not learned from them.",
-        markdown(["broken", "mean |p̂-p|", "lost", "NE", "lost", "P(UP), share of the way"], story_rows),
+        markdown(["broken", "mean abs(p̂ - p)", "lost", "NE", "lost", "P(UP), share of the way"], story_rows),
         f"![DLEN's cap and story]({PICTURE})",
     ]
 
