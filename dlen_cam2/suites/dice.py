@@ -14,7 +14,8 @@ from dlen_cam2.schema import Schema
 from dlen_cam2.suites.cells import Arrays
 
 CAUSES = ("relevance", "conformity")
-# The official settings, but for initial vectors and AMSGrad. A negative is "more popular" by more than MARGIN positives, or has less than half of
+# Official settings, but for initial vectors and AMSGrad.
+# A negative is "more popular" by more than MARGIN positives, or has less than half of
 # them; MARGIN and CAUSE_WEIGHT decay by DECAY a pass.
 WIDTH, NEGATIVES, POOL, MARGIN, DECAY = 64, 4, 40, 40.0, 0.9
 CAUSE_WEIGHT, DISCREPANCY_WEIGHT = 0.1, 0.01
