@@ -1,7 +1,6 @@
 """Ali-CCP's official text format -> a data set; generated files."""
 
 import math
-import pathlib
 
 import pytest
 import tensorflow_datasets as tfds
@@ -11,7 +10,6 @@ from dlen_cam2.cli import UserError
 from pipelines import aliccp
 from tests.builders import command
 
-ROOT = pathlib.Path(__file__).parents[1]
 SKELETON, COMMON = "sample_skeleton_train.csv", "common_features_train.csv"
 
 

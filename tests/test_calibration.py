@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
 import re
 
 import numpy as np
@@ -22,7 +21,6 @@ from pipelines import simulate
 from tests import builders
 from tests.builders import FEW, numpy_sigmoid, train
 
-ROOT = pathlib.Path(__file__).parent.parent
 DAY, NEXT = "20240103", "20240104"
 SCHEMA = Schema("one", (), (Task("click"),))
 CURVE = ((-2.0, 0.0, 1.0), (-1.0, -0.5, 3.0))

@@ -6,7 +6,6 @@ import datetime
 import gzip
 import io
 import json
-import pathlib
 import random
 import re
 
@@ -29,7 +28,6 @@ from pipelines.suggest import suggest
 from tests.builders import command
 from tests.test_point_in_time import reference
 
-ROOT = pathlib.Path(__file__).parents[1]
 DAY = 86_400_000
 START = 19107 * DAY  # 2022-04-25
 ROLES = Roles("ts", "uid", "vid")

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import pathlib
 import re
 import shutil
 import subprocess
@@ -26,7 +25,6 @@ from dlen_cam2.serving.search import Constraint, Day, Goal, Space, search
 from pipelines import simulate
 from tests.builders import FEW, command, train
 
-ROOT = pathlib.Path(__file__).parent.parent
 TASKS = (Task("click"), Task("like"), Task("hate", negative=True))
 SCHEMA = Schema("three", (), TASKS, keys={"user": "user_id"})
 NEGATIVE = ["hate"]

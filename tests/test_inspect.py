@@ -1,6 +1,5 @@
 """What the inspection of a network says, against numbers worked out by hand; the command, as a user types it."""
 
-import pathlib
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from dlen_cam2.schema import Feature, Schema, Task
 from pipelines import simulate
 from tests.builders import command, tiny_batch, tiny_config, tiny_schema
 
-ROOT = pathlib.Path(__file__).parent.parent
 DAY = "20240103"
 
 # One numeric feature x, so that a gate with the kernel log w has the weights w where x = 1, and is uniform where x = 0.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import pathlib
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +14,10 @@ from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Feature, Schema, Task
 from pipelines import dataset, intervene, simulate
 from pipelines.intervene import INTERVENED, SUFFIXES, TRAIN, VALIDATION, assign
-
-import tensorflow as tf  # isort: skip
 from tests.builders import command
 
-ROOT = pathlib.Path(__file__).parent.parent
+import tensorflow as tf  # isort: skip
+
 # Strings, lists of them, empty values, days of one row and of none; the item key is a string.
 TEXT = Schema("text", (
     Feature("user", "int", "user", "content", size=5, width=2),

@@ -3,7 +3,6 @@
 import collections
 import datetime
 import os
-import pathlib
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from pipelines.options import Options
 from pipelines.shards import Form
 from tests.builders import command
 
-ROOT = pathlib.Path(__file__).parents[1]
 REAL = os.environ.get("DLEN_CAM2_MOVIELENS", "")
 START = int(datetime.datetime(2000, 4, 29, 22, 30, tzinfo=datetime.UTC).timestamp())
 DAY = 86_400

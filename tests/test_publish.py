@@ -1,7 +1,6 @@
 """Versions, what is published of them, recorded requests, and a candidate against the live version."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -22,9 +21,7 @@ from dlen_cam2.model_dir import TrainedModel
 from dlen_cam2.models import build
 from dlen_cam2.serving import drift, publishing, recorded, versions
 from pipelines import simulate
-from tests.builders import raw_batch, tiny_config, tiny_schema
-
-ROOT = pathlib.Path(__file__).parent.parent
+from tests.builders import raw_batch, run, tiny_config, tiny_schema
 
 
 def save(version, click=lambda x: x, extra=(), dtype=tf.float32):
@@ -441,28 +438,22 @@ def test_changes_of_signatures(tmp_path, saved):
 # The commands.
 
 
-def run(command, *flags):
-    return subprocess.run(
-        [sys.executable, "-m", f"dlen_cam2.{command}", *flags], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
-
-
 def test_verify_command(tmp_path):
     save(tmp_path / "1")
     save(tmp_path / "2", lambda x: 1.2 * x)
     save(tmp_path / "3", lambda x: -x)
     rows = np.linspace(0.1, 0.9, 20)
     recorded.write(tmp_path / "1" / recorded.WARM_UP, [log("raw", x=rows), log("rank", user=[0.0], x=rows)])
-    done = run("verify", f"--live={tmp_path}/1", f"--candidate={tmp_path}/2", f"--output={tmp_path}/out")
+    done = run("dlen_cam2.verify", f"--live={tmp_path}/1", f"--candidate={tmp_path}/2", f"--output={tmp_path}/out")
     assert done.returncode == 0, done.stderr[-2000:]
     row = "| click | 0.5 | 0.6 | +20.0% | 0.1 | 0.18 | 0.0% | 1.0000 | 0 |"
     assert row in done.stdout and "100.0% are the same" in done.stdout and "is fit" in done.stdout
     assert row in (tmp_path / "out" / "verify.md").read_text()
     assert (tmp_path / "out" / "verify.png").read_bytes().startswith(b"\x89PNG")
-    done = run("verify", f"--live={tmp_path}/1", f"--candidate={tmp_path}/3")
+    done = run("dlen_cam2.verify", f"--live={tmp_path}/1", f"--candidate={tmp_path}/3")
     assert done.returncode == 1 and "| click | 0.5 | -0.5 | -200.0% |" in done.stdout
     assert done.stderr.splitlines()[-1].endswith("3 fails: click drifted by -200.0%, more than 50%.")
-    done = run("verify", f"--live={tmp_path}/1", f"--candidate={tmp_path}/4")
+    done = run("dlen_cam2.verify", f"--live={tmp_path}/1", f"--candidate={tmp_path}/4")
     assert done.returncode == 1 and "Traceback" not in done.stderr and "holds no SavedModel" in done.stderr
 
 
@@ -480,10 +471,10 @@ def test_rows_of_a_day(tmp_path):
 
 
 def test_publish_command(served):
-    done = run("publish", f"--served={served}", "--stable=3", "--canary=4", "--keep=2")
+    done = run("dlen_cam2.publish", f"--served={served}", "--stable=3", "--canary=4", "--keep=2")
     assert done.returncode == 0, done.stderr[-2000:]
     lines = done.stdout.splitlines()
     assert lines[:2] == ["ranker: canary 4, stable 3; loaded are 3, 4", "removed versions 1, 2"]
     assert lines[3] == publishing.docker_run(served, "ranker")
-    done = run("publish", f"--served={served}", "--canary=x")
+    done = run("dlen_cam2.publish", f"--served={served}", "--canary=x")
     assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith("must be a number. Received: 'x'.")

@@ -32,7 +32,7 @@ class Kind:
         probabilities: {variant: (seeds, rows, T)}.
         causes: {variant: {"conformity", "relevance": (seeds, rows)}}; production has none.
         dice: what DICE says: "relevance" and "conformity", its two products, (seeds, rows); and "engaged" and "space",
-            (1, rows), the engagement that it was trained on and its sample space.
+            (rows,), the engagement that it was trained on and its sample space.
         truth: {column: (rows,)} of a simulated log, else empty.
     """
 
@@ -176,8 +176,8 @@ def _kind(kind: str, cells: Mapping[tuple[str, int], Arrays], data_dir: str, see
             for v in VARIANTS if v != BASELINE
         },
         {
-            name: np.stack([cells[DICE, s][f"{kind}/{name}"] for s in range(seeds if name in dice.CAUSES else 1)])
-            for name in (*dice.CAUSES, "engaged", "space")
+            **{c: np.stack([cells[DICE, s][f"{kind}/{c}"] for s in range(seeds)]) for c in dice.CAUSES},
+            **{name: cells[DICE, 0][f"{kind}/{name}"] for name in ("engaged", "space")},
         },
         recovery.truth_at(data_dir, keys["time"]) if (pathlib.Path(data_dir) / data.TRUTH).is_file() else {},
     )

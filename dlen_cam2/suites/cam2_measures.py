@@ -147,7 +147,7 @@ def against_dice(
         {model: {"auc", "gauc": mean over seeds, "auc_change", "gauc_change": the difference from production, and each
         slice: AUC, mean over seeds}}.
     """
-    space, engaged = kind.dice["space"][0] == 1, kind.dice["engaged"][0]
+    space, engaged = kind.dice["space"] == 1, kind.dice["engaged"]
     draws = Resamples.draw(kind.users, results.seeds, resamples).of(space)
     scores = {v: expected_engagement(results, kind, v) for v in (BASELINE, PROPOSED)}
     scores[DICE] = kind.dice["relevance"] + kind.dice["conformity"]

@@ -1,5 +1,6 @@
 """DICE, the baseline of the causal table: interest and conformity of ids alone, told apart by who follows the crowd."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,9 +15,8 @@ from dlen_cam2.schema import Schema
 from dlen_cam2.suites.cells import Arrays
 
 CAUSES = ("relevance", "conformity")
-# Official settings, but for initial vectors and AMSGrad.
-# A negative is "more popular" by more than MARGIN positives, or has less than half of
-# them; MARGIN and CAUSE_WEIGHT decay by DECAY a pass.
+# Official settings, but for initial vectors and AMSGrad. A negative is "more popular" by more than MARGIN positives, or
+# has less than half of them; MARGIN and CAUSE_WEIGHT decay by DECAY a pass.
 WIDTH, NEGATIVES, POOL, MARGIN, DECAY = 64, 4, 40, 40.0, 0.9
 CAUSE_WEIGHT, DISCREPANCY_WEIGHT = 0.1, 0.01
 BATCH, RATE, BETAS = 128, 1e-3, (0.5, 0.99)
@@ -143,18 +143,23 @@ class Negatives:
         for _ in range(10):
             place = start[again] + (rng.random(again.sum()) * length[again]).astype(np.int64)
             drawn[again] = self._order[place]
-            again = np.isin(users[:, None] * self._count + drawn, self._engaged)
+            again = self._own(users[:, None] * self._count + drawn)
             if not again.any():
                 break
         return drawn, (self._popularity[drawn] > popularity[:, None]).astype(np.float32)
+
+    def _own(self, pairs: np.ndarray) -> np.ndarray:
+        """Which pairs are engaged ones. By bisection: a batch is small and the sorted log is long."""
+        places = np.searchsorted(self._engaged, pairs)
+        return self._engaged[np.minimum(places, len(self._engaged) - 1)] == pairs
 
 
 def train(config: Config, data_dir: str | os.PathLike, warm: Sequence[str], measured: Sequence[str]) -> Arrays:
     """A cell: recurring training as of `dlen_cam2.recurring`, on the rows of engagement (`config.model.cam2`).
 
     DESIGN: the paper samples negatives from all items, so that what it learns is who meets what; it is measured here on
-    the rows of an exposure log, of which it never sees those without engagement. An id that was not trained on keeps
-    its initial vectors.
+    the rows of an exposure log, of which it never sees those without engagement. A user that was not trained on keeps
+    the initial vectors; items of later days are among the negatives.
 
     Returns:
         For each kind of exposure "kind/relevance" and "kind/conformity", the two products, and "kind/engaged" and
@@ -162,7 +167,9 @@ def train(config: Config, data_dir: str | os.PathLike, warm: Sequence[str], meas
     """
     tf.keras.utils.set_random_seed(config.train.seed)
     rng = np.random.default_rng(config.train.seed)
-    schema = schema_pbtxt.load(data_dir).select(config.model.tasks)
+    stored = schema_pbtxt.load(data_dir).select(config.model.tasks)
+    keys = tuple(f for f in stored.features if f.name in stored.keys.values())
+    schema = dataclasses.replace(stored, features=keys, targets=())  # other columns are not parsed
     walk = list(stages(data_dir, warm, measured))
     splits = dict.fromkeys(split for trained, by_kind in walk for split in (*trained, *by_kind.values()))
     logs = {split: _rows(data_dir, schema, split, config.model.cam2.engagement) for split in splits}
