@@ -22,7 +22,8 @@ from pipelines import check, dataset, point_in_time
 from pipelines.from_logs import Roles, convert
 from pipelines.options import Options
 from pipelines.shards import Form
-from tests.test_from_logs import DAY, ROOT, START, kept, keyed, read_all, write
+from tests.builders import ROOT
+from tests.test_from_logs import DAY, START, kept, keyed, read_all, write
 
 NOW = START + 30 * DAY
 ROLES = Roles("ts", "uid", "vid", now_ms=NOW)
