@@ -60,7 +60,7 @@ def define_flags() -> None:
                          lower_bound=0)
     flags.DEFINE_string("validation_days", "", "dlen, mtl: what --trials measures; default: the last training day, or "
                         "`validation`.")
-    flags.DEFINE_integer("rows", 200_000, "synthetic: rows of the simulated feed.", lower_bound=400)
+    flags.DEFINE_integer("rows", 200_000, "synthetic: rows of the simulated feed.", lower_bound=2000)
     flags.DEFINE_integer("warm_days", 0, "cam2: days to train on before the first is measured; 0: half.", lower_bound=0)
     flags.DEFINE_integer("top_k", 3, "cam2: rows of a user's ranking that count as shown.", lower_bound=1)
     flags.DEFINE_string("age", "video_age_days", "cam2: column of the item's age in days.")

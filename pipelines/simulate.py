@@ -361,7 +361,7 @@ def write(world: World, output: str, how: Options = Options()) -> dict[str, Any]
             feed.truth(slice(0, 0)).schema,
             (batch for day in feed.days() for batch in feed.truth(day).to_batches()),
         )
-        source = {"pipeline": "simulate", "world": dataclasses.asdict(world)}
+        source = {"pipeline": "simulate", "world": dataclasses.asdict(world), "cap_rates": feed.cap_rates}
         return publish(engine, output, schema(world), source, how, {TRUTH: truth})
 
 

@@ -17,6 +17,7 @@ from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.suites import comparison, correlation, dlen, mtl, networks, page, story, tables, trees, tuned, zoo
 from dlen_cam2.suites import constant as constant_rate
 from dlen_cam2.suites.rows import COSTS, Log, Measured, Row
+from pipelines import census
 from pipelines.dataset import write_dataset
 from tests.builders import tiny_config, tiny_schema
 
@@ -160,12 +161,18 @@ def test_the_mtl_suite(shop, tmp_path, capsys, monkeypatch):
     assert bottom < single  # two networks, and one with a shared bottom
     assert all(results["costs"][m]["rows_per_second"][0] > 0 for m in (zoo.TREES, zoo.SINGLE, *mtl.NETWORKS))
     text = (tmp_path / page.REPORT).read_text()
-    assert "`ESMM`: over the shared bottom" in text and "table 5" in text
+    assert "`ESMM`: over the shared bottom" in text and "The papers' figures" not in text
 
     capsys.readouterr()
     mtl.run(asked)  # the cells are kept, and say the same again
     assert "0 cells to train, 6 kept" in capsys.readouterr().out
     assert json.loads((tmp_path / page.RESULTS).read_text()) == results
+
+
+def test_census_pages_have_the_papers_figures_of_their_pair():
+    income, education = ("\n".join(mtl.papers(census.PAIRS[pair])) for pair in ("income", "education"))
+    assert "| .9522 | .9945 |" in income and "wrong sign" in income
+    assert "| .8826 | .9924 |" in education and ".9522" not in education
 
 
 def test_each_network_gets_a_search_of_the_same_budget(shop, tmp_path, capsys):

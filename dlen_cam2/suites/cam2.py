@@ -165,7 +165,9 @@ def _kind(kind: str, cells: Mapping[tuple[str, int], Arrays], data_dir: str, see
 
     keys = group(first, "keys")
     for name, arrays in cells.items():
-        if name[0] != DICE and not np.array_equal(arrays[f"{kind}/labels"], first[f"{kind}/labels"]):
+        of_kind, labels = (cells[DICE, 0], "engaged") if name[0] == DICE else (first, "labels")
+        rows, wanted = arrays[f"{kind}/{labels}"], of_kind[f"{kind}/{labels}"]
+        if len(rows) != len(keys["user"]) or not np.array_equal(rows, wanted):
             raise UserError(f"the cells must be of the same rows. Received others from {name}: delete the cells.")
     return Kind(
         first[f"{kind}/labels"], first[f"{kind}/mask"], keys["user"], keys["item"], group(first, "columns"),

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from dlen_cam2 import slices
-from dlen_cam2.config import VARIANTS
+from dlen_cam2.config import ANY_POSITIVE, VARIANTS
 from dlen_cam2.metrics import auc, normalized_entropy
 from dlen_cam2.paired import Estimate, Resamples, ne_change, over_rows
 from dlen_cam2.suites import dice
@@ -132,24 +132,29 @@ def correlations(
 
 
 def against_dice(
-    results: Results, kind: Kind, masks: Mapping[str, np.ndarray], resamples: int = 200
+    results: Results, kind: Kind, resamples: Resamples, masks: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, Any]]:
     """How production, the proposed variant and DICE order the rows by the engagement that DICE was trained on.
 
-    DICE's scores are no probabilities, so there is no NE of them. The networks' score is `expected_engagement`.
+    DICE's scores are no probabilities, so there is no NE of them. The networks' score is the probability of the task
+    that is the engagement, or `expected_engagement` where it is any positive one.
 
     Args:
-        results, kind: the measured rows.
+        results, kind, resamples: the measured rows and their draws.
         masks: {slice: mask} of the rows.
-        resamples: draws of users for the intervals.
 
     Returns:
         {model: {"auc", "gauc": mean over seeds, "auc_change", "gauc_change": the difference from production, and each
         slice: AUC, mean over seeds}}.
     """
     space, engaged = kind.dice["space"] == 1, kind.dice["engaged"]
-    draws = Resamples.draw(kind.users, results.seeds, resamples).of(space)
-    scores = {v: expected_engagement(results, kind, v) for v in (BASELINE, PROPOSED)}
+    draws = resamples.of(space)
+    task = results.config.model.cam2.engagement
+    scores = {
+        v: expected_engagement(results, kind, v) if task == ANY_POSITIVE
+        else kind.probabilities[v][:, :, results.tasks.index(task)]
+        for v in (BASELINE, PROPOSED)
+    }
     scores[DICE] = kind.dice["relevance"] + kind.dice["conformity"]
     values: dict[str, dict[str, np.ndarray]] = {}
     found: dict[str, dict[str, Any]] = {}

@@ -46,7 +46,9 @@ def write(results: Results, output: pathlib.Path) -> None:
         for kind, rows in results.kinds.items()
     }
     dice = {
-        kind: measures.against_dice(results, rows, masks[kind][f"popularity ({results.popularity})"])
+        kind: measures.against_dice(
+            results, rows, draws[kind], masks[kind][f"popularity ({results.popularity})"]
+        )
         for kind, rows in results.kinds.items()
     }
     items = {kind: measures.items_of_engagement(results, rows, draws[kind]) for kind, rows in results.kinds.items()}

@@ -27,10 +27,12 @@ class Sweep:
 
     Attributes:
         labels: {p: (seeds,) Pearson correlation of the labels}.
+        single: {"auc" or "ne": {p: (seeds,) level of one network a task, mean over tasks}}.
         gains: {"auc" or "ne": {network: {p: MTL gain, mean over tasks, with an interval over seeds}}}.
     """
 
     labels: dict[float, np.ndarray]
+    single: dict[str, dict[float, np.ndarray]]
     gains: dict[str, dict[str, dict[float, Estimate]]]
 
 
@@ -42,7 +44,7 @@ def run(config: Config, output: pathlib.Path, seeds: int, size: int, processes: 
     planned = {}
     for p in CORRELATIONS:
         for seed in range(seeds):
-            directory = output / "data" / f"correlated_p{p:g}_seed{seed}"
+            directory = output / "data" / f"correlated_{size}_p{p:g}_seed{seed}"
             if not directory.exists():
                 correlated.write(directory, p, size, seed=seed, how=Options(form=Form("block")))
             log = Log(str(directory), ("train",), ("test",))
@@ -51,6 +53,7 @@ def run(config: Config, output: pathlib.Path, seeds: int, size: int, processes: 
                 planned[p, seed, model, task] = dataclasses.replace(one, name=f"p{p:g}-{one.name}")
     found = grid.run(list(planned.values()), output / "cells", processes)
     labels = {p: np.zeros(seeds) for p in CORRELATIONS}
+    single = {metric: {p: np.zeros(seeds) for p in CORRELATIONS} for metric in ("auc", "ne")}
     gains = {(p, name, metric): np.zeros(seeds) for p in CORRELATIONS for name in NETWORKS for metric in ("auc", "ne")}
     for p in CORRELATIONS:
         for seed in range(seeds):
@@ -58,11 +61,13 @@ def run(config: Config, output: pathlib.Path, seeds: int, size: int, processes: 
             world = rows.measured(cells, found, correlated.TASKS)
             labels[p][seed] = np.corrcoef(world.labels.T)[0, 1]
             compared = compare(world, "MMOE", zoo.SINGLE, resamples=0)
-            for name in NETWORKS:
-                for metric in ("auc", "ne"):
+            for metric in ("auc", "ne"):
+                of_tasks = [compared.level(zoo.SINGLE, task, metric)[0] for task in correlated.TASKS]
+                single[metric][p][seed] = np.mean(of_tasks)
+                for name in NETWORKS:
                     values = [compared.gain(name, task, metric)[0] for task in correlated.TASKS]
                     gains[p, name, metric][seed] = np.mean(values)
-    return Sweep(labels, {
+    return Sweep(labels, single, {
         metric: {name: {p: over_seeds(gains[p, name, metric]) for p in CORRELATIONS} for name in NETWORKS}
         for metric in ("auc", "ne")
     })
@@ -71,7 +76,12 @@ def run(config: Config, output: pathlib.Path, seeds: int, size: int, processes: 
 def section(sweep: Sweep, seeds: int, size: int) -> list[str]:
     """The part of the page."""
     head = [*(f"p = {p:g}" for p in CORRELATIONS)]
-    labels = ["correlation of the labels", *(f"{values.mean():.3f}" for values in sweep.labels.values())]
+    levels = [
+        [name, *(f"{values.mean():.4f}" for values in by_p.values())] for name, by_p in (
+            ("correlation of the labels", sweep.labels), ("one network a task, AUC", sweep.single["auc"]),
+            ("one network a task, NE", sweep.single["ne"]),
+        )
+    ]
     parts = [
         "## MTL gain by the correlation of two tasks",
         f"MMOE's and PLE's synthetic experiment (`pipelines.correlated`, {size:,} rows, the last fifth measured): p is "
@@ -79,7 +89,7 @@ def section(sweep: Sweep, seeds: int, size: int) -> list[str]:
         f"{seeds} worlds for each p, each with networks of its own seed; brackets: Student's 95% intervals over "
         "worlds. DESIGN: the papers' tasks are regressions, ours are whether y is above its median. PLE's paper has a "
         "figure and no table: its one number is that PLE's gain is on average 87.2% above MMOE's.",
-        markdown(["", *head], [labels]),
+        markdown(["mean over worlds", *head], levels),
     ]
     for metric, title in (("auc", "MTL gain, AUC"), ("ne", "MTL gain, NE (reversed)")):
         table = ([name, *(page.signed(e) for e in by_p.values())] for name, by_p in sweep.gains[metric].items())
@@ -107,4 +117,4 @@ def draw(path: pathlib.Path, sweep: Sweep) -> None:
 
 def plain(sweep: Sweep) -> dict[str, Any]:
     """For `results.json`."""
-    return {"labels": {p: v.tolist() for p, v in sweep.labels.items()}, "mtl_gain": sweep.gains}
+    return {"labels": sweep.labels, "single": sweep.single, "mtl_gain": sweep.gains}

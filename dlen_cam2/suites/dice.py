@@ -15,13 +15,15 @@ from dlen_cam2.schema import Schema
 from dlen_cam2.suites.cells import Arrays
 
 CAUSES = ("relevance", "conformity")
-# Official settings, but for initial vectors and AMSGrad. A negative is "more popular" by more than MARGIN positives, or
-# has less than half of them; MARGIN and CAUSE_WEIGHT decay by DECAY a pass.
+# Official settings. A negative is "more popular" by more than MARGIN positives, or has less than half of them; MARGIN
+# and CAUSE_WEIGHT decay by DECAY a pass.
 WIDTH, NEGATIVES, POOL, MARGIN, DECAY = 64, 4, 40, 40.0, 0.9
 CAUSE_WEIGHT, DISCREPANCY_WEIGHT = 0.1, 0.01
 BATCH, RATE, BETAS = 128, 1e-3, (0.5, 0.99)
-# DESIGN: passes over the days of a stage; ids learn nothing in the single pass that the networks make.
+# DESIGN: passes over the days of a stage; ids learn nothing in the single pass that the networks make. Margin and
+# weight begin anew with each stage.
 PASSES = 5
+ROWS = 65536  # that are scored at a time
 
 
 class Dice(tf.keras.Model):
@@ -39,7 +41,9 @@ class Dice(tf.keras.Model):
     def __init__(self, users: int, items: int):
         super().__init__(name="dice")
         self.tables = {
-            (side, cause): tf.keras.layers.Embedding(count, WIDTH, "glorot_normal", name=f"{side}_{cause}")
+            (side, cause): tf.keras.layers.Embedding(
+                count, WIDTH, tf.keras.initializers.RandomUniform(-(WIDTH**-0.5), WIDTH**-0.5), name=f"{side}_{cause}"
+            )
             for side, count in (("user", users), ("item", items)) for cause in CAUSES
         }
 
@@ -78,30 +82,29 @@ def _root(value: tf.Tensor) -> tf.Tensor:
 
 
 def objective(
-    model: Dice, users: tf.Tensor, positives: tf.Tensor, negatives: tf.Tensor, popular: tf.Tensor, weight: tf.Tensor
+    model: Dice, users: tf.Tensor, positives: tf.Tensor, negatives: tf.Tensor, side: tf.Tensor, weight: tf.Tensor
 ) -> tf.Tensor:
     """The loss of a batch:
 
         L = BPR(all) + w (BPR_int(O2) + BPR_conf(O1) + BPR_conf(O2, reversed)) + .01 (dCor(users) + dCor(items))
 
-    with `BPR = mean -log σ(s_positive - s_negative)`. In O2 the negative is the more popular one: whoever prefers the
-    positive there does not conform. CERTAIN: terms of O1 and O2 are means over all pairs, with 0 for the others, and
-    the distance correlation is minimised (official code).
+    with `BPR = mean -log σ(s_positive - s_negative)`. In O1 the negative is the less popular one; in O2 the more
+    popular one: whoever prefers the positive there does not conform. CERTAIN: terms of O1 and O2 are means over all
+    pairs, with 0 for the others, and the distance correlation is minimised (official code).
 
     Args:
         users, positives: (B,).
         negatives: (B, n).
-        popular: (B, n) float, 1 for the pairs of O2.
+        side: (B, n) float, -1 for the pairs of O1, 1 for those of O2, 0 for others.
         weight: w.
     """
     scores = model((users, tf.concat([positives[:, None], negatives], axis=1)))
     margin = {cause: s[:, :1] - s[:, 1:] for cause, s in scores.items()}
     click = tf.reduce_mean(tf.nn.softplus(-(margin["relevance"] + margin["conformity"])))
-    interest = tf.reduce_mean(popular * tf.nn.softplus(-margin["relevance"]))
-    reversed_in_o2 = margin["conformity"] * (1 - 2 * popular)
-    conformity = tf.reduce_mean(tf.nn.softplus(-reversed_in_o2))
+    interest = tf.reduce_mean(tf.nn.relu(side) * tf.nn.softplus(-margin["relevance"]))
+    conformity = tf.reduce_mean(tf.abs(side) * tf.nn.softplus(side * margin["conformity"]))
     items = tf.concat([positives, tf.reshape(negatives, [-1])], axis=0)
-    apart = sum(model.discrepancy(side, tf.unique(ids)[0]) for side, ids in (("user", users), ("item", items)))
+    apart = sum(model.discrepancy(of, tf.unique(ids)[0]) for of, ids in (("user", users), ("item", items)))
     return click + weight * (interest + conformity) + DISCREPANCY_WEIGHT * apart
 
 
@@ -110,43 +113,46 @@ class Negatives:
 
     Args:
         users, items: (n,) the engaged rows, places of ids; an item's popularity is how often it is among them.
-        count: how many items there are.
+        shown: (m,) places of the items that may be drawn, each once; those of `items` are among them.
     """
 
-    def __init__(self, users: np.ndarray, items: np.ndarray, count: int):
-        self._count = count
-        self._popularity = np.bincount(items, minlength=count)
-        self._order = np.argsort(self._popularity, kind="stable")
+    def __init__(self, users: np.ndarray, items: np.ndarray, shown: np.ndarray):
+        self._count = int(shown.max(initial=-1)) + 1
+        self._popularity = np.bincount(items, minlength=self._count)
+        self._order = shown[np.argsort(self._popularity[shown], kind="stable")]
         self._sorted = self._popularity[self._order]
-        self._engaged = np.unique(users * count + items)
+        self._engaged = np.unique(users * self._count + items)
 
     def draw(
         self, users: np.ndarray, items: np.ndarray, margin: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Negatives (B, `NEGATIVES`) of the positives (B,), and 1 where they are the more popular ones.
+        """Distinct negatives (B, `NEGATIVES`) of the positives (B,), and their side, as `objective` takes it.
 
-        Either kind with the same chance, if both have `POOL` items or more; else of the kind that has more. What a
-        user engaged with is drawn again, and after ten times taken as it is.
+        Either side with the same chance, if both have `POOL` items or more; else the side that has more, and all items
+        if neither has any. What a positive has already is drawn again, and after ten times taken as it is; what its
+        user engaged with, after twenty times.
         """
         popularity = self._popularity[items]
         below = np.searchsorted(self._sorted, popularity / 2, "left")  # the least popular items, up to here
         above = np.searchsorted(self._sorted, popularity + margin, "right")  # the most popular, from here on
-        least, most = below, self._count - above
+        least, most = below, len(self._order) - above
         either = np.minimum(least, most) >= POOL
         shape = (len(users), NEGATIVES)
         more = np.where(either[:, None], rng.random(shape) < 0.5, (most > least)[:, None])
         start, length = np.where(more, above[:, None], 0), np.where(more, most[:, None], least[:, None])
-        nothing = length == 0  # neither kind has any: then all items
-        start, length = np.where(nothing, 0, start), np.where(nothing, self._count, length)
+        nothing = length == 0
+        start, length = np.where(nothing, 0, start), np.where(nothing, len(self._order), length)
         drawn = np.zeros(shape, np.int64)
         again = np.ones(shape, bool)
-        for _ in range(10):
+        for time in range(20):
             place = start[again] + (rng.random(again.sum()) * length[again]).astype(np.int64)
             drawn[again] = self._order[place]
             again = self._own(users[:, None] * self._count + drawn)
+            if time < 10:
+                again |= _repeated(drawn)
             if not again.any():
                 break
-        return drawn, (self._popularity[drawn] > popularity[:, None]).astype(np.float32)
+        return drawn, np.where(nothing, 0, np.where(more, 1, -1)).astype(np.float32)
 
     def _own(self, pairs: np.ndarray) -> np.ndarray:
         """Which pairs are engaged ones. By bisection: a batch is small and the sorted log is long."""
@@ -154,12 +160,18 @@ class Negatives:
         return self._engaged[np.minimum(places, len(self._engaged) - 1)] == pairs
 
 
+def _repeated(drawn: np.ndarray) -> np.ndarray:
+    """(B, n): where a row (n,) has the same entry further left."""
+    earlier = np.tri(drawn.shape[1], k=-1, dtype=bool)
+    return np.any((drawn[:, :, None] == drawn[:, None, :]) & earlier, axis=2)
+
+
 def train(config: Config, data_dir: str | os.PathLike, warm: Sequence[str], measured: Sequence[str]) -> Arrays:
     """A cell: recurring training as of `dlen_cam2.recurring`, on the rows of engagement (`config.model.cam2`).
 
     DESIGN: the paper samples negatives from all items, so that what it learns is who meets what; it is measured here on
-    the rows of an exposure log, of which it never sees those without engagement. A user that was not trained on keeps
-    the initial vectors; items of later days are among the negatives.
+    the rows of an exposure log, of which it never sees those without engagement. Negatives are items that were shown on
+    the days trained on so far. Users and items that were not met yet keep their initial vectors.
 
     Returns:
         For each kind of exposure "kind/relevance" and "kind/conformity", the two products, and "kind/engaged" and
@@ -181,25 +193,25 @@ def train(config: Config, data_dir: str | os.PathLike, warm: Sequence[str], meas
     model = Dice(len(users), len(items))
     step = training_step(model)
     seen = np.zeros((2, 0), np.int64)  # users and items of all engaged rows so far
+    shown = np.zeros(0, np.int64)  # items of all rows so far
     found: dict[str, list[tuple[np.ndarray, ...]]] = {}
     for trained, by_kind in walk:
         new = np.concatenate([logs[split].of_engagement() for split in trained], axis=1)
         seen = np.concatenate([seen, new], axis=1)
-        negatives = Negatives(seen[0], seen[1], len(items))
+        shown = np.union1d(shown, np.concatenate([logs[split].items for split in trained]))
+        negatives = Negatives(seen[0], seen[1], shown)
         for epoch in range(PASSES):
             loss = 0.0
             order = rng.permutation(new, axis=1)
             for start in range(0, order.shape[1], BATCH):
                 of_users, positives = order[:, start : start + BATCH]
-                drawn, popular = negatives.draw(of_users, positives, MARGIN * DECAY**epoch, rng)
-                loss = step(of_users, positives, drawn, popular, tf.constant(CAUSE_WEIGHT * DECAY**epoch))
+                drawn, side = negatives.draw(of_users, positives, MARGIN * DECAY**epoch, rng)
+                loss = step(of_users, positives, drawn, side, tf.constant(CAUSE_WEIGHT * DECAY**epoch))
             print(f"DICE, {trained[0]}..{trained[-1]}, pass {epoch + 1}/{PASSES}: {new.shape[1]:,} engaged rows, "
                   f"loss {float(loss):.4f}", flush=True)
         for kind, split in by_kind.items():
             log = logs[split]
-            scores = model((tf.constant(log.users), tf.constant(log.items[:, None])))
-            products = (scores[cause].numpy()[:, 0] for cause in CAUSES)
-            found.setdefault(kind, []).append((*products, log.engaged, log.space))
+            found.setdefault(kind, []).append((*_products(model, log.users, log.items), log.engaged, log.space))
     names = (*CAUSES, "engaged", "space")
     return {
         f"{kind}/{name}": np.concatenate(parts)
@@ -207,14 +219,24 @@ def train(config: Config, data_dir: str | os.PathLike, warm: Sequence[str], meas
     }
 
 
+def _products(model: Dice, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """(causes, rows): what each row's user and item make."""
+    found = [np.zeros((len(CAUSES), 0), np.float32)]
+    for start in range(0, len(users), ROWS):
+        rows = slice(start, start + ROWS)
+        scores = model((tf.constant(users[rows]), tf.constant(items[rows, None])))
+        found.append(np.stack([scores[cause].numpy()[:, 0] for cause in CAUSES]))
+    return np.concatenate(found, axis=1)
+
+
 def training_step(model: Dice) -> tf.types.experimental.GenericFunction:
     """A function of a batch, as `objective` takes it, that changes the model and returns the loss."""
-    optimizer = tf.keras.optimizers.Adam(RATE, *BETAS)
+    optimizer = tf.keras.optimizers.Adam(RATE, *BETAS, amsgrad=True)
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def step(users, items, negatives, popular, weight):  # type: ignore[no-untyped-def]
+    def step(users, items, negatives, side, weight):  # type: ignore[no-untyped-def]
         with tf.GradientTape() as tape:
-            loss = objective(model, users, items, negatives, popular, weight)
+            loss = objective(model, users, items, negatives, side, weight)
         optimizer.minimize(loss, model.trainable_variables, tape)
         return loss
 
@@ -235,7 +257,8 @@ class _Rows(NamedTuple):
 
 
 def _rows(data_dir: str | os.PathLike, schema: Schema, split: str, engagement: str) -> _Rows:
-    parts = []
+    nothing, no_id = np.zeros(0, np.float32), np.zeros(0, np.int64)
+    parts = [(no_id, no_id, nothing, nothing)]  # of a split without rows
     for _, labels in data.read(data_dir, schema, [split], 8192):
         y, space = causes.engagement(labels, schema, engagement)
         parts.append(tuple(t.numpy() for t in (labels[schema.keys["user"]], labels[schema.keys["item"]], y, space)))

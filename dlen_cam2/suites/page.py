@@ -1,7 +1,7 @@
 """Tables and pictures of a comparison, as every suite's page has them."""
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,29 +89,34 @@ def results(found: Comparison) -> dict[str, Any]:
     """All of it as plain data."""
     tasks = found.measured.tasks
 
-    def each(models: Sequence[str], of: Callable[[str, str, str], Any]) -> dict[str, Any]:
-        return {m: {t: {metric: of(m, t, metric) for metric in METRICS} for t in tasks} for m in models}
+    def each(
+        models: Sequence[str], of: Callable[[str, str, str], Any], metrics: Iterable[str] = METRICS
+    ) -> dict[str, Any]:
+        return {m: {t: {metric: of(m, t, metric) for metric in metrics} for t in tasks} for m in models}
 
     answer = {
-        "levels": each(found.models, lambda m, t, metric: found.level(m, t, metric).tolist()),
+        "levels": each(found.models, lambda m, t, metric: found.level(m, t, metric)),
         "against": found.baseline,
         "differences": each(
             [m for m in found.models if m != found.baseline],
             lambda m, t, metric: found.difference(m, found.baseline, t, metric),
         ),
-        "costs": {m: {n: v.tolist() for n, v in found.measured.costs[m].items()} for m in found.models},
+        "costs": {m: found.measured.costs[m] for m in found.models},
         "rows": {t: int(found.measured.mask[:, k].sum()) for k, t in enumerate(tasks)},
         "positives": {
             t: int((found.measured.labels * found.measured.mask)[:, k].sum()) for k, t in enumerate(tasks)
         },
     }
     if found.single:
-        answer["mtl_gain"] = each(together(found), found.gain)
+        ordered = [metric for metric in METRICS if metric != "calibration"]  # more of it is neither better nor worse
+        answer["mtl_gain"] = each(together(found), found.gain, ordered)
     return plain(answer)
 
 
 def plain(value: Any) -> Any:
     """`value` with undefined numbers as None, for strict JSON."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -30,16 +30,18 @@ PICTURE = "story.png"
 
 @dataclasses.dataclass(frozen=True)
 class Caps:
-    """By cap factor c ("uncapped" too), an estimate over seeds of each: cap use by task, P(UP), |p̂ - p|.
+    """By cap factor c ("uncapped" too): cap use by task, P(UP), |p̂ - p|.
 
     Attributes:
-        use: {c: {task: mean of P(k|¬UP) / α over the measured rows}}.
-        way: {c: share of the way from .5 to the oracle's AUC of P(UP)}.
-        error: {c: mean |p̂ - p| over tasks}.
+        use: {c: {task: mean of P(k|¬UP) / α over the measured rows, over seeds}}.
+        true_use: {task: the same of the simulator's P(k|¬UP) and cap}, for the tasks that have a cap.
+        way: {c: (seeds,) share of the way from .5 to the oracle's AUC of P(UP); below 0 it is upside down}.
+        error: {c: mean |p̂ - p| over tasks, over seeds}.
     """
 
     use: dict[str, dict[str, Estimate]]
-    way: dict[str, Estimate]
+    true_use: dict[str, float]
+    way: dict[str, np.ndarray]
     error: dict[str, Estimate]
 
 
@@ -48,19 +50,21 @@ class Story:
     """By `World.broken`: DLEN against MMOE, relative, paired by users and seeds, and what its gain has lost.
 
     Attributes:
+        level: {"error" or "ne": {broken: that of MMOE, mean over seeds}}; the NE is of all tasks' rows together.
         changes: {"error" or "ne": {broken: DLEN / MMOE - 1}}; below 0 DLEN is better.
         lost: {"error" or "ne": {broken: that change minus the one where the story holds}}; above 0 the gain shrank.
-        way: {broken: share of the way to the oracle's AUC of P(UP), over seeds}.
+        way: {broken: (seeds,) share of the way to the oracle's AUC of P(UP)}.
     """
 
+    level: dict[str, dict[float, float]]
     changes: dict[str, dict[float, Estimate]]
     lost: dict[str, dict[float, Estimate]]
-    way: dict[float, Estimate]
+    way: dict[float, np.ndarray]
 
 
 def feed(output: pathlib.Path, size: int, broken: float) -> Log:
     """A simulated feed of seed 0, written if it is not there; the last day is measured as it was logged."""
-    directory = output / "data" / f"feed_broken{broken:g}"
+    directory = output / "data" / f"feed_{size}_broken{broken:g}"
     if not directory.exists():
         simulate.write(simulate.World(size, 0, broken=broken), str(directory), Options(form=Form("block")))
     days = [day for day in statistics(directory)["days"] if day.isdigit()]
@@ -111,13 +115,23 @@ def _caps(by_cap: Mapping[str, tuple[Measured, Log]], schema: Schema) -> Caps:
         answers = _recovered(measured, name, log, schema)
         used = measured.others[name]["cap_use"]
         use[name] = {task: over_seeds(used[:, k]) for k, task in enumerate(schema.task_names)}
-        way[name] = over_seeds(np.array([a["way"] for a in answers]))
+        way[name] = np.array([a["way"] for a in answers])
         error[name] = over_seeds(np.array([a["mean_error"] for a in answers]))
-    return Caps(use, way, error)
+    return Caps(use, _true_use(measured.others[name]["keys/time"][0], log), way, error)
+
+
+def _true_use(times: np.ndarray, log: Log) -> dict[str, float]:
+    truth = recovery.truth_at(log.data_dir, times)
+    source = statistics(log.data_dir)["source"]
+    return {
+        task: float(truth[f"p_{task}_given_not_up"].mean() / (source["world"]["cap"] * rate))
+        for task, rate in source["cap_rates"].items()
+    }
 
 
 def _story(by_broken: Mapping[float, tuple[Measured, Log]], schema: Schema) -> Story:
     draws: dict[str, dict[float, np.ndarray]] = {"error": {}, "ne": {}}
+    level: dict[str, dict[float, float]] = {"error": {}, "ne": {}}
     way = {}
     for broken, (measured, log) in by_broken.items():
         # Who meets what is the same in all these worlds, and so are the draws.
@@ -128,11 +142,15 @@ def _story(by_broken: Mapping[float, tuple[Measured, Log]], schema: Schema) -> S
             "error": lambda predicted, p=p: np.abs(predicted - p),
             "ne": lambda predicted, y=measured.labels: cross_entropy(y, predicted),
         }
+        rates = np.broadcast_to(measured.labels.mean(axis=0), measured.labels.shape)
+        units = {"error": p.size, "ne": cross_entropy(measured.labels, rates).sum()}
         for name, loss in losses.items():
             arms = [loss(measured.probabilities[model]).sum(axis=2) for model in (DLEN, BASELINE)]
             draws[name][broken] = resamples.changes(*arms)
-        way[broken] = over_seeds(np.array([a["way"] for a in _recovered(measured, DLEN, log, schema)]))
+            level[name][broken] = float(arms[1].sum(axis=1).mean() / units[name])
+        way[broken] = np.array([a["way"] for a in _recovered(measured, DLEN, log, schema)])
     return Story(
+        level,
         {name: {b: with_interval(d) for b, d in by.items()} for name, by in draws.items()},
         {name: {b: with_interval(d - by[0.0]) for b, d in by.items()} for name, by in draws.items()},
         way,
@@ -143,33 +161,41 @@ def section(caps: Caps, story: Story, seeds: int, size: int) -> list[str]:
     """The part of the page."""
     tasks = list(next(iter(caps.use.values())))
     cap_rows = (
-        [name, *(f"{caps.use[name][t][0]:.2f}" for t in tasks), _share(caps.way[name]), _level(caps.error[name])]
+        [name, *(f"{caps.use[name][t][0]:.2f}" for t in tasks), _range(caps.way[name]), _level(caps.error[name])]
         for name in caps.use
     )
+    truth = ["truth", *(f"{caps.true_use[t]:.2f}" if t in caps.true_use else "" for t in tasks), "100%", "0"]
     story_rows = (
-        [f"{b:g}", percent(story.changes["error"][b]), percent(story.lost["error"][b]) if b else "",
-         percent(story.changes["ne"][b]), percent(story.lost["ne"][b]) if b else "", _share(story.way[b])]
+        [f"{b:g}", f"{story.level['error'][b]:.4f}", percent(story.changes["error"][b]),
+         percent(story.lost["error"][b]) if b else "", f"{story.level['ne'][b]:.4f}", percent(story.changes["ne"][b]),
+         percent(story.lost["ne"][b]) if b else "", _range(story.way[b])]
         for b in BROKEN
     )
     return [
         "## DLEN's cap",
-        f"The simulated feed (`pipelines.simulate --seed=0`, {size:,} rows) where DLEN's story holds, with a true cap "
-        "of 0.2 times a task's rate. c: the factor of the positive rate (the paper: 0.1 to 0.5). Cap use: mean of "
-        "P(k|¬UP) / α over the measured day (long_view has no true cap). P(UP): the share of the way from .5 to the "
-        f"oracle's AUC. {seeds} seeds of the networks; brackets: Student's 95% intervals over them.",
-        markdown(["cap", *(f"use, {t}" for t in tasks), "P(UP)", "mean abs(p̂ - p)"], cap_rows),
+        f"The simulated feed (`pipelines.simulate --seed=0`, {size:,} rows) where DLEN's story holds. c: the factor of "
+        "the positive rate (the paper: 0.1 to 0.5). The true cap is 0.2 times the rate of positives of those who "
+        "prefer the item, so a little less of the whole rate; long_view has none. Cap use: mean of P(k|¬UP) / α over "
+        "the measured day, each with its own α. P(UP): the share of the way from .5 to the oracle's AUC, mean over "
+        f"{seeds} seeds (least to greatest); below 0 the state was found upside down. Brackets: Student's 95% "
+        "intervals over seeds.",
+        markdown(["cap", *(f"use, {t}" for t in tasks), "P(UP)", "mean abs(p̂ - p)"], [*cap_rows, truth]),
         "## What is left of DLEN's gain as its story breaks",
         "`broken` (see `pipelines.simulate`): 0, the story holds; 1, the cap is violated and preference says nothing "
-        "about behaviours. MMOE-DLEN against MMOE, relative changes over all tasks together, below 0 DLEN is better; "
-        "brackets: paired 95% intervals over users and seeds. Lost: the change minus that at 0, above 0 the gain "
-        "shrank. At 1 no behaviour tells of P(UP) any more: what its column shows there is not learned from them.",
-        markdown(["broken", "mean abs(p̂ - p)", "lost", "NE", "lost", "P(UP), share of the way"], story_rows),
+        "about behaviours. It makes behaviours more frequent, too, so MMOE's own level stands first in each part. "
+        "MMOE-DLEN against MMOE, relative changes over all tasks together, below 0 DLEN is better; brackets: paired "
+        "95% intervals over users and seeds. Lost: the change minus that at 0, above 0 the gain shrank. At 1 no "
+        "behaviour tells of P(UP) any more: what its column shows there is not learned from them.",
+        markdown(
+            ["broken", "MMOE's mean abs(p̂ - p)", "change", "lost", "MMOE's NE", "change", "lost",
+             "P(UP), share of the way"], story_rows,
+        ),
         f"![DLEN's cap and story]({PICTURE})",
     ]
 
 
-def _share(value: Estimate) -> str:
-    return "{:.1%} [{:.1%}, {:.1%}]".format(*value) if np.isfinite(value[1]) else f"{value[0]:.1%}"
+def _range(shares: np.ndarray) -> str:
+    return f"{shares.mean():.1%}" + (f" ({shares.min():.1%} to {shares.max():.1%})" if len(shares) > 1 else "")
 
 
 def _level(value: Estimate) -> str:
@@ -183,7 +209,10 @@ def draw(path: pathlib.Path, caps: Caps, story: Story) -> None:
     figure = Figure(figsize=(14, 4), layout="constrained")
     way, use, gain = figure.subplots(1, 3)
     places, names = np.arange(len(caps.way)), list(caps.way)
-    way.errorbar(places, *_bars(list(caps.way.values())), marker="o", capsize=2)
+    for seed, shares in enumerate(np.array(list(caps.way.values())).T):
+        way.plot(places, shares, marker="o", markersize=4, linewidth=0.8, label=f"seed {seed}")
+    way.axhline(0, color="grey", linewidth=0.8)
+    way.legend(fontsize=7)
     way.set(ylabel="share of the way to the oracle", title="P(UP) by cap")
     for task in next(iter(caps.use.values())):
         use.plot(places, [caps.use[name][task][0] for name in names], marker="o", markersize=4, label=task)

@@ -112,7 +112,7 @@ def _head(asked: Asked, found: Comparison) -> str:
         [t, f"{measured.mask[:, k].sum():,.0f}", f"{(measured.labels * measured.mask)[:, k].sum():,.0f}"]
         for k, t in enumerate(measured.tasks)
     ))
-    effort = "Every row has the hyperparameters of the configuration: nothing was tuned for this page."
+    effort = "Every row has the hyperparameters of the configuration: no search was run for this page."
     if asked.trials:
         effort = f"Each network was tuned with {asked.trials} trials on {', '.join(asked.validation)}, see below."
     notes = zoo.NOTE + (f" {zoo.ESMM_NOTE}" if "ESMM" in found.models else "")

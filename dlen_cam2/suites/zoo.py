@@ -21,7 +21,8 @@ NETWORKS = {
 }
 NOTE = (
     f"`{CONSTANT}`: each task's positive rate on the training days. `{TREES}`: {trees.ROUNDS} trees a task on the same "
-    f"features. `{SINGLE}`: one network a task, the shared bottom with that task alone (an expert's layers, then a "
+    "features, categories as ordered numbers and of a list its first value and length (DESIGN). "
+    f"`{SINGLE}`: one network a task, the shared bottom with that task alone (an expert's layers, then a "
     "tower), from which all others are built (DESIGN: PLE's single-task model is that plain network; MMOE's experts "
     "with one task would be a larger one)."
 )
