@@ -292,16 +292,33 @@ def expert_weights(layer, e, shared):
 
 @pytest.mark.parametrize("x", [normal(9, 5), normal(9, 3, 5)], ids=["shared", "one_each"])
 def test_experts_equal_separate_dense_networks(x):
-    layer = Experts(3, (7, 6, 4))
+    """Outputs, and the gradients of the input, the kernels and the biases."""
+    layer, shared = Experts(3, (7, 6, 4)), len(x.shape) == 2
     layer(x)
     randomise(layer)
+    weight = normal(9, 3, 4)  # of the outputs in what is differentiated
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs = layer(x)
+        loss = tf.reduce_sum(weight * outputs)
+    of_x, of_kernels, of_biases = tape.gradient(loss, (x, layer.kernels, layer.biases))
+    of_input = np.zeros(x.shape)
     for e in range(3):
-        own = x if len(x.shape) == 2 else x[:, e]
+        own = x if shared else x[:, e]
         reference = tf.keras.Sequential([tf.keras.layers.Dense(u, "relu") for u in (7, 6, 4)])
         reference(own)
-        for dense, *weights in zip(reference.layers, *expert_weights(layer, e, len(x.shape) == 2), strict=True):
+        for dense, *weights in zip(reference.layers, *expert_weights(layer, e, shared), strict=True):
             dense.set_weights(weights)
-        assert_close(layer(x)[:, e], reference(own), rtol=1e-5, atol=1e-5)
+        with tf.GradientTape() as tape:
+            tape.watch(own)
+            loss = tf.reduce_sum(weight[:, e] * reference(own))
+        wanted, *of_dense = tape.gradient(loss, (own, *reference.trainable_weights))
+        assert_close(outputs[:, e], reference(own), rtol=1e-5, atol=1e-5)
+        for level, (kernel, bias) in enumerate(zip(of_kernels, of_biases, strict=True)):
+            assert_close(kernel[:, e] if shared and level == 0 else kernel[e], of_dense[2 * level], atol=1e-4)
+            assert_close(bias[e], of_dense[2 * level + 1], atol=1e-4)
+        of_input[... if shared else (slice(None), e)] += wanted
+    assert_close(of_x, of_input, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(64,), (4, 64)], ids=["shared", "one_each"])

@@ -1,4 +1,4 @@
-"""Experts: many small networks of one shape, computed as one."""
+"""Experts: many small networks of one shape, side by side."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ class Experts(tf.keras.layers.Layer):
     """`count` independent ReLU networks of equal shape: `f_i(x) = relu(… relu(x W_i + b_i) …)`.
 
     They serve as the experts of MMOE and PLE (one input for all) and as the towers of all tasks (one input
-    each). The first projection of a shared input is one matrix product for all experts; every other one is
-    one batched product.
+    each). Each has products of its own: TensorFlow works on several at a time, and what an expert hands on stays in the
+    cache, while one product for all experts sends it through memory (`benchmarks/NOTES.md`).
 
     Each expert starts from its own draw, with the Glorot limit of a single expert's fan-in and fan-out, not
     of the stack's.
@@ -67,21 +67,46 @@ class Experts(tf.keras.layers.Layer):
     def call(self, inputs: tf.Tensor | Candidates) -> tf.Tensor:
         if not self.units:
             return tf.repeat(rows(inputs)[:, None], self.count, axis=1) if self._shared_input else inputs
-        x = inputs
-        if self._shared_input:
-            kernel = self.kernels[0]
-            x = project(x, tf.reshape(kernel, (kernel.shape[0], -1)), tf.reshape(self.biases[0], (-1,)))
-            x = tf.nn.relu(x)
-            x = tf.reshape(x, (-1, self.count, self.units[0]))
-        # Expert-major from here on: batched products want (E, B, d).
-        x = tf.transpose(x, (1, 0, 2))
+        outputs = self._first(inputs) if self._shared_input else tf.unstack(inputs, axis=1)
         first = 1 if self._shared_input else 0
         for kernel, bias in zip(self.kernels[first:], self.biases[first:], strict=True):
-            x = tf.nn.relu(tf.matmul(x, kernel) + bias[:, None])
-        return tf.transpose(x, (1, 0, 2))
+            own = zip(outputs, tf.unstack(kernel), tf.unstack(bias), strict=True)
+            outputs = [tf.nn.relu(project(x, w, b)) for x, w, b in own]
+        return tf.stack(outputs, axis=1)
+
+    def _first(self, x: tf.Tensor | Candidates) -> Sequence[tf.Tensor]:
+        """`relu(x W_i + b_i)` of every expert, each (B, units[0])."""
+        kernel, bias = self.kernels[0], self.biases[0]
+        if isinstance(x, Candidates):  # taken apart once, for all experts
+            wide = project(x, tf.reshape(kernel, (kernel.shape[0], -1)), tf.reshape(bias, (-1,)))
+            return tf.split(tf.nn.relu(wide), self.count, axis=1)
+        return _of_one_input(x, *tf.unstack(kernel, axis=1), *tf.unstack(bias))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"count": self.count, "units": self.units, "joined": self.joined}
+
+
+@tf.custom_gradient
+def _of_one_input(x: tf.Tensor, *weights: tf.Tensor) -> tuple[Sequence[tf.Tensor], Callable[..., Any]]:
+    """`relu(x W_i + b_i)` for each of the kernels and, behind them, biases in `weights`.
+
+    The gradient is the usual one in an order of our own: that of x first, since what hangs on it, the update of the
+    embedding tables, keeps one thread busy, and the products for the kernels can run beside it.
+    """
+    kernels, biases = weights[: len(weights) // 2], weights[len(weights) // 2 :]
+    outputs = [tf.nn.relu(project(x, w, b)) for w, b in zip(kernels, biases, strict=True)]
+
+    def gradient(*of_outputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        behind = [
+            tf.raw_ops.ReluGrad(gradients=of, features=output) for of, output in zip(of_outputs, outputs, strict=True)
+        ]
+        of_x = tf.add_n([tf.matmul(of, w, transpose_b=True) for of, w in zip(behind, kernels, strict=True)])
+        with tf.control_dependencies([of_x]):
+            of_kernels = [tf.matmul(x, of, transpose_a=True) for of in behind]
+            of_biases = [tf.raw_ops.BiasAddGrad(out_backprop=of) for of in behind]
+        return of_x, *of_kernels, *of_biases
+
+    return outputs, gradient
 
 
 def starts_at_zero(
