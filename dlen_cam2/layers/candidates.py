@@ -44,28 +44,34 @@ class Candidates:
 
 
 def project(x: tf.Tensor | Candidates, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
-    """`x W + b`: (N, D) with a kernel (D, K) and a bias (K,) -> (N, K).
-
-    Of candidates it is `each W' + (once W_once + b)`, where the user's vectors have gone into W', which is W_each with
-    `diag(once_p) W_p` added to the rows of each product's columns: `(once_p ⊙ v) W_p = v (diag(once_p) W_p)`.
-    """
+    """`x W + b`: (N, D) with a kernel (D, K) and a bias (K,) -> (N, K). Of candidates see `of_each`."""
     if isinstance(x, Candidates):
-        columns = x.once.shape[-1]
-        once = tf.reshape(tf.matmul(x.once, kernel[:columns]), (-1,))
-        return project(x.each, _kernel_of_each(x, kernel[columns:]), once if bias is None else once + bias)
+        return project(x.each, *of_each(x, kernel, bias))
     product = tf.matmul(x, kernel)
     # As a bias, so that TensorFlow adds it inside the product, together with a relu that follows.
     return product if bias is None else tf.nn.bias_add(product, bias)
 
 
+def of_each(x: Candidates, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+    """W' (D_each, K) and b' (K,) for which `x W + b = each W' + b'`.
+
+    b' is `once W_once + b`; the user's vectors have gone into W', which is W_each with `diag(once_p) W_p` added to the
+    rows of each product's columns: `(once_p ⊙ v) W_p = v (diag(once_p) W_p)`.
+    """
+    columns = x.once.shape[-1]
+    once = tf.reshape(tf.matmul(x.once, kernel[:columns]), (-1,))
+    return _kernel_of_each(x, kernel[columns:]), once if bias is None else once + bias
+
+
 def _kernel_of_each(x: Candidates, kernel: tf.Tensor) -> tf.Tensor:
-    """W' (D_each, K), of the rows of W that follow the user's."""
+    """W', of the rows of W that follow the user's."""
     columns = x.each.shape[-1]
     if not x.products:
         return kernel
     once = tf.concat([product.once for product in x.products], axis=1)
-    places = [[product.start + i] for product in x.products for i in range(product.once.shape[-1])]
-    return tf.tensor_scatter_nd_add(kernel[:columns], places, tf.reshape(once, (-1, 1)) * kernel[columns:])
+    places = [product.start + i for product in x.products for i in range(product.once.shape[-1])]
+    diagonals = tf.one_hot(places, columns, dtype=once.dtype, axis=0) * once  # (D_each, D_products)
+    return kernel[:columns] + tf.matmul(diagonals, kernel[columns:])
 
 
 def rows(x: tf.Tensor | Candidates) -> tf.Tensor:

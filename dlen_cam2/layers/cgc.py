@@ -55,13 +55,8 @@ class CGC(tf.keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         first = inputs.shape.rank == 2
         experts = self.experts(inputs if first else tf.gather(inputs, self._module_of_expert, axis=1))
-        gates, shared_gate = self._gates(inputs)
-        # Splits and not slices: the gradient of a split is one concatenation, that of slices a padded copy for each.
-        own, shared = tf.split(experts, [self.tasks * self.task_experts, self.shared_experts], axis=1)
-        own = tf.reshape(own, (-1, self.tasks, self.task_experts, experts.shape[-1]))
-        to_own, to_shared = tf.split(gates, [self.task_experts, self.shared_experts], axis=2)
-        mixed = tf.reduce_sum(to_own[..., None] * own, axis=2) + tf.matmul(to_shared, shared)
-        return mixed if shared_gate is None else tf.concat([mixed, tf.matmul(shared_gate, experts)], axis=1)
+        # Zeros for the experts of other tasks cost less than to take experts apart and put outputs together again.
+        return tf.matmul(self.gate_weights(inputs), experts)
 
     def gate_weights(self, inputs: tf.Tensor) -> tf.Tensor:
         """What `call` mixes the experts by: (B, T, T·m + n), with the shared gate, unless `last`, as row T + 1.
@@ -69,9 +64,10 @@ class CGC(tf.keras.layers.Layer):
         The experts are the tasks' in task order, then the shared ones; the weight of one that a gate does not see is 0.
         """
         gates, shared_gate = self._gates(inputs)
-        own = gates[:, :, None, : self.task_experts] * tf.eye(self.tasks, dtype=gates.dtype)[:, :, None]
-        own = tf.reshape(own, (-1, self.tasks, self.tasks * self.task_experts))
-        weights = tf.concat([own, gates[:, :, self.task_experts :]], axis=2)
+        # A split and not slices: the gradient of a split is one concatenation, that of slices a padded copy for each.
+        own, shared = tf.split(gates, [self.task_experts, self.shared_experts], axis=2)
+        own = own[:, :, None] * tf.eye(self.tasks, dtype=gates.dtype)[:, :, None]
+        weights = tf.concat([tf.reshape(own, (-1, self.tasks, self.tasks * self.task_experts)), shared], axis=2)
         return weights if shared_gate is None else tf.concat([weights, shared_gate], axis=1)
 
     def _gates(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:

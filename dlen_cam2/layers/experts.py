@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dlen_cam2.layers.candidates import Candidates, project, rows
+from dlen_cam2.layers.candidates import Candidates, of_each, project, rows
 
 
 class Experts(tf.keras.layers.Layer):
@@ -77,9 +77,11 @@ class Experts(tf.keras.layers.Layer):
     def _first(self, x: tf.Tensor | Candidates) -> Sequence[tf.Tensor]:
         """`relu(x W_i + b_i)` of every expert, each (B, units[0])."""
         kernel, bias = self.kernels[0], self.biases[0]
-        if isinstance(x, Candidates):  # taken apart once, for all experts
-            wide = project(x, tf.reshape(kernel, (kernel.shape[0], -1)), tf.reshape(bias, (-1,)))
-            return tf.split(tf.nn.relu(wide), self.count, axis=1)
+        if isinstance(x, Candidates):  # the user's part once, for all experts
+            wide, bias = of_each(x, tf.reshape(kernel, (kernel.shape[0], -1)), tf.reshape(bias, (-1,)))
+            # Slices and not a split: the first experts need not wait until the last kernel is copied.
+            kernels = (wide[:, start : start + self.units[0]] for start in range(0, wide.shape[1], self.units[0]))
+            return _of_one_input(x.each, *kernels, *tf.split(bias, self.count))
         return _of_one_input(x, *tf.unstack(kernel, axis=1), *tf.unstack(bias))
 
     def get_config(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dlen_cam2.layers.candidates import project
 from dlen_cam2.layers.experts import starts_at_zero
 
 
@@ -47,9 +48,12 @@ class TaskLogits(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        # A product and a sum: the gradient of an einsum here, batched products of vectors, takes half as long again.
-        terms = tf.cast(inputs, tf.float32) * tf.cast(self.kernel, tf.float32)
-        return tf.reduce_sum(terms, axis=2) + tf.cast(self.bias, tf.float32)
+        # One product with w_k in the rows of task k and zeros elsewhere: T dot products of each row are slower, as an
+        # einsum or as a product and a sum.
+        tasks, width = self.kernel.shape
+        apart = tf.cast(self.kernel, tf.float32)[:, :, None] * tf.eye(tasks)[:, None]
+        joined = tf.reshape(tf.cast(inputs, tf.float32), (-1, tasks * width))
+        return project(joined, tf.reshape(apart, (tasks * width, tasks)), tf.cast(self.bias, tf.float32))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"rates": self.rates, "joined": self.joined}
