@@ -5,8 +5,6 @@ PY := $(VENV)/bin/python
 Q := quickstart
 DATA := --data_dir=$(Q)/data
 
-export TF_CPP_MIN_LOG_LEVEL ?= 2
-
 .PHONY: quickstart test notebooks docs clean
 
 $(VENV)/installed: setup.py
