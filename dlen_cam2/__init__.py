@@ -9,8 +9,8 @@ import os
 import sys
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-# No lines that TensorFlow's C++ calls errors: a machine without a GPU gives some, and `rebatch` one for each column of a
-# batch that it joins of two pieces. What stops a job is an exception, and what is fatal is printed at any level.
+# No lines that TensorFlow's C++ calls errors: a machine without a GPU gives some, and `rebatch` one for each column of
+# a batch that it joins of two pieces. What stops a job is an exception, and what is fatal is printed at any level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 

@@ -97,8 +97,8 @@ def test_operations_of_a_network():
 
     # A fourth expert: its layers 22 x 8 and 8 x 6, an entry more of three gates, and its share of three mixtures.
     assert flops(experts=4) - flops() == 2 * (22 * 8 + 8 * 6) + 8 + 6 + 3 * (2 * 22 + 5) + 2 * 3 * 6
-    # A fifth unit of the towers, and its weights in the read-outs: one product for all tasks, zeros where the unit is of
-    # another one, which are made by a multiplication.
+    # A fifth unit of the towers, and its weights in the read-outs: one product for all tasks, with zeros where the unit
+    # is of another one, which a multiplication makes.
     assert flops(tower_units=(5,)) - flops() == 3 * (2 * 6 + 1) + 3 * 3 * (2 + 1)
 
 
