@@ -28,7 +28,7 @@ def main() -> None:
     scores = model.run("raw", recorded.first_rows(FLAGS.data_dir, FLAGS.day, schema, FLAGS.rows))
     print("row  " + "  ".join(f"{name:>14}" for name in scores))
     for row in range(len(next(iter(scores.values())))):
-        print(f"{row:>3}  " + "  ".join(f"{scores[name][row]:14.6f}" for name in scores))
+        print(f"{row:>3}  " + "  ".join(f"{scores[name][row]:14.6g}" for name in scores))
 
 
 if __name__ == "__main__":

@@ -165,13 +165,13 @@ def failures(drifts: Mapping[str, Drift], max_drift: float, min_agreement: float
 
 
 def table(drifts: Mapping[str, Drift]) -> str:
-    """The drifts as a markdown table, a score a row."""
+    """The drifts as a markdown table, a score a row; without that of "fused", whose level means nothing."""
     head = ["score", "mean live", "mean candidate", "drift", "mean move", "greatest move", "moved by half", "agreement",
             "not finite"]
     return markdown(head, [
-        [name, f"{d.live:.4g}", f"{d.candidate:.4g}", f"{d.drift:+.1%}", f"{d.mean_difference:.4g}",
-         f"{d.max_difference:.4g}", f"{d.moved:.1%}", "undefined" if d.agreement is None else f"{d.agreement:.4f}",
-         str(d.broken)]
+        [name, f"{d.live:.4g}", f"{d.candidate:.4g}", "" if name == FUSED else f"{d.drift:+.1%}",
+         f"{d.mean_difference:.4g}", f"{d.max_difference:.4g}", f"{d.moved:.1%}",
+         "undefined" if d.agreement is None else f"{d.agreement:.4f}", str(d.broken)]
         for name, d in drifts.items()
     ])
 
