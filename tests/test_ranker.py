@@ -101,9 +101,7 @@ def test_every_way_to_train_gives_a_model_like_the_plain_one(log, plain, tmp_pat
 def test_steps_in_one_call_are_the_same_steps(log, plain, tmp_path):  # noqa: F811
     train(config(dropout=0.0, steps_per_execution=7), log, tmp_path / "seven", DAYS, DAY)
     one, seven = (model_dir.load(path).network.get_weights() for path in (plain[0], tmp_path / "seven"))
-    # The graph of several steps is optimised otherwise, so sums round otherwise; the same bits came out of the batched
-    # products that experts had before. Any step more, less or of another batch is thousands of times as far off.
-    np.testing.assert_allclose(flat(seven), flat(one), atol=1e-6)
+    np.testing.assert_array_equal(flat(seven), flat(one))
 
 
 def test_layers_compute_in_the_precision_that_was_asked_for(log):  # noqa: F811

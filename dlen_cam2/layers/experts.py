@@ -1,7 +1,7 @@
 """Experts: many small networks of one shape, side by side."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -70,45 +70,29 @@ class Experts(tf.keras.layers.Layer):
         outputs = self._first(inputs) if self._shared_input else tf.unstack(inputs, axis=1)
         first = 1 if self._shared_input else 0
         for kernel, bias in zip(self.kernels[first:], self.biases[first:], strict=True):
-            own = zip(outputs, tf.unstack(kernel), tf.unstack(bias), strict=True)
-            outputs = [tf.nn.relu(project(x, w, b)) for x, w, b in own]
+            outputs = _layer(outputs, tf.unstack(kernel), tf.unstack(bias))
         return tf.stack(outputs, axis=1)
 
     def _first(self, x: tf.Tensor | Candidates) -> Sequence[tf.Tensor]:
-        """`relu(x W_i + b_i)` of every expert, each (B, units[0])."""
+        """The first layer of a shared input: each (B, units[0])."""
         kernel, bias = self.kernels[0], self.biases[0]
-        if isinstance(x, Candidates):  # the user's part once, for all experts
-            wide, bias = of_each(x, tf.reshape(kernel, (kernel.shape[0], -1)), tf.reshape(bias, (-1,)))
-            # Slices and not a split: the first experts need not wait until the last kernel is copied.
-            kernels = (wide[:, start : start + self.units[0]] for start in range(0, wide.shape[1], self.units[0]))
-            return _of_one_input(x.each, *kernels, *tf.split(bias, self.count))
-        return _of_one_input(x, *tf.unstack(kernel, axis=1), *tf.unstack(bias))
+        if not isinstance(x, Candidates):
+            return _layer([x] * self.count, tf.unstack(kernel, axis=1), tf.unstack(bias))
+        # The user's part once, for all experts.
+        wide, bias = of_each(x, tf.reshape(kernel, (kernel.shape[0], -1)), tf.reshape(bias, (-1,)))
+        # Slices and not a split: the first experts need not wait until the last kernel is copied.
+        kernels = (wide[:, start : start + self.units[0]] for start in range(0, wide.shape[1], self.units[0]))
+        return _layer([x.each] * self.count, kernels, tf.split(bias, self.count))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"count": self.count, "units": self.units, "joined": self.joined}
 
 
-@tf.custom_gradient
-def _of_one_input(x: tf.Tensor, *weights: tf.Tensor) -> tuple[Sequence[tf.Tensor], Callable[..., Any]]:
-    """`relu(x W_i + b_i)` for each of the kernels and, behind them, biases in `weights`.
-
-    The gradient is the usual one in an order of our own: that of x first, since what hangs on it, the update of the
-    embedding tables, keeps one thread busy, and the products for the kernels can run beside it.
-    """
-    kernels, biases = weights[: len(weights) // 2], weights[len(weights) // 2 :]
-    outputs = [tf.nn.relu(project(x, w, b)) for w, b in zip(kernels, biases, strict=True)]
-
-    def gradient(*of_outputs: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        behind = [
-            tf.raw_ops.ReluGrad(gradients=of, features=output) for of, output in zip(of_outputs, outputs, strict=True)
-        ]
-        of_x = tf.add_n([tf.matmul(of, w, transpose_b=True) for of, w in zip(behind, kernels, strict=True)])
-        with tf.control_dependencies([of_x]):
-            of_kernels = [tf.matmul(x, of, transpose_a=True) for of in behind]
-            of_biases = [tf.raw_ops.BiasAddGrad(out_backprop=of) for of in behind]
-        return of_x, *of_kernels, *of_biases
-
-    return outputs, gradient
+def _layer(
+    inputs: Iterable[tf.Tensor], kernels: Iterable[tf.Tensor], biases: Iterable[tf.Tensor]
+) -> Sequence[tf.Tensor]:
+    """`relu(x_i W_i + b_i)` of every expert."""
+    return [tf.nn.relu(project(x, w, b)) for x, w, b in zip(inputs, kernels, biases, strict=True)]
 
 
 def starts_at_zero(

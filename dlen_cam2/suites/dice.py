@@ -211,22 +211,14 @@ def train(config: Config, data_dir: str | os.PathLike, warm: Sequence[str], meas
                   f"loss {float(loss):.4f}", flush=True)
         for kind, split in by_kind.items():
             log = logs[split]
-            found.setdefault(kind, []).append((*_products(model, log.users, log.items), log.engaged, log.space))
+            scores = model.predict((log.users, log.items[:, None]), batch_size=ROWS, verbose=0)
+            products = (scores[cause][:, 0] for cause in CAUSES)
+            found.setdefault(kind, []).append((*products, log.engaged, log.space))
     names = (*CAUSES, "engaged", "space")
     return {
         f"{kind}/{name}": np.concatenate(parts)
         for kind, days in found.items() for name, parts in zip(names, zip(*days, strict=True), strict=True)
     }
-
-
-def _products(model: Dice, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """(causes, rows): what each row's user and item make."""
-    found = [np.zeros((len(CAUSES), 0), np.float32)]
-    for start in range(0, len(users), ROWS):
-        rows = slice(start, start + ROWS)
-        scores = model((tf.constant(users[rows]), tf.constant(items[rows, None])))
-        found.append(np.stack([scores[cause].numpy()[:, 0] for cause in CAUSES]))
-    return np.concatenate(found, axis=1)
 
 
 def training_step(model: Dice) -> tf.types.experimental.GenericFunction:

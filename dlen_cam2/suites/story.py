@@ -89,8 +89,8 @@ def run(config: Config, output: pathlib.Path, seeds: int, size: int, processes: 
     found = grid.run(every, output / "cells", processes)
     schema = logs[0.0].schema(config)
     measured = {key: rows.measured(cells, found, schema.task_names) for key, cells in planned.items()}
-    caps = {_named(a): (measured[a, "cap"], logs[0.0]) for a in ALPHAS}
-    return _caps(caps, schema), _story({b: (measured[b, "story"], log) for b, log in logs.items()}, schema)
+    caps = {_named(a): measured[a, "cap"] for a in ALPHAS}
+    return _caps(caps, logs[0.0], schema), _story({b: (measured[b, "story"], log) for b, log in logs.items()}, schema)
 
 
 def _named(alpha: float | None) -> str:
@@ -109,9 +109,9 @@ def _recovered(measured: Measured, model: str, log: Log, schema: Schema) -> list
     return answers
 
 
-def _caps(by_cap: Mapping[str, tuple[Measured, Log]], schema: Schema) -> Caps:
+def _caps(by_cap: Mapping[str, Measured], log: Log, schema: Schema) -> Caps:
     use, way, error = {}, {}, {}
-    for name, (measured, log) in by_cap.items():
+    for name, measured in by_cap.items():
         answers = _recovered(measured, name, log, schema)
         used = measured.others[name]["cap_use"]
         use[name] = {task: over_seeds(used[:, k]) for k, task in enumerate(schema.task_names)}
