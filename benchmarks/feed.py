@@ -6,8 +6,9 @@ Rows of the yardstick (`benchmarks/yardstick.py`) are written as a data set in b
 - that lie in memory, made beforehand;
 - of `dlen_cam2.data.read` with shuffling, as `dlen_cam2.train` reads.
 
-"waiting" is the share of the time in which the training loop stands still until the next batch is there. On few cores
-reading also takes time from the products, which the speed against that in memory shows.
+"waiting" is the share of the time in which the training loop stands still until the next batch is there. Most of it is
+the first window of a pass, half a second, so a pass should be as long as those over a day's log. On few cores reading
+also takes time from the products, which the speed against that in memory shows.
 """
 
 import pathlib
@@ -41,8 +42,8 @@ def define_flags() -> None:
     flags.DEFINE_string("output", None, "Directory for feed.md.", required=True)
     flags.DEFINE_enum("size", "yardstick", list(SIZES), "The yardstick, or a quick one to try.")
     flags.DEFINE_list("models", list(MODELS), "Of mmoe and ple.")
-    flags.DEFINE_integer("batches", 48, "Batches of the data set.", lower_bound=WARM)
-    flags.DEFINE_integer("steps", 40, "Steps that are timed, each time.", lower_bound=1)
+    flags.DEFINE_integer("batches", 240, "Batches of the data set.", lower_bound=WARM)
+    flags.DEFINE_integer("steps", 240, "Steps that are timed, each time.", lower_bound=1)
     flags.DEFINE_integer("rounds", 3, "Times, by turns.", lower_bound=1)
 
 

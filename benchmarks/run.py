@@ -46,16 +46,20 @@ MODES: dict[str, dict[str, Any]] = {
     }
     for precision in ("float32", "mixed_bfloat16") for jit in (False, True) for steps in (1, 32)
 }
+# Modes may end so: an operation has one thread, and there are as many operations at a time as there are cores.
+ALONE = " alone"
+ALL_MODES = [*MODES, *(mode + ALONE for mode, options in MODES.items() if not options["jit"])]
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """Who trains: a module of `benchmarks.contenders` under a Python, with options."""
+    """Who trains: a module of `benchmarks.contenders` under a Python, with options and variables of the environment."""
 
     name: str
     module: str
     python: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def ours(self) -> bool:
@@ -66,7 +70,7 @@ def define_flags() -> None:
     flags.DEFINE_string("output", None, "Directory for run.md, run.png, run.json.", required=True)
     flags.DEFINE_enum("size", "yardstick", list(SIZES), "The yardstick, or a quick one to try.")
     flags.DEFINE_list("models", list(MODELS), "Of mmoe and ple.")
-    flags.DEFINE_list("modes", list(MODES), "Ours.")
+    flags.DEFINE_list("modes", ALL_MODES, "Ours.")
     flags.DEFINE_list("contend", list(PEERS), "Peers; empty: none.")
     flags.DEFINE_string("peers", ".peers", "Directory of the peers' environments.")
     flags.DEFINE_integer("rounds", 3, "Processes of each contender.", lower_bound=1)
@@ -100,15 +104,15 @@ def train(contender: Contender, model: str) -> dict[str, float]:
     """What a process of the contender measured. Raises `UserError` if it fails."""
     request = Request(model, FLAGS.size, FLAGS.seconds, dict(contender.options))
     module = f"benchmarks.contenders.{contender.module}"
-    return child(contender.python, module, json.dumps(dataclasses.asdict(request)))
+    return child(contender.python, module, json.dumps(dataclasses.asdict(request)), **contender.environment)
 
 
-def child(python: str, module: str, *arguments: str) -> dict[str, float]:
+def child(python: str, module: str, *arguments: str, **variables: str) -> dict[str, float]:
     """What a module prints as its last line, JSON. Raises `UserError` if it fails."""
     # DeepCTR is of Keras 2, too; and oneDNN is on for all, as `dlen_cam2` has it.
     environment = os.environ | {
         "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1", "TF_ENABLE_ONEDNN_OPTS": "1"
-    }
+    } | variables
     ended = subprocess.run([python, "-m", module, *arguments], env=environment, capture_output=True, text=True)
     if ended.returncode:
         raise cli.UserError(f"{module} failed. Received: {_last(ended.stderr)}")
@@ -189,11 +193,14 @@ def draw(path: pathlib.Path, found: Found, limits: Sequence[Mapping[str, float]]
 
 
 def main() -> None:
-    for name, values, known in (("models", FLAGS.models, MODELS), ("modes", FLAGS.modes, MODES),
+    for name, values, known in (("models", FLAGS.models, MODELS), ("modes", FLAGS.modes, ALL_MODES),
                                 ("contend", FLAGS.contend, PEERS)):
         if unknown := [value for value in values if value not in known]:
             raise cli.UserError(f"--{name} must be of {list(known)}. Received: {unknown}.")
-    contenders = [Contender(f"ours, {mode}", "ours", sys.executable, MODES[mode]) for mode in FLAGS.modes]
+    contenders = [
+        Contender(f"ours, {mode}", "ours", sys.executable, MODES[mode.removesuffix(ALONE)],
+                  {"TF_NUM_INTRAOP_THREADS": "1"} if mode.endswith(ALONE) else {}) for mode in FLAGS.modes
+    ]
     skipped = {}
     for peer in FLAGS.contend:
         try:

@@ -140,7 +140,8 @@ def read(
     batches = chunks.map(_parser(schema, found.layout), PARALLEL, deterministic=True)
     if shuffle:
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
-        batches = tf.data.Dataset.zip(batches.rebatch(shuffle), seeds).map(_permuted)
+        # The next window is made while this one is trained on, or training would wait for it.
+        batches = tf.data.Dataset.zip(batches.rebatch(shuffle), seeds).map(_permuted).prefetch(1)
     batches = batches.rebatch(part)
     if context is not None and sharding == "rows" and context.num_input_pipelines > 1:
         batches = batches.shard(context.num_input_pipelines, context.input_pipeline_id)

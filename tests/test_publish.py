@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from dlen_cam2 import serving
+from dlen_cam2 import schema_pbtxt, serving
 from dlen_cam2.cli import UserError
 from dlen_cam2.data import parse_examples
 from dlen_cam2.indexing import Indexer
@@ -21,7 +21,7 @@ from dlen_cam2.model_dir import TrainedModel
 from dlen_cam2.models import build
 from dlen_cam2.serving import drift, publishing, recorded, versions
 from pipelines import simulate
-from tests.builders import raw_batch, run, tiny_config, tiny_schema
+from tests.builders import command, raw_batch, run, tiny_config, tiny_schema
 
 
 def save(version, click=lambda x: x, extra=(), dtype=tf.float32):
@@ -450,20 +450,16 @@ def test_verify_command(tmp_path):
     assert row in done.stdout and "100.0% are the same" in done.stdout and "is fit" in done.stdout
     assert row in (tmp_path / "out" / "verify.md").read_text()
     assert (tmp_path / "out" / "verify.png").read_bytes().startswith(b"\x89PNG")
-    done = run("dlen_cam2.verify", f"--live={tmp_path}/1", f"--candidate={tmp_path}/3")
+    done = command("dlen_cam2.verify", f"--live={tmp_path}/1", f"--candidate={tmp_path}/3")
     assert done.returncode == 1 and "| click | 0.5 | -0.5 | -200.0% |" in done.stdout
     assert done.stderr.splitlines()[-1].endswith("3 fails: click drifted by -200.0%, more than 50%.")
-    done = run("dlen_cam2.verify", f"--live={tmp_path}/1", f"--candidate={tmp_path}/4")
+    done = command("dlen_cam2.verify", f"--live={tmp_path}/1", f"--candidate={tmp_path}/4")
     assert done.returncode == 1 and "Traceback" not in done.stderr and "holds no SavedModel" in done.stderr
 
 
 def test_rows_of_a_day(tmp_path):
     simulate.write(simulate.World(rows=600, seed=2, days=2), str(tmp_path / "data"))
-    schema = simulate.World(rows=600, seed=2, days=2).schema() if hasattr(simulate.World, "schema") else None
-    from dlen_cam2 import schema_pbtxt
-
-    schema = schema or schema_pbtxt.load(tmp_path / "data")
-    some = schema.select(features=["user_id", "watched"])
+    some = schema_pbtxt.load(tmp_path / "data").select(features=["user_id", "watched"])
     columns = recorded.first_rows(tmp_path / "data", "20240101", some, 7)
     assert columns["user_id"].shape == (7,) and columns["watched"].shape == (7, some.features[1].max_length)
     with pytest.raises(UserError, match="has no day '20250101'"):
@@ -476,5 +472,5 @@ def test_publish_command(served):
     lines = done.stdout.splitlines()
     assert lines[:2] == ["ranker: canary 4, stable 3; loaded are 3, 4", "removed versions 1, 2"]
     assert lines[3] == publishing.docker_run(served, "ranker")
-    done = run("dlen_cam2.publish", f"--served={served}", "--canary=x")
+    done = command("dlen_cam2.publish", f"--served={served}", "--canary=x")
     assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith("must be a number. Received: 'x'.")

@@ -14,7 +14,7 @@ from dlen_cam2.config import VARIANTS, Cam2Config, Config, ModelConfig, TrainCon
 from dlen_cam2.configs import simulated_cam2
 from dlen_cam2.optimizers import composite
 from pipelines import intervene, simulate
-from tests.builders import FEW, run, train
+from tests.builders import FEW, command, train
 
 DAYS = ["20240101", "20240102", "20240103", "20240104"]
 
@@ -70,11 +70,11 @@ def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
 def test_continue_from_the_command_line(log, tmp_path):
     flags = ["--config=dlen_cam2/configs/simulated_cam2.py", f"--data_dir={log}", f"--eval_days={DAYS[3]}",
              f"--config.model.features={FEW}", "--config.model.expert_units=(8,)", "--config.train.bootstrap=0"]
-    first = run("dlen_cam2.train", *flags, f"--model_dir={tmp_path / 'a'}", f"--train_days={DAYS[0]}..{DAYS[1]}")
+    first = command("dlen_cam2.train", *flags, f"--model_dir={tmp_path / 'a'}", f"--train_days={DAYS[0]}..{DAYS[1]}")
     assert first.returncode == 0, first.stderr[-2000:]
     assert "any_positive at video_click_rate >=" in first.stdout
-    second = run("dlen_cam2.train", *flags, f"--model_dir={tmp_path / 'b'}", f"--train_days={DAYS[2]}",
-                 f"--continue_from={tmp_path / 'a'}")
+    second = command("dlen_cam2.train", *flags, f"--model_dir={tmp_path / 'b'}", f"--train_days={DAYS[2]}",
+                     f"--continue_from={tmp_path / 'a'}")
     assert second.returncode == 0, second.stderr[-2000:]
     a, b = (model_dir.load(tmp_path / n) for n in "ab")
     assert a.split == b.split and a.schema == b.schema

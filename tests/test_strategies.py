@@ -15,7 +15,7 @@ from dlen_cam2 import data, growth, model_dir, strategies, trainer
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import TrainConfig
 from pipelines import simulate
-from tests.builders import FEW, ROOT, train
+from tests.builders import FEW, ROOT, command, train
 from tests.test_train import small
 
 DAYS, DAY = "20240101..20240102", "20240103"
@@ -41,6 +41,10 @@ def log(tmp_path_factory):
     return directory
 
 
+def arguments(log, model, flags):
+    return [f"--data_dir={log}", f"--model_dir={model}", f"--train_days={DAYS}", f"--eval_days={DAY}", *flags]
+
+
 def start(log, model, *flags, task=None):
     """A process of `python -m dlen_cam2.train`; `task` is (cluster, type, index)."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -48,8 +52,7 @@ def start(log, model, *flags, task=None):
         cluster, kind, index = task
         environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
     return subprocess.Popen(
-        [sys.executable, "-m", "dlen_cam2.train", f"--data_dir={log}", f"--model_dir={model}", f"--train_days={DAYS}",
-         f"--eval_days={DAY}", *flags],
+        [sys.executable, "-m", "dlen_cam2.train", *arguments(log, model, flags)],
         env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
 
@@ -89,7 +92,8 @@ def one(log, tmp_path_factory):
     """Each model trained on one device."""
     home = tmp_path_factory.mktemp("one")
     for name, flags in MODELS.items():
-        finished(start(log, home / name, *flags))
+        done = command("dlen_cam2.train", *arguments(log, home / name, flags))
+        assert done.returncode == 0, done.stderr[-3000:]
         assert steps(home / name) >= 50
     return home
 
@@ -146,9 +150,9 @@ def test_parameter_servers_share_the_tables(tmp_path):
     metrics = json.loads((tmp_path / "m" / "metrics.json").read_text())[DAY]
     assert metrics["click"]["rows"] == data.statistics(log)["days"][DAY]["rows"]
     assert np.isfinite(weights(tmp_path / "m")).all()
-    again = start(log, tmp_path / "next", *MODELS["dlen"], f"--continue_from={tmp_path / 'm'}", f"--train_days={DAY}",
-                  f"--eval_days={DAY}_random")
-    finished(again)
+    further = [f"--continue_from={tmp_path / 'm'}", f"--train_days={DAY}", f"--eval_days={DAY}_random"]
+    again = command("dlen_cam2.train", *arguments(log, tmp_path / "next", [*MODELS["dlen"], *further]))
+    assert again.returncode == 0, again.stderr[-3000:]
 
 
 def test_batches_and_rates_are_explicit():

@@ -11,7 +11,7 @@ from dlen_cam2 import data, evaluation, model_dir, schema_pbtxt
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from pipelines import simulate
-from tests.builders import FEW, run, train
+from tests.builders import FEW, command, run, train
 
 DAYS, DAY = "20240101..20240102", "20240103"
 OVERRIDES = [
@@ -59,12 +59,12 @@ def test_train_evaluate_export_score(log, tmp_path):
     assert config["model"]["head"] == "dlen" and config["model"]["expert_units"] == [8]
     assert "report.png" in (model / "report.md").read_text() and list((model / "tensorboard").rglob("*tfevents*"))
 
-    again = run("dlen_cam2.evaluate", f"--model_dir={model}", f"--data_dir={log}", f"--days={DAY}",
-                f"--output={tmp_path / 'again.json'}", "--bootstrap=5")
+    again = command("dlen_cam2.evaluate", f"--model_dir={model}", f"--data_dir={log}", f"--days={DAY}",
+                    f"--output={tmp_path / 'again.json'}", "--bootstrap=5")
     assert again.returncode == 0, again.stderr[-2000:]
     assert json.loads((tmp_path / "again.json").read_text()) == {DAY: metrics[DAY]}
 
-    exported = run("dlen_cam2.export", f"--model_dir={model}", f"--output={tmp_path / 'served'}")
+    exported = command("dlen_cam2.export", f"--model_dir={model}", f"--output={tmp_path / 'served'}")
     assert exported.returncode == 0, exported.stderr[-2000:]
     scored = run("dlen_cam2.score", f"--model={tmp_path / 'served'}", f"--data_dir={log}", f"--day={DAY}", "--rows=3")
     assert scored.returncode == 0, scored.stderr[-2000:]
@@ -169,7 +169,7 @@ BAD = {
 @pytest.mark.parametrize(("flags", "status", "word"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_message(log, tmp_path, flags, status, word):
     model = tmp_path / "m"
-    done = run(
+    done = command(
         "dlen_cam2.train", "--config=dlen_cam2/configs/kuairand_mmoe.py", f"--data_dir={log}", f"--model_dir={model}",
         f"--train_days={DAYS}", f"--eval_days={DAY}", *flags,
     )
