@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from dlen_cam2 import metrics, slices
+from dlen_cam2 import data, metrics, slices
 from dlen_cam2.config import VARIANTS
+from dlen_cam2.configs import simulated_cam2
 from dlen_cam2.paired import Resamples, estimate, ne_change, over_rows, percent
+from dlen_cam2.suites import constant, daily, zoo
 from dlen_cam2.suites.cells import cell
 from pipelines import simulate
-from tests.builders import command, run
+from tests.builders import command
 
 RNG = np.random.default_rng(0)
 
@@ -171,20 +173,23 @@ FEATURES = ("video_click_rate", "video_impressions", "user_click_rate", "user_to
             "duration_s")
 FLAGS = ["--suite=cam2", "--seeds=1", "--warm_days=2", "--config=dlen_cam2/configs/simulated_cam2.py",
          "--config.model.expert_units=(8,)", "--config.model.experts=2", "--config.model.cam2.units=8",
-         "--config.model.cam2.without=()", f"--config.model.features={FEATURES}"]
+         "--config.model.cam2.without=()", f"--config.model.features={FEATURES}",
+         "--config.model.tasks=('click', 'like')"]
 
 
-def test_the_suite_writes_its_page(log, tmp_path):
+def test_the_suite_writes_its_page(log, tmp_path, monkeypatch):
+    monkeypatch.setattr(daily, "NETWORKS", ("MMOE", "PLE"))  # production is MMOE
     output = tmp_path / "out"
-    done = run("dlen_cam2.experiments", *FLAGS, f"--data_dir={log}", f"--output={output}")
+    done = command("dlen_cam2.experiments", *FLAGS, f"--data_dir={log}", f"--output={output}", "--processes=1")
     assert done.returncode == 0, done.stderr[-2000:]
     assert {"report.md", "results.json", "ne_change.png", "engagement_by_age.png", "causes.png", "cells"} == {
         p.name for p in output.iterdir()}
     results = json.loads((output / "results.json").read_text())
     others = [v for v in VARIANTS if v != "production"]
     assert set(results["ne_change"]) == {"logged", "random"}
-    assert list(results["ne_change"]["random"]) == others
-    assert list(results["ne_change"]["logged"]["proposed"]) == ["aggregated", *simulate.TASKS]
+    usual = [zoo.CONSTANT, zoo.TREES, zoo.SINGLE, "PLE"]
+    assert list(results["ne_change"]["random"]) == [*others, *usual]
+    assert list(results["ne_change"]["logged"]["proposed"]) == ["aggregated", "click", "like"]
     for value, low, high in (row["aggregated"] for row in results["ne_change"]["logged"].values()):
         assert low <= value <= high and low < high
     assert len(results["correlations"]["random"]["proposed, relevance"]["true interest"]) == 1
@@ -198,11 +203,28 @@ def test_the_suite_writes_its_page(log, tmp_path):
     assert len(results["correlations"]["logged"]["DICE, conformity"]["true popularity"]) == 1
 
     cells = {p.name: p.stat().st_mtime_ns for p in (output / "cells").glob("*.npz")}
-    assert len(cells) == 6
+    assert len(cells) == 6 + 5  # the variants and DICE; single task is two
     again = command("dlen_cam2.experiments", *FLAGS, f"--data_dir={log}", f"--output={output}")
-    assert again.returncode == 0 and "0 cells to train, 6 kept from before" in again.stdout
+    assert again.returncode == 0 and "0 cells to train, 11 kept from before" in again.stdout
     assert {p.name: p.stat().st_mtime_ns for p in (output / "cells").glob("*.npz")} == cells
     assert json.loads((output / "results.json").read_text()) == results
+
+
+def test_the_usual_models_know_the_days_before(log):
+    """Each day's constant rate is that of all days before it, also for its random exposures."""
+    config = simulated_cam2.get_config()
+    config.model.tasks, config.model.features = ("click",), FEATURES
+    config.model.cam2.without = ()
+    found = daily._train(constant.train, config, log, ["20240101"], ["20240102", "20240103"])
+    days = data.statistics(log)["days"]
+    first, second = (days[day]["tasks"]["click"]["positives"] for day in ("20240101", "20240102"))
+    rates = [first / days["20240101"]["rows"], (first + second) / (days["20240101"]["rows"] + days["20240102"]["rows"])]
+    for kind, suffix in (("logged", ""), ("random", "_random")):
+        rows = [days[f"{day}{suffix}"]["rows"] for day in ("20240102", "20240103")]
+        np.testing.assert_allclose(found[f"{kind}/probabilities"][:, 0], np.repeat(rates, rows), rtol=1e-6)
+        labels = np.split(found[f"{kind}/labels"][:, 0], rows[:1])
+        assert [part.sum() for part in labels] == [
+            days[f"{day}{suffix}"]["tasks"]["click"]["positives"] for day in ("20240102", "20240103")]
 
 
 @pytest.mark.parametrize("flags, message", [

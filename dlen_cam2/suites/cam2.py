@@ -13,7 +13,7 @@ from dlen_cam2.cli import UserError
 from dlen_cam2.config import VARIANTS, Config
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.recurring import LOGGED, active_days, recurring
-from dlen_cam2.suites import dice, grid
+from dlen_cam2.suites import daily, dice, grid
 from dlen_cam2.suites.cells import Arrays
 
 BASELINE = "production"
@@ -30,6 +30,7 @@ class Kind:
         users, items: (rows,).
         columns: {column: (rows,)}, such as the item's age.
         probabilities: {variant: (seeds, rows, T)}.
+        others: {model: (seeds, rows, T)}, probabilities of the models of `daily`.
         causes: {variant: {"conformity", "relevance": (seeds, rows)}}; production has none.
         dice: what DICE says: "relevance" and "conformity", its two products, (seeds, rows); and "engaged" and "space",
             (rows,), the engagement that it was trained on and its sample space.
@@ -42,6 +43,7 @@ class Kind:
     items: np.ndarray
     columns: dict[str, np.ndarray]
     probabilities: dict[str, np.ndarray]
+    others: dict[str, np.ndarray]
     causes: dict[str, dict[str, np.ndarray]]
     dice: dict[str, np.ndarray]
     truth: dict[str, np.ndarray]
@@ -79,7 +81,7 @@ def run(
     config: Config, data_dir: str, output: str | os.PathLike, seeds: int, warm_days: int, top_k: int, age: str,
     popularity: str, processes: int = 0,
 ) -> Results:
-    """Train every variant and DICE with every seed, day after day; finished cells of an earlier call are kept.
+    """Train every variant, DICE and the usual models with every seed, day after day; finished cells are kept.
 
     Args:
         config: the experiment; its variant and seed are set for each cell.
@@ -126,15 +128,21 @@ def run(
             f"{DICE}-seed{seed}", {**planned[BASELINE, seed].key, "model": DICE}, dice.train,
             (planned[BASELINE, seed].arguments[0], data_dir, warm, measured),
         )
-    found = grid.run(list(planned.values()), pathlib.Path(output) / "cells", processes)
+    usual = daily.cells(config, data_dir, warm, measured, seeds)
+    of_usual = [cell for by_seed in usual.values() for of_tasks in by_seed for cell in of_tasks.values()]
+    found = grid.run([*planned.values(), *of_usual], pathlib.Path(output) / "cells", processes)
     cells = {which: found[one.name] for which, one in planned.items()}
+    cells |= {
+        (model, seed): daily.side_by_side(of_tasks, found)
+        for model, by_seed in usual.items() for seed, of_tasks in enumerate(by_seed)
+    }
 
     tasks = schema.select(config.model.tasks).tasks
     kinds = sorted({name.split("/")[0] for name in cells[BASELINE, 0]}, key=lambda kind: (kind != LOGGED, kind))
     return Results(
         config, tuple(t.name for t in tasks),
         tuple(i for i, t in enumerate(tasks) if not t.negative and not t.mask), warm, measured, seeds, top_k,
-        {kind: _kind(kind, cells, data_dir, seeds) for kind in kinds}, active_days(data_dir, warm), age,
+        {kind: _kind(kind, cells, list(usual), data_dir, seeds) for kind in kinds}, active_days(data_dir, warm), age,
         popularity,
     )
 
@@ -156,7 +164,9 @@ def _arrays(found: Mapping[str, Predictions]) -> Arrays:
     return arrays
 
 
-def _kind(kind: str, cells: Mapping[tuple[str, int], Arrays], data_dir: str, seeds: int) -> Kind:
+def _kind(
+    kind: str, cells: Mapping[tuple[str, int], Arrays], others: Sequence[str], data_dir: str, seeds: int
+) -> Kind:
     first = cells[BASELINE, 0]
 
     def group(arrays: Arrays, name: str) -> dict[str, np.ndarray]:
@@ -169,9 +179,12 @@ def _kind(kind: str, cells: Mapping[tuple[str, int], Arrays], data_dir: str, see
         rows, wanted = arrays[f"{kind}/{labels}"], of_kind[f"{kind}/{labels}"]
         if len(rows) != len(keys["user"]) or not np.array_equal(rows, wanted):
             raise UserError(f"the cells must be of the same rows. Received others from {name}: delete the cells.")
+    def probabilities(names: Sequence[str]) -> dict[str, np.ndarray]:
+        return {name: np.stack([cells[name, s][f"{kind}/probabilities"] for s in range(seeds)]) for name in names}
+
     return Kind(
         first[f"{kind}/labels"], first[f"{kind}/mask"], keys["user"], keys["item"], group(first, "columns"),
-        {v: np.stack([cells[v, s][f"{kind}/probabilities"] for s in range(seeds)]) for v in VARIANTS},
+        probabilities(VARIANTS), probabilities(others),
         {
             v: {name: np.stack([group(cells[v, s], "causes")[name] for s in range(seeds)])
                 for name in group(cells[v, 0], "causes")}

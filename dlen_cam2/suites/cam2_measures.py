@@ -17,20 +17,20 @@ TRUE_CONFORMITY = "true conformity (user x popularity)"
 
 
 def ne_changes(results: Results, kind: Kind, resamples: Resamples) -> dict[str, dict[str, Estimate]]:
-    """{variant: {"aggregated" or task: change of NE against production}} (CAM2, table 1)."""
-    p = kind.probabilities
+    """{variant, or another model: {"aggregated" or task: change of NE against production}} (CAM2, table 1)."""
+    production = kind.probabilities[BASELINE]
     return {
-        v: ne_change(kind.labels, kind.mask, p[v], p[BASELINE], resamples, results.tasks)
-        for v in VARIANTS if v != BASELINE
+        name: ne_change(kind.labels, kind.mask, p, production, resamples, results.tasks)
+        for name, p in (kind.probabilities | kind.others).items() if name != BASELINE
     }
 
 
 def levels(
     results: Results, kind: Kind, among: np.ndarray | None = None
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """{variant: {task: (mean NE, mean AUC) over seeds}} of the rows, or of those `among`; NaN where undefined."""
+    """{model: {task: (mean NE, mean AUC) over seeds}} of the rows, or of those `among`; NaN where undefined."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
-    for variant, probabilities in kind.probabilities.items():
+    for variant, probabilities in (kind.probabilities | kind.others).items():
         found[variant] = {}
         for k, task in enumerate(results.tasks):
             rows = (kind.mask[:, k] == 1) & (True if among is None else among)

@@ -12,7 +12,7 @@ from dlen_cam2.paired import Estimate, Resamples, percent, table
 from dlen_cam2.recurring import LOGGED
 from dlen_cam2.report import markdown
 from dlen_cam2.suites import cam2_measures as measures
-from dlen_cam2.suites import page
+from dlen_cam2.suites import daily, page, zoo
 from dlen_cam2.suites.cam2 import BASELINE, PROPOSED, Results
 from dlen_cam2.suites.dice import PASSES
 
@@ -61,6 +61,7 @@ def write(results: Results, output: pathlib.Path) -> None:
             f"{'over users and seeds' if results.seeds > 1 else 'over users, not over seeds'}. Many intervals stand on "
             "this page: of twenty without any difference one leaves zero out.",
             _with_paper(table(changes[kind], "variant")),
+            f"The models below the variants have no branches. {zoo.NOTE} {daily.NOTE}",
             "NE and AUC, mean over seeds:", _levels(measures.levels(results, rows)),
         ]
         for family, estimates in slices[kind].items():
@@ -83,7 +84,8 @@ def write(results: Results, output: pathlib.Path) -> None:
             _items(items[kind]),
         ]
     parts.append("![NE change](ne_change.png)\n![engagement by age](engagement_by_age.png)\n![causes](causes.png)")
-    _draw_changes(output / "ne_change.png", changes)
+    of_variants = {kind: {v: c for v, c in found.items() if v in VARIANTS} for kind, found in changes.items()}
+    _draw_changes(output / "ne_change.png", of_variants)
     turned = {kind: _transposed(found) for kind, found in by_age.items()}
     _draw_changes(output / "engagement_by_age.png", turned, "engagement on top-k rows")
     _draw_causes(output / "causes.png", results)
@@ -112,6 +114,7 @@ def _with_paper(text: str) -> str:
     lines = text.splitlines()
     extra = ["| paper's Table 1 ", "|---"]
     extra += [f"| {_PAPER[v]:+.3f}% " for v in VARIANTS if v != BASELINE]
+    extra += ["| "] * (len(lines) - len(extra))
     return "\n".join(f"{line[:-1]}{more}|" for line, more in zip(lines, extra, strict=True))
 
 

@@ -28,7 +28,7 @@ class Sweep:
     Attributes:
         labels: {p: (seeds,) Pearson correlation of the labels}.
         single: {"auc" or "ne": {p: (seeds,) level of one network a task, mean over tasks}}.
-        gains: {"auc" or "ne": {network: {p: MTL gain, mean over tasks, with an interval over seeds}}}.
+        gains: {"auc" or "ne": {model: {p: MTL gain, mean over tasks, with an interval over seeds}}}.
     """
 
     labels: dict[float, np.ndarray]
@@ -41,6 +41,7 @@ def run(config: Config, output: pathlib.Path, seeds: int, size: int, processes: 
 
     A seed is that of the world and of the networks in it, so that an interval over seeds is over both.
     """
+    models = (zoo.CONSTANT, zoo.TREES, *NETWORKS)
     planned = {}
     for p in CORRELATIONS:
         for seed in range(seeds):
@@ -48,13 +49,12 @@ def run(config: Config, output: pathlib.Path, seeds: int, size: int, processes: 
             if not directory.exists():
                 correlated.write(directory, p, size, seed=seed, how=Options(form=Form("block")))
             log = Log(str(directory), ("train",), ("test",))
-            chosen = [zoo.single(config, correlated.TASKS), *(zoo.network(config, name) for name in NETWORKS)]
-            for (model, _, task), one in rows.cells(chosen, log, 1, first=seed).items():
+            for (model, _, task), one in rows.cells(zoo.rows(config, log, NETWORKS), log, 1, first=seed).items():
                 planned[p, seed, model, task] = dataclasses.replace(one, name=f"p{p:g}-{one.name}")
     found = grid.run(list(planned.values()), output / "cells", processes)
     labels = {p: np.zeros(seeds) for p in CORRELATIONS}
     single = {metric: {p: np.zeros(seeds) for p in CORRELATIONS} for metric in ("auc", "ne")}
-    gains = {(p, name, metric): np.zeros(seeds) for p in CORRELATIONS for name in NETWORKS for metric in ("auc", "ne")}
+    gains = {(p, name, metric): np.zeros(seeds) for p in CORRELATIONS for name in models for metric in ("auc", "ne")}
     for p in CORRELATIONS:
         for seed in range(seeds):
             cells = {(m, 0, task): c for (q, s, m, task), c in planned.items() if (q, s) == (p, seed)}
@@ -64,11 +64,11 @@ def run(config: Config, output: pathlib.Path, seeds: int, size: int, processes: 
             for metric in ("auc", "ne"):
                 of_tasks = [compared.level(zoo.SINGLE, task, metric)[0] for task in correlated.TASKS]
                 single[metric][p][seed] = np.mean(of_tasks)
-                for name in NETWORKS:
+                for name in models:
                     values = [compared.gain(name, task, metric)[0] for task in correlated.TASKS]
                     gains[p, name, metric][seed] = np.mean(values)
     return Sweep(labels, single, {
-        metric: {name: {p: over_seeds(gains[p, name, metric]) for p in CORRELATIONS} for name in NETWORKS}
+        metric: {name: {p: over_seeds(gains[p, name, metric]) for p in CORRELATIONS} for name in models}
         for metric in ("auc", "ne")
     })
 
@@ -88,7 +88,7 @@ def section(sweep: Sweep, seeds: int, size: int) -> list[str]:
         "the cosine of the tasks' weights. MTL gain against one network a task, mean of both tasks; above 0 is better. "
         f"{seeds} worlds for each p, each with networks of its own seed; brackets: Student's 95% intervals over "
         "worlds. DESIGN: the papers' tasks are regressions, ours are whether y is above its median. PLE's paper has a "
-        "figure and no table: its one number is that PLE's gain is on average 87.2% above MMOE's.",
+        "figure and no table: its one number is that PLE's gain is on average 87.2% above MMOE's. " + zoo.NOTE,
         markdown(["mean over worlds", *head], levels),
     ]
     for metric, title in (("auc", "MTL gain, AUC"), ("ne", "MTL gain, NE (reversed)")):
@@ -103,8 +103,8 @@ def draw(path: pathlib.Path, sweep: Sweep) -> None:
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axis, (metric, title) in zip(figure.subplots(1, 2), (("auc", "AUC"), ("ne", "NE, reversed")), strict=True):
-        for index, (name, by_p) in enumerate(sweep.gains[metric].items()):
-            value, low, high = np.array(list(by_p.values())).T
+        for index, name in enumerate(NETWORKS):
+            value, low, high = np.array(list(sweep.gains[metric][name].values())).T
             x = np.array(CORRELATIONS) + 0.01 * (index - (len(NETWORKS) - 1) / 2)
             reach = np.nan_to_num([value - low, high - value])
             axis.errorbar(x, value, yerr=reach, marker="o", markersize=4, capsize=2, linewidth=1, label=name)
