@@ -161,6 +161,8 @@ class TrainConfig:
         seed: of weights, shuffling and dropout.
         embedding_learning_rate: Adagrad's, for embedding tables.
         learning_rate: Adam's, for all other weights.
+        cooldown: share of the steps of a stage (all passes, or with order="days" those of a day) at whose end both
+            rates fall linearly to nothing; 0: they are constant.
         bootstrap: resamples of users behind each interval in `metrics.json`; 0 for none.
         scaling: "fixed": `batch_size` is over all replicas and the rates are as written. "linear": `batch_size` is
             that of a replica, and the rates are multiplied by the number of replicas (Goyal et al., 2017).
@@ -186,6 +188,7 @@ class TrainConfig:
     seed: int = 0
     embedding_learning_rate: float = 0.02
     learning_rate: float = 0.001
+    cooldown: float = 0.0
     bootstrap: int = 200
     scaling: str = "fixed"
     input_sharding: str = "rows"
@@ -260,6 +263,8 @@ def check(config: Config) -> None:
         rule(getattr(train, key) >= 0, f"train.{key}", "at least 0", getattr(train, key))
     for key, choices in (("scaling", SCALING), ("input_sharding", INPUT_SHARDING), ("precision", PRECISIONS)):
         rule(getattr(train, key) in choices, f"train.{key}", f"one of {choices}", getattr(train, key))
+    rule(0 <= train.cooldown <= 1, "train.cooldown", "from 0 to 1", train.cooldown)
+    rule(not train.cooldown or model.tables == "gather", "train.cooldown", "0 with model.tables='tpu'", train.cooldown)
     rule(0 <= train.clip_norm < math.inf, "train.clip_norm", "finite and at least 0", train.clip_norm)
     rule(1 <= train.loss_scale < math.inf, "train.loss_scale", "finite and at least 1", train.loss_scale)
     rule(train.monitor.rpartition("/")[2] in ("", *MONITORS), "train.monitor",

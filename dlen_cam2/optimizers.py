@@ -1,5 +1,8 @@
 """The optimizer: row-sparse Adagrad for the embedding tables, Adam for everything else."""
 
+import math
+from typing import Any
+
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
@@ -63,3 +66,31 @@ def set_rates(optimizer: tf.keras.optimizers.Optimizer, config: TrainConfig, fac
     for each in optimizer.optimizers:
         embedding = isinstance(each, tf.keras.optimizers.Adagrad)
         each.learning_rate = factor * (config.embedding_learning_rate if embedding else config.learning_rate)
+
+
+class Cooldown(tf.keras.callbacks.Callback):
+    """Both rates fall linearly at the end of a stage, `config.cooldown` of whose steps that takes:
+
+        factor of step s = min(1, (steps - s) / (cooldown * steps)),   s = 0 … steps - 1
+
+    At a constant rate the last few batches decide how often a rare task is predicted; see the README for how much.
+
+    Args:
+        config: the rates and the cooldown.
+        factor: of both rates, as of `composite`.
+        steps: of the stage, in all its passes.
+        done: steps of the stage before this fit.
+    """
+
+    def __init__(self, config: TrainConfig, factor: float, steps: int, done: int):
+        super().__init__()
+        self.config, self.factor, self.steps, self.done = config, factor, steps, done
+        self._now = math.nan  # what a checkpoint has restored is not known
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        # There may be more steps than rows promise, where each worker reads shards of its own.
+        left = max(self.steps - self.done - batch, 1)
+        now = min(1.0, left / (self.config.cooldown * self.steps))
+        if now != self._now:
+            set_rates(self.model.optimizer, self.config, self.factor * now)
+            self._now = now

@@ -16,7 +16,7 @@ from dlen_cam2.config import Config, TrainConfig
 from dlen_cam2.joblog import JobLog
 from dlen_cam2.models import build
 from dlen_cam2.models.cam2 import interest_feature
-from dlen_cam2.optimizers import composite, set_rates
+from dlen_cam2.optimizers import Cooldown, composite, set_rates
 from dlen_cam2.progress import Progress
 from dlen_cam2.ranker import Ranker
 from dlen_cam2.schema import Schema
@@ -161,6 +161,11 @@ def assemble(
 ) -> Job:
     """A job with new weights, of what `start`, `resume` or `growth.resume` has decided on."""
     train, cam2 = config.train, config.model.cam2
+    if train.cooldown and place.asynchronous:
+        raise UserError(
+            "config.train.cooldown must be 0 with --strategy=parameter_server, whose steps have no common order. "
+            f"Received: {train.cooldown}."
+        )
     loss = None
     if split is not None:
         interests = interest_feature(schema, cam2) if cam2.relevance == "interests" else None
@@ -225,7 +230,8 @@ def _pass(
     recorded = data.statistics(job.data_dir)["days"]
     rows = sum(recorded[day]["rows"] for day in days)
     batch_size = place.batch_size(train)
-    steps = max(-(-rows // batch_size) - done, 0)
+    whole = -(-rows // batch_size)
+    steps = max(whole - done, 0)
     if not place.asynchronous and (
         job.on_bad_record == "skip" or (train.input_sharding == "shards" and place.workers > 1)
     ):
@@ -242,6 +248,9 @@ def _pass(
         source = batches(job, days, done)
     else:
         source = place.strategy.distribute_datasets_from_function(lambda context: batches(job, days, done, context))
+    if train.cooldown:
+        before = whole * job.position.epoch + done
+        callbacks = [Cooldown(train, place.rate_factor(train), whole * train.epochs, before), *callbacks]
     if place.chief:
         progress = Progress(rows, batch_size, what, done, log, by_epoch=place.asynchronous)
         callbacks = [progress, *callbacks]

@@ -108,6 +108,7 @@ NAN = float("nan")
     ("train.learning_rate", 0.0, "above 0 and finite"),
     ("train.learning_rate", math.inf, "above 0 and finite"),
     ("train.embedding_learning_rate", NAN, "above 0 and finite"),
+    ("train.cooldown", 1.5, "from 0 to 1"),
     ("train.seed", -1, "in [0, 2**32)"),
     ("train.seed", 2**32, "in [0, 2**32)"),
     ("train.bootstrap", -1, "at least 0"),

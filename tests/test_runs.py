@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.kill import differences, killed
-from dlen_cam2 import checkpoints, data, guard, keeper, requests, runs, trainer
+from dlen_cam2 import checkpoints, data, guard, keeper, requests, runs, strategies, trainer
 from dlen_cam2.cli import Interrupted, UserError
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from pipelines import simulate
@@ -87,6 +87,40 @@ def test_goes_on_where_it_was_stopped(log, whole, tmp_path, monkeypatch, steps):
     assert sum(line["event"] == "resumed" for line in lines(tmp_path / "m")) == len(steps)
     assert (tmp_path / "m" / "metrics.json").read_text() == (whole / "metrics.json").read_text()
     assert not (tmp_path / "m.training").exists()
+
+
+class Rates(tf.keras.callbacks.Callback):
+    """Adam's rate at each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.found.append(float(self.model.optimizer.optimizers[0].learning_rate))
+
+
+def test_rates_fall_at_the_end_of_a_stage_also_of_a_run_that_goes_on(log, tmp_path, monkeypatch):
+    """Over the last quarter of two passes; the next day's job starts at the whole rate again."""
+    falling, steps = config(cooldown=0.25), 2 * -(-sum(data.shards(log, ["20240101", "20240102"]).rows) // 32)
+    rates = Rates()
+    runs.train(requests.once(falling, log, tmp_path / "whole", DAYS, DAY), callbacks=[rates])
+    wanted = [0.001 * min(1, (steps - s) / (0.25 * steps)) for s in range(steps)]
+    np.testing.assert_allclose(rates.found, wanted, rtol=1e-5)
+    stopped_at(monkeypatch, steps - 9, log, tmp_path / "m", wanted=falling, checkpoint_steps=2)
+    train(log, tmp_path / "m", falling)
+    assert differences(tmp_path / "m", tmp_path / "whole") == []
+    rates = Rates()
+    runs.train(requests.once(falling, log, tmp_path / "next", DAY, "20240104", continue_from=tmp_path / "m"),
+               callbacks=[rates])
+    assert rates.found[0] == pytest.approx(0.001) and rates.found[-1] < 0.0001
+
+
+def test_parameter_servers_have_no_cooldown(log):
+    place = strategies.Place("parameter_server")
+    assert place.asynchronous
+    with pytest.raises(UserError, match=r"config.train.cooldown must be 0 with --strategy=parameter_server.*0\.5"):
+        trainer.start(config(cooldown=0.5), log, ["20240101"], place=place)
 
 
 def test_killed_processes_end_with_the_same_weights(log, tmp_path):

@@ -7,7 +7,8 @@ def experiment(trunk: str, head: str) -> Config:
     """Experts as in DLEN's section 4.1.1: 5 (shared), PLE with 2 more for each task, all [256, 128, 64]; the rest is
     DESIGN, since the paper does not state it.
 
-    One pass: ids overfit in the second. The weight of profile_enter was chosen on 05-05 (see README).
+    One pass: ids overfit in the second. The weight of profile_enter was chosen on 05-05, the cooldown on 05-04 (see
+    README).
     """
     return Config(
         name=f"kuairand_{trunk}" + ("" if head == "plain" else f"_{head}"),
@@ -16,5 +17,5 @@ def experiment(trunk: str, head: str) -> Config:
             # click, long_view, like, profile_enter, comment, follow, forward, hate
             task_weights=(1.0, 1.0, 1.0, 3.0, 1.0, 1.0, 1.0, 1.0),
         ),
-        train=TrainConfig(epochs=1, batch_size=512, embedding_learning_rate=0.03),
+        train=TrainConfig(epochs=1, batch_size=512, embedding_learning_rate=0.03, cooldown=0.2),
     )

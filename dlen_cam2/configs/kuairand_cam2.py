@@ -12,7 +12,7 @@ def get_config() -> Config:
     """The causes as in simulated_cam2; an item's interests are its tags."""
     config = experiment("mmoe", "plain")
     config.name = "kuairand_cam2"
-    config.train.order = "days"
+    config.train.order, config.train.cooldown = "days", 0.0  # a day is some 30 steps: not tried
     config.model.cam2 = Cam2Config(
         variant="proposed", statistic="video_click_rate", thresh=0.9, relevance="interests", interest_feature="tags",
         without=("user_id", "video_id", "author"), blocks=1,
