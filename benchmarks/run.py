@@ -40,15 +40,16 @@ PEERS = {
     "deepctr_tf": ("deepctr", "tensorflow", "tf_keras"), "torch_rechub": ("torch", "torch-rechub"),
     "deepctr_torch": ("torch", "deepctr-torch", "requests"),
 }
-MODES: dict[str, dict[str, Any]] = {
-    f"{precision.removeprefix('mixed_')}{' XLA' * jit}{f' x{steps}' * (steps > 1)}": {
-        "precision": precision, "jit": jit, "steps_per_execution": steps
-    }
+# {mode: (fields of `TrainConfig`, variables of the environment)}. "alone": an operation has one thread, and as many
+# operations run at a time as there are cores; XLA has threads of its own.
+MODES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    f"{precision.removeprefix('mixed_')}{' XLA' * jit}{f' x{steps}' * (steps > 1)}{' alone' * alone}": (
+        {"precision": precision, "jit": jit, "steps_per_execution": steps},
+        {"TF_NUM_INTRAOP_THREADS": "1"} if alone else {},
+    )
     for precision in ("float32", "mixed_bfloat16") for jit in (False, True) for steps in (1, 32)
+    for alone in (False, True) if not (jit and alone)
 }
-# Modes may end so: an operation has one thread, and there are as many operations at a time as there are cores.
-ALONE = " alone"
-ALL_MODES = [*MODES, *(mode + ALONE for mode, options in MODES.items() if not options["jit"])]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ def define_flags() -> None:
     flags.DEFINE_string("output", None, "Directory for run.md, run.png, run.json.", required=True)
     flags.DEFINE_enum("size", "yardstick", list(SIZES), "The yardstick, or a quick one to try.")
     flags.DEFINE_list("models", list(MODELS), "Of mmoe and ple.")
-    flags.DEFINE_list("modes", ALL_MODES, "Ours.")
+    flags.DEFINE_list("modes", list(MODES), "Ours.")
     flags.DEFINE_list("contend", list(PEERS), "Peers; empty: none.")
     flags.DEFINE_string("peers", ".peers", "Directory of the peers' environments.")
     flags.DEFINE_integer("rounds", 3, "Processes of each contender.", lower_bound=1)
@@ -193,14 +194,11 @@ def draw(path: pathlib.Path, found: Found, limits: Sequence[Mapping[str, float]]
 
 
 def main() -> None:
-    for name, values, known in (("models", FLAGS.models, MODELS), ("modes", FLAGS.modes, ALL_MODES),
+    for name, values, known in (("models", FLAGS.models, MODELS), ("modes", FLAGS.modes, MODES),
                                 ("contend", FLAGS.contend, PEERS)):
         if unknown := [value for value in values if value not in known]:
             raise cli.UserError(f"--{name} must be of {list(known)}. Received: {unknown}.")
-    contenders = [
-        Contender(f"ours, {mode}", "ours", sys.executable, MODES[mode.removesuffix(ALONE)],
-                  {"TF_NUM_INTRAOP_THREADS": "1"} if mode.endswith(ALONE) else {}) for mode in FLAGS.modes
-    ]
+    contenders = [Contender(f"ours, {mode}", "ours", sys.executable, *MODES[mode]) for mode in FLAGS.modes]
     skipped = {}
     for peer in FLAGS.contend:
         try:

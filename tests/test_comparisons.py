@@ -11,6 +11,7 @@ from dlen_cam2.configs import simulated_cam2
 from dlen_cam2.paired import Resamples, estimate, ne_change, over_rows, percent
 from dlen_cam2.suites import constant, daily, zoo
 from dlen_cam2.suites.cells import cell
+from dlen_cam2.suites.rows import Log
 from pipelines import simulate
 from tests.builders import command
 
@@ -215,7 +216,7 @@ def test_the_usual_models_know_the_days_before(log):
     config = simulated_cam2.get_config()
     config.model.tasks, config.model.features = ("click",), FEATURES
     config.model.cam2.without = ()
-    found = daily._train(constant.train, config, log, ["20240101"], ["20240102", "20240103"])
+    found = daily._train(constant.train, config, Log(str(log), ("20240101",), ("20240102", "20240103")))
     days = data.statistics(log)["days"]
     first, second = (days[day]["tasks"]["click"]["positives"] for day in ("20240101", "20240102"))
     rates = [first / days["20240101"]["rows"], (first + second) / (days["20240101"]["rows"] + days["20240102"]["rows"])]

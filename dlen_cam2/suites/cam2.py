@@ -129,20 +129,16 @@ def run(
             (planned[BASELINE, seed].arguments[0], data_dir, warm, measured),
         )
     usual = daily.cells(config, data_dir, warm, measured, seeds)
-    of_usual = [cell for by_seed in usual.values() for of_tasks in by_seed for cell in of_tasks.values()]
-    found = grid.run([*planned.values(), *of_usual], pathlib.Path(output) / "cells", processes)
-    cells = {which: found[one.name] for which, one in planned.items()}
-    cells |= {
-        (model, seed): daily.side_by_side(of_tasks, found)
-        for model, by_seed in usual.items() for seed, of_tasks in enumerate(by_seed)
-    }
+    found = grid.run([*planned.values(), *usual.values()], pathlib.Path(output) / "cells", processes)
+    cells = {which: found[one.name] for which, one in planned.items()} | daily.together(usual, found)
+    others = list(dict.fromkeys(model for model, _, _ in usual))
 
     tasks = schema.select(config.model.tasks).tasks
     kinds = sorted({name.split("/")[0] for name in cells[BASELINE, 0]}, key=lambda kind: (kind != LOGGED, kind))
     return Results(
         config, tuple(t.name for t in tasks),
         tuple(i for i, t in enumerate(tasks) if not t.negative and not t.mask), warm, measured, seeds, top_k,
-        {kind: _kind(kind, cells, list(usual), data_dir, seeds) for kind in kinds}, active_days(data_dir, warm), age,
+        {kind: _kind(kind, cells, others, data_dir, seeds) for kind in kinds}, active_days(data_dir, warm), age,
         popularity,
     )
 
@@ -179,6 +175,7 @@ def _kind(
         rows, wanted = arrays[f"{kind}/{labels}"], of_kind[f"{kind}/{labels}"]
         if len(rows) != len(keys["user"]) or not np.array_equal(rows, wanted):
             raise UserError(f"the cells must be of the same rows. Received others from {name}: delete the cells.")
+
     def probabilities(names: Sequence[str]) -> dict[str, np.ndarray]:
         return {name: np.stack([cells[name, s][f"{kind}/probabilities"] for s in range(seeds)]) for name in names}
 

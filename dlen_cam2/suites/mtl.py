@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from dlen_cam2.report import markdown
-from dlen_cam2.suites import tables
+from dlen_cam2.suites import tables, zoo
 from dlen_cam2.suites.tables import Asked
 
-NETWORKS = ("shared bottom", "ESMM", "MMOE", "CGC", "PLE")
+NETWORKS = zoo.WITHOUT_DLEN
 _MMOE, _PLE = "MMOE (Ma et al., 2018), mean of 400 runs", "PLE (Tang et al., 2020), table 5"
 # REPORTED: (source, model, AUC of each task) by the tasks of `pipelines.census`.
 _PAPERS: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {

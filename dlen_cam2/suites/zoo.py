@@ -19,6 +19,7 @@ NETWORKS = {
     "MMOE-DLEN": ("mmoe", "dlen"),
     "PLE-DLEN": ("ple", "dlen"),
 }
+WITHOUT_DLEN = tuple(name for name, (_, head) in NETWORKS.items() if head != "dlen")
 NOTE = (
     f"`{CONSTANT}`: each task's positive rate on the training days. `{TREES}`: {trees.ROUNDS} trees a task on the same "
     "features, categories as ordered numbers and of a list its first value and length (DESIGN). "
