@@ -40,15 +40,16 @@ PEERS = {
     "deepctr_tf": ("deepctr", "tensorflow", "tf_keras"), "torch_rechub": ("torch", "torch-rechub"),
     "deepctr_torch": ("torch", "deepctr-torch", "requests"),
 }
-# {mode: (fields of `TrainConfig`, variables of the environment)}. "alone": an operation has one thread, and as many
-# operations run at a time as there are cores; XLA has threads of its own.
+# {mode: (fields of `TrainConfig`, variables of the environment)}. "side by side": a batch is cut into as many parts as
+# there are cores, and an operation has one thread; XLA has threads of its own.
 MODES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
-    f"{precision.removeprefix('mixed_')}{' XLA' * jit}{f' x{steps}' * (steps > 1)}{' alone' * alone}": (
-        {"precision": precision, "jit": jit, "steps_per_execution": steps},
-        {"TF_NUM_INTRAOP_THREADS": "1"} if alone else {},
+    f"{precision.removeprefix('mixed_')}{' XLA' * jit}{f' x{steps}' * (steps > 1)}{' side by side' * parts}": (
+        {"precision": precision, "jit": jit, "steps_per_execution": steps}
+        | ({"microbatches": os.cpu_count()} if parts else {}),
+        {"TF_NUM_INTRAOP_THREADS": "1"} if parts else {},
     )
     for precision in ("float32", "mixed_bfloat16") for jit in (False, True) for steps in (1, 32)
-    for alone in (False, True) if not (jit and alone)
+    for parts in (False, True) if not (jit and parts)
 }
 
 

@@ -174,6 +174,8 @@ class TrainConfig:
         jit: compile the step with XLA.
         steps_per_execution: steps that run in one call, without Python between them.
         accumulate: parts into which a batch is cut; their gradients are summed before one update, in less memory.
+        microbatches: parts into which each of these is cut, to be worked on side by side: a core each, with
+            TF_NUM_INTRAOP_THREADS=1 in the environment.
         clip_norm: above 0, gradients are scaled to this global norm where theirs is larger.
         monitor: metric that is computed on the validation days after each pass: "ne", "auc" (means over tasks), or
             "click/ne". The pass with the best value gives the weights; empty: the last pass does.
@@ -197,6 +199,7 @@ class TrainConfig:
     jit: bool = False
     steps_per_execution: int = 1
     accumulate: int = 1
+    microbatches: int = 1
     clip_norm: float = 0.0
     monitor: str = ""
     patience: int = 0
@@ -254,7 +257,7 @@ def check(config: Config) -> None:
     for key in ("conformity_weight", "relevance_weight"):
         rule(0 <= getattr(cam2, key) < math.inf, f"model.cam2.{key}", "finite and at least 0", getattr(cam2, key))
     rule(train.order in ("shuffled", "days"), "train.order", "'shuffled' or 'days'", train.order)
-    for key in ("epochs", "batch_size", "shuffle", "steps_per_execution", "accumulate"):
+    for key in ("epochs", "batch_size", "shuffle", "steps_per_execution", "accumulate", "microbatches"):
         rule(getattr(train, key) >= 1, f"train.{key}", "at least 1", getattr(train, key))
     for key in ("embedding_learning_rate", "learning_rate"):
         rule(0 < getattr(train, key) < math.inf, f"train.{key}", "above 0 and finite", getattr(train, key))

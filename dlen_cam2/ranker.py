@@ -47,7 +47,8 @@ class Ranker(tfrs.Model):
         self.causal_loss = causal_loss
         self.balancer = balancer
         self._by_task = balancer is not None and balancer.by_task
-        self.parts = train.accumulate if train else 1
+        self.microbatches = train.microbatches if train else 1
+        self.parts = train.accumulate * self.microbatches if train else 1
         self.clip_norm = train.clip_norm if train else 0.0
         self.loss_scale = train.loss_scale if train and train.precision == "mixed_float16" else 1.0
         self.ranking = tfrs.tasks.Ranking(loss=TaskCrossentropy())
@@ -96,16 +97,16 @@ class Ranker(tfrs.Model):
         variables = self.network.trainable_variables
         weights = self._weights(inputs)
         factors = tf.ones(len(self.schema.tasks)) if self.balancer is None else self.balancer.weights()
-        losses = tf.zeros(len(self.schema.tasks) + 1)
+        of_parts: list[tf.Tensor] = []
         found: list[list[Gradients]] = []
-        for (part, part_weights), share in self._cut((inputs, weights)):
-            # One part after another, or all of them would lie in memory.
-            with tf.control_dependencies([losses]):
+        for k, ((part, part_weights), share) in enumerate(self._cut((inputs, weights))):
+            # So many at a time, or all of them would lie in memory.
+            with tf.control_dependencies(of_parts[: max(0, k + 1 - self.microbatches)]):
                 of_part, gradients = self._gradients(part, part_weights, share, factors, variables)
-            losses += of_part
+            of_parts.append(of_part)
             found.append(gradients)
         by_task = [[total(parts) for parts in zip(*of_task, strict=True)] for of_task in zip(*found, strict=True)]
-        losses = global_sum(losses)
+        losses = global_sum(tf.add_n(of_parts))
         by_task = [reduced(self._unscaled(each)) for each in by_task]
         combined = by_task[0]
         if self.balancer is not None and self._by_task:
@@ -126,7 +127,7 @@ class Ranker(tfrs.Model):
         return {"loss": total_loss, **{f"loss/{name}": loss for name, loss in of_tasks}, "gradient_norm": norm}
 
     def _cut(self, batch: Any) -> list[tuple[Any, tf.Tensor]]:
-        """`accumulate` parts of a batch, each with its share of the rows of all replicas."""
+        """`accumulate * microbatches` parts of a batch, each with its share of the rows of all replicas."""
         if self.parts == 1:
             return [(batch, tf.constant(1.0))]
         rows = tf.shape(tf.nest.flatten(batch)[0])[0]

@@ -72,6 +72,7 @@ class Place:
             "embedding_learning_rate": train.embedding_learning_rate * factor,
             "input_sharding": "random order for each worker" if self.asynchronous else train.input_sharding,
             "precision": train.precision, "jit": train.jit, "accumulate": train.accumulate,
+            "microbatches": train.microbatches,
         }
 
 

@@ -27,12 +27,12 @@ def flat(arrays):
     return np.concatenate([a.ravel() for a in arrays])
 
 
-@pytest.mark.parametrize("parts", [3, 8])
-def test_parts_of_a_batch_give_the_gradient_of_the_whole(parts):
+@pytest.mark.parametrize(("parts", "side_by_side"), [(3, 1), (8, 1), (1, 3), (2, 3)])
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(parts, side_by_side):
     """Also with parts of unequal size, masks, and a regulariser that is a mean over rows."""
     batch = tiny_batch(16)
     whole, logs = step(batch)
-    cut, cut_logs = step(batch, accumulate=parts)
+    cut, cut_logs = step(batch, accumulate=parts, microbatches=side_by_side)
     np.testing.assert_allclose(flat(cut), flat(whole), atol=1e-6)
     for name, value in logs.items():
         np.testing.assert_allclose(cut_logs[name], value, rtol=1e-5, err_msg=name)
@@ -88,7 +88,7 @@ def plain(log, tmp_path_factory):  # noqa: F811
 
 @pytest.mark.parametrize("settings", [
     {"precision": "mixed_bfloat16"}, {"precision": "mixed_float16"}, {"jit": True}, {"accumulate": 3},
-    {"clip_norm": 0.5},
+    {"microbatches": 2}, {"clip_norm": 0.5},
 ], ids=str)
 def test_every_way_to_train_gives_a_model_like_the_plain_one(log, plain, tmp_path, settings):  # noqa: F811
     """The data set is small: NE within a few hundredths. Weights are float32, and so is what is measured and served."""

@@ -1,4 +1,4 @@
-"""This package: `options` are fields of `TrainConfig` (precision, jit, steps_per_execution)."""
+"""This package: `options` are fields of `TrainConfig` (precision, jit, steps_per_execution, microbatches)."""
 
 from collections.abc import Sequence
 

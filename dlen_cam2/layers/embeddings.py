@@ -157,6 +157,8 @@ class Embeddings(tf.keras.layers.Layer):
             index = tf.concat(ids, axis=1)
             present = index >= 0
             rows_of_table = tf.maximum(index, 0) + tf.constant(offsets, index.dtype)
+            if table.shape[0] <= tf.int32.max:
+                rows_of_table = tf.cast(rows_of_table, tf.int32)  # the optimizer finds their distinct values faster
             # Flat, because a table that lies in parts on parameter servers takes nothing else.
             vectors = tf.gather(table, tf.reshape(rows_of_table, (-1,)))
             vectors = tf.reshape(vectors, (-1, index.shape[1], width))

@@ -67,28 +67,64 @@ class Experts(tf.keras.layers.Layer):
     def call(self, inputs: tf.Tensor | Candidates) -> tf.Tensor:
         if not self.units:
             return tf.repeat(rows(inputs)[:, None], self.count, axis=1) if self._shared_input else inputs
-        outputs = self._first(inputs) if self._shared_input else tf.unstack(inputs, axis=1)
-        first = 1 if self._shared_input else 0
-        for kernel, bias in zip(self.kernels[first:], self.biases[first:], strict=True):
-            outputs = _layer(outputs, tf.unstack(kernel), tf.unstack(bias))
+        first = 0
+        if isinstance(inputs, Candidates):
+            outputs, first = self._of_candidates(inputs), 1
+        else:
+            outputs = [inputs] * self.count if self._shared_input else tf.unstack(inputs, axis=1)
+        for level in range(first, len(self.units)):
+            axis = 1 if self._shared_input and level == 0 else 0
+            outputs = _layer(outputs, self.kernels[level], self.biases[level], axis)
         return tf.stack(outputs, axis=1)
 
-    def _first(self, x: tf.Tensor | Candidates) -> Sequence[tf.Tensor]:
-        """The first layer of a shared input: each (B, units[0])."""
+    def _of_candidates(self, x: Candidates) -> Sequence[tf.Tensor]:
+        """The first layer: each (N, units[0]), and the user's part once, for all experts."""
         kernel, bias = self.kernels[0], self.biases[0]
-        if not isinstance(x, Candidates):
-            return _layer([x] * self.count, tf.unstack(kernel, axis=1), tf.unstack(bias))
-        # The user's part once, for all experts.
         wide, bias = of_each(x, tf.reshape(kernel, (kernel.shape[0], -1)), tf.reshape(bias, (-1,)))
         # Slices and not a split: the first experts need not wait until the last kernel is copied.
         kernels = (wide[:, start : start + self.units[0]] for start in range(0, wide.shape[1], self.units[0]))
-        return _layer([x.each] * self.count, kernels, tf.split(bias, self.count))
+        return _outputs([x.each] * self.count, kernels, tf.split(bias, self.count))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"count": self.count, "units": self.units, "joined": self.joined}
 
 
-def _layer(
+def _layer(inputs: Sequence[tf.Tensor], kernel: tf.Variable, bias: tf.Variable, axis: int) -> Sequence[tf.Tensor]:
+    """`relu(x_i W_i + b_i)` of every expert.
+
+    In the gradient the inputs come before the kernels. The tables wait for those of the first layer, and their update,
+    which has one thread, then runs beside the products that are left.
+
+    Args:
+        inputs: E times (B, d).
+        kernel: (E, d, h), or (d, E, h) with `axis` 1.
+        bias: (E, h).
+        axis: of the experts in the kernel.
+    """
+
+    @tf.custom_gradient
+    def layer(kernel: tf.Tensor, bias: tf.Tensor, *inputs: tf.Tensor) -> tuple[Sequence[tf.Tensor], Callable[..., Any]]:
+        outputs = _outputs(inputs, tf.unstack(kernel, axis=axis), tf.unstack(bias))
+
+        def gradient(*of_outputs: tf.Tensor) -> Sequence[tf.Tensor]:
+            # TensorFlow adds up gradients in the order of their names, and "g" of its own "gradient_tape" comes before
+            # this name in the step as in a loop of steps, so that both give the same bits.
+            with tf.name_scope("of_experts"):
+                sums = [tf.raw_ops.ReluGrad(gradients=g, features=y) for g, y in zip(of_outputs, outputs, strict=True)]
+                # Turned together: of a kernel that is turned alone TensorFlow makes `transpose_b`, which is slower.
+                turned = tf.unstack(tf.transpose(kernel, (axis, 2, 1 - axis)))
+                of_inputs = [tf.matmul(g, w) for g, w in zip(sums, turned, strict=True)]
+                with tf.control_dependencies(of_inputs):
+                    of_kernels = [tf.matmul(x, g, transpose_a=True) for x, g in zip(inputs, sums, strict=True)]
+                of_biases = [tf.raw_ops.BiasAddGrad(out_backprop=g) for g in sums]
+                return tf.stack(of_kernels, axis=axis), tf.stack(of_biases), *of_inputs
+
+        return outputs, gradient
+
+    return layer(tf.convert_to_tensor(kernel), tf.convert_to_tensor(bias), *inputs)
+
+
+def _outputs(
     inputs: Iterable[tf.Tensor], kernels: Iterable[tf.Tensor], biases: Iterable[tf.Tensor]
 ) -> Sequence[tf.Tensor]:
     """`relu(x_i W_i + b_i)` of every expert."""
