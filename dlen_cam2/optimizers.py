@@ -1,5 +1,6 @@
 """The optimizer: row-sparse Adagrad for the embedding tables, Adam for everything else."""
 
+import functools
 import math
 from typing import Any
 
@@ -7,7 +8,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from dlen_cam2.config import TrainConfig
-from dlen_cam2.layers import Embeddings
+from dlen_cam2.layers.embeddings import Embeddings, read_rows
 
 
 class RowAdagrad(tf.keras.optimizers.Adagrad):
@@ -17,7 +18,14 @@ class RowAdagrad(tf.keras.optimizers.Adagrad):
 
     Keras adds to rows in place, `scatter_add`, which costs four times as much as writing them (`benchmarks/NOTES.md`).
     What another worker would add to a row between reading and writing is lost, so asynchronous workers need Keras' own.
+
+    Args:
+        xla: whether XLA may compile the step, see `read_rows`. The others are those of Keras.
     """
+
+    def __init__(self, *args: Any, xla: bool = True, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._xla = xla
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         if not isinstance(gradient, tf.IndexedSlices):
@@ -26,8 +34,8 @@ class RowAdagrad(tf.keras.optimizers.Adagrad):
         rows, g = gradient.indices, gradient.values
         rate = tf.cast(self.learning_rate, variable.dtype)
         accumulator = self._accumulators[self._index_dict[self._var_key(variable)]]
-        accumulated = tf.gather(accumulator, rows) + g * g
-        moved = tf.gather(variable, rows) - rate * g / tf.sqrt(accumulated + self.epsilon)
+        accumulated = read_rows(accumulator, rows, self._xla) + g * g
+        moved = read_rows(variable, rows, self._xla) - rate * g / tf.sqrt(accumulated + self.epsilon)
         accumulator.scatter_update(tf.IndexedSlices(accumulated, rows))
         variable.scatter_update(tf.IndexedSlices(moved, rows))
 
@@ -47,12 +55,14 @@ def composite(
         factor: of both rates, see `TrainConfig.scaling`.
         asynchronous: several workers update the same rows at once.
     """
-    tables = {id(v) for layer in network.layers if isinstance(layer, Embeddings) for v in layer.trainable_variables}
+    lookups = [layer for layer in network.layers if isinstance(layer, Embeddings)]
+    tables = {id(v) for layer in lookups for v in layer.trainable_variables}
     embedding = [v for v in network.trainable_variables if id(v) in tables]
     dense = [v for v in network.trainable_variables if id(v) not in tables]
     pairs = [(tf.keras.optimizers.Adam(config.learning_rate * factor), lambda: dense)]
     if embedding:
-        adagrad = (tf.keras.optimizers.Adagrad if asynchronous else RowAdagrad)(
+        of_rows = functools.partial(RowAdagrad, xla=any(layer.xla for layer in lookups))
+        adagrad = (tf.keras.optimizers.Adagrad if asynchronous else of_rows)(
             config.embedding_learning_rate * factor, initial_accumulator_value=1e-8, epsilon=1e-8
         )
         pairs.append((adagrad, lambda: embedding))

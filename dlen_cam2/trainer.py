@@ -14,6 +14,7 @@ from dlen_cam2.causes import Split
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config, TrainConfig
 from dlen_cam2.joblog import JobLog
+from dlen_cam2.layers import Embeddings
 from dlen_cam2.models import build
 from dlen_cam2.models.cam2 import interest_feature
 from dlen_cam2.optimizers import Cooldown, composite, set_rates
@@ -174,6 +175,9 @@ def assemble(
     rate = train.embedding_learning_rate * place.rate_factor(train)
     with place.strategy.scope():
         network = _in_precision(train.precision, lambda: build(config.model, schema, split, rate))
+        for layer in network.layers:
+            if isinstance(layer, Embeddings):
+                layer.xla = train.jit or place.name == "tpu"
         ranker = Ranker(network, schema, loss, balancer(train.balance, schema, network), train)
         ranker.compile(
             optimizer=composite(network, train, place.rate_factor(train), place.asynchronous), jit_compile=train.jit,

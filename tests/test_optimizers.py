@@ -1,6 +1,9 @@
 """The optimizer of the tables, against Keras' own and by hand."""
 
+import functools
+
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dlen_cam2.optimizers import RowAdagrad
@@ -23,11 +26,12 @@ def stepped(kind, table, batches, inside_a_function):
     return variable.numpy(), optimizer.variables[-1].numpy()
 
 
-def test_rows_move_as_under_keras_adagrad_and_no_others_do():
+@pytest.mark.parametrize("xla", [True, False])
+def test_rows_move_as_under_keras_adagrad_and_no_others_do(xla):
     table = RNG.normal(size=(40, 3)).astype(np.float32)
     batches = [(RNG.integers(0, 30, 25), RNG.normal(size=(25, 3)).astype(np.float32)) for _ in range(4)]  # with repeats
     for inside in (False, True):
-        found = stepped(RowAdagrad, table, batches, inside)
+        found = stepped(functools.partial(RowAdagrad, xla=xla), table, batches, inside)
         wanted = stepped(tf.keras.optimizers.Adagrad, table, batches, inside)
         for one, other in zip(found, wanted, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6)

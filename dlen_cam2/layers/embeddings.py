@@ -37,6 +37,9 @@ class Embeddings(tf.keras.layers.Layer):
             lie in its embedding memory (elsewhere they are plain variables); `l2` must be 0.
         learning_rate: of the tables' Adagrad on a TPU, which updates them while gradients are computed.
 
+    Attributes:
+        xla: whether XLA may compile the layer, see `read_rows`; True until a trainer knows that it does not.
+
     Raises:
         ValueError: the backend is unknown, or cannot have a regulariser.
 
@@ -56,6 +59,7 @@ class Embeddings(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         if backend not in ("gather", "tpu") or (backend == "tpu" and l2):
             raise ValueError(f"backend must be 'gather', or 'tpu' with l2=0. Received: {backend!r}, l2={l2}.")
+        self.xla = True
         self.backend = backend
         self.learning_rate = learning_rate
         self.schema = schema
@@ -160,7 +164,7 @@ class Embeddings(tf.keras.layers.Layer):
             if table.shape[0] <= tf.int32.max:
                 rows_of_table = tf.cast(rows_of_table, tf.int32)  # the optimizer finds their distinct values faster
             # Flat, because a table that lies in parts on parameter servers takes nothing else.
-            vectors = tf.gather(table, tf.reshape(rows_of_table, (-1,)))
+            vectors = read_rows(table, tf.reshape(rows_of_table, (-1,)), self.xla)
             vectors = tf.reshape(vectors, (-1, index.shape[1], width))
             if self.l2:
                 squares = tf.reduce_sum(tf.square(tf.cast(vectors, tf.float32)), axis=-1)
@@ -197,6 +201,17 @@ class Embeddings(tf.keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Embeddings":
         return cls(**(config | {"schema": Schema.from_dict(config["schema"])}))
+
+
+def read_rows(table: tf.Variable, rows: tf.Tensor, xla: bool) -> tf.Tensor:
+    """`table[rows]`, (N,) -> (N, width).
+
+    On a processor `gather_nd` takes two thirds of the time of `gather`. XLA does not have it for variables, nor has a
+    table that lies in parts on parameter servers.
+    """
+    if xla or not isinstance(table, tf.Variable):
+        return tf.gather(table, rows)
+    return tf.gather_nd(table, rows[:, None])
 
 
 def _parts(
