@@ -43,13 +43,13 @@ PEERS = {
 # {mode: (fields of `TrainConfig`, variables of the environment)}. "side by side": a batch is cut into as many parts as
 # there are cores, and an operation has one thread; XLA has threads of its own.
 MODES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
-    f"{precision.removeprefix('mixed_')}{' XLA' * jit}{f' x{steps}' * (steps > 1)}{' side by side' * parts}": (
-        {"precision": precision, "jit": jit, "steps_per_execution": steps}
-        | ({"microbatches": os.cpu_count()} if parts else {}),
-        {"TF_NUM_INTRAOP_THREADS": "1"} if parts else {},
+    f"{precision.removeprefix('mixed_')}{' XLA' * jit}{f' x{steps}' * (steps > 1)}{' side by side' * cut}": (
+        {"precision": precision, "jit": jit, "steps_per_execution": steps,
+         "microbatches": os.cpu_count() if cut else 1},
+        {"TF_NUM_INTRAOP_THREADS": "1"} if cut else {},
     )
     for precision in ("float32", "mixed_bfloat16") for jit in (False, True) for steps in (1, 32)
-    for parts in (False, True) if not (jit and parts)
+    for cut in (False, True) if not (jit and cut)
 }
 
 

@@ -103,33 +103,32 @@ def shared_weights(network: tf.keras.Model) -> list[np.ndarray | None]:
     for layer in network.layers:
         if isinstance(layer, Embeddings) and layer.name == "embeddings":
             masks |= {id(table): np.ones(1, np.float32) for table in layer.tables}
-    for experts, reached, shared_input in _trunk(network):
+    for experts, reached in _trunk(network):
         for level, (kernel, bias) in enumerate(zip(experts.kernels, experts.biases, strict=True)):
-            masks[id(kernel)] = reached[:, None] if level == 0 and shared_input else reached[:, None, None]
+            masks[id(kernel)] = reached[:, None] if experts.axis(level) else reached[:, None, None]
             masks[id(bias)] = reached[:, None]
     return [masks.get(id(v)) for v in network.trainable_variables]
 
 
 def last_kernel(network: tf.keras.Model) -> tuple[int, np.ndarray]:
     """The kernel of the last layer of the trunk's last experts: index among the trainable weights, and mask."""
-    kernel = [experts for experts, _, _ in _trunk(network)][-1].kernels[-1]
+    kernel = [experts for experts, _ in _trunk(network)][-1].kernels[-1]
     place = [v is kernel for v in network.trainable_variables].index(True)
     mask = shared_weights(network)[place]
     assert mask is not None
     return place, mask
 
 
-def _trunk(network: tf.keras.Model) -> Iterator[tuple[Experts, np.ndarray, bool]]:
-    """The trunk's experts, level by level; (E,): 1 for those that more than one task reaches; whether they share x.
+def _trunk(network: tf.keras.Model) -> Iterator[tuple[Experts, np.ndarray]]:
+    """The trunk's experts, level by level; (E,): 1 for those that more than one task reaches.
 
     Towers are `Experts`, too, but have an input each.
     """
     for layer in network.layers:
-        shared_input = isinstance(layer, CGC | Experts) and len(layer.input_shape) == 2
         if isinstance(layer, CGC):
             own = layer.tasks * layer.task_experts
             reached = np.ones(own + layer.shared_experts, np.float32)
             reached[:own] = not layer.last
-            yield layer.experts, reached, shared_input
-        elif isinstance(layer, Experts) and shared_input:
-            yield layer, np.ones(layer.count, np.float32), shared_input
+            yield layer.experts, reached
+        elif isinstance(layer, Experts) and len(layer.input_shape) == 2:
+            yield layer, np.ones(layer.count, np.float32)

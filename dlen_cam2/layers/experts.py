@@ -50,19 +50,22 @@ class Experts(tf.keras.layers.Layer):
         for level, fan_out in enumerate(self.units):
             joined = self.joined if level == 0 else 0
             limit = math.sqrt(6 / (fan_in - joined + fan_out))
-            # A shared input meets all experts in one product, so there the experts lie side by side.
-            side_by_side = self._shared_input and level == 0
+            axis = self.axis(level)
             uniform = tf.keras.initializers.RandomUniform(-limit, limit)
             self.kernels.append(self.add_weight(
                 name=f"kernel_{level}",
-                shape=(fan_in, self.count, fan_out) if side_by_side else (self.count, fan_in, fan_out),
-                initializer=starts_at_zero(uniform, joined, axis=0 if side_by_side else 1) if joined else uniform,
+                shape=(fan_in, self.count, fan_out) if axis else (self.count, fan_in, fan_out),
+                initializer=starts_at_zero(uniform, joined, axis=1 - axis) if joined else uniform,
             ))
             self.biases.append(self.add_weight(
                 name=f"bias_{level}", shape=(self.count, fan_out), initializer="zeros"
             ))
             fan_in = fan_out
         super().build(input_shape)
+
+    def axis(self, level: int) -> int:
+        """Of the experts in a level's kernel: 1 where they share the input and so lie side by side, else 0."""
+        return int(self._shared_input and level == 0)
 
     def call(self, inputs: tf.Tensor | Candidates) -> tf.Tensor:
         if not self.units:
@@ -73,8 +76,7 @@ class Experts(tf.keras.layers.Layer):
         else:
             outputs = [inputs] * self.count if self._shared_input else tf.unstack(inputs, axis=1)
         for level in range(first, len(self.units)):
-            axis = 1 if self._shared_input and level == 0 else 0
-            outputs = _layer(outputs, self.kernels[level], self.biases[level], axis)
+            outputs = _layer(outputs, self.kernels[level], self.biases[level], self.axis(level))
         return tf.stack(outputs, axis=1)
 
     def _of_candidates(self, x: Candidates) -> Sequence[tf.Tensor]:
