@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from dlen_cam2 import data
+from dlen_cam2.arrays import load, save
 from dlen_cam2.losses import targets
 from dlen_cam2.metrics import task_metrics
 from dlen_cam2.models import cause_scores, probabilities, serving_scores
@@ -33,7 +34,7 @@ class Predictions:
         serving: {score: (N,)}, what the exported model returns.
         causes: {"conformity", "relevance"}: (N,), CAM2's scores of the causes; empty without branches.
         columns: {column: (N,)}, the schema's targets.
-        keys: {role: (N,)} raw key columns.
+        keys: {role: (N,)} raw key columns: int64, or objects that are bytes.
     """
 
     labels: np.ndarray
@@ -54,23 +55,18 @@ class Predictions:
                 arrays |= {f"{field.name}/{key}": array for key, array in value.items()}
             elif value is not None:
                 arrays[field.name] = value
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}")
-        with aside.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        aside.rename(path)
+        save(path, arrays)
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Predictions":
         """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            values: dict[str, Any] = {"p_up": None, "serving": {}, "causes": {}, "columns": {}, "keys": {}}
-            for name in arrays.files:
-                field, _, key = name.partition("/")
-                if key:
-                    values[field][key] = arrays[name]
-                else:
-                    values[field] = arrays[name]
+        values: dict[str, Any] = {"p_up": None, "serving": {}, "causes": {}, "columns": {}, "keys": {}}
+        for name, array in load(path).items():
+            field, _, key = name.partition("/")
+            if key:
+                values[field][key] = array
+            else:
+                values[field] = array
         return cls(**values)
 
 
@@ -129,6 +125,7 @@ def evaluate(predictions: Predictions, schema: Schema, bootstrap: int = 200, see
     P(UP) against "any positive behaviour", the convergence check of DLEN's section 3.3.
     """
     users = predictions.keys.get("user", np.arange(len(predictions.labels)))
+    users = np.unique(users, return_inverse=True)[1]  # once: texts take long to sort
     result: dict[str, Any] = {}
     for column, task in enumerate(schema.tasks):
         rows = predictions.mask[:, column] == 1

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dlen_cam2 import arrays
 from dlen_cam2.cli import UserError
 from dlen_cam2.damage import brief
 from dlen_cam2.files import staged, write_json
@@ -87,7 +88,7 @@ def check_finite(job: Job, stages: Sequence[Stage], work: pathlib.Path) -> None:
                 "features": {name: _summary(v) for name, v in columns.items()},
                 "labels": {name: _summary(v) for name, v in labels.items()},
             })
-            np.savez(stage / "batch.npz", **columns, **{f"label:{name}": v for name, v in labels.items()})
+            arrays.save(stage / "batch.npz", columns | {f"label:{name}": v for name, v in labels.items()})
     what = f"the loss of {bad} is" if bad else "the losses are finite, and a gradient is"
     raise Diverged(
         f"step {step:,}: {what} not finite, so training stopped; "

@@ -23,8 +23,9 @@ class Schema:
         features: model inputs, in order.
         tasks: feedback signals, in order.
         targets: numeric label columns (float32), such as watch time; one may also be a float feature.
-        keys: column name by role ("user", "item", "time"); integers unless the column is also a feature of
-            another type. The user key groups rows for GAUC and for the bootstrap.
+        keys: column name by role ("user", "item", "time"). The user key groups rows for GAUC and for the bootstrap.
+        text_keys: columns of `keys` that hold texts, sorted; those that are string features need not be named. The
+            others are integers, or what the feature of their name is.
 
     Raises:
         UserError: a name is used twice, a shared table has features of different shape, or a key is unknown.
@@ -35,6 +36,7 @@ class Schema:
     tasks: tuple[Task, ...]
     targets: tuple[str, ...] = ()
     keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    text_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         labels = list(self.binary_columns)
@@ -44,6 +46,10 @@ class Schema:
         _unique("task", [t.name for t in self.tasks])
         if unknown := sorted(set(self.keys) - set(KEYS)):
             raise UserError(f"keys must be among {KEYS}. Received: {unknown}.")
+        # Kept beside the features, so that a key has its type also where its feature is left out.
+        types = dict.fromkeys(self.text_keys, "string") | {f.name: f.dtype for f in self.features}
+        texts = [c for c in sorted(set(self.keys.values())) if types.get(c) == "string"]
+        object.__setattr__(self, "text_keys", tuple(texts))
         tables: dict[str, Feature] = {}
         for feature in self.features:
             if feature.is_numeric:
@@ -65,7 +71,7 @@ class Schema:
             return tuple(of(**{k: tuple(v) if isinstance(v, list) else v for k, v in i.items()}) for i in items)
 
         return cls(values["name"], listed(Feature, values["features"]), listed(Task, values["tasks"]),
-                   tuple(values["targets"]), dict(values["keys"]))
+                   tuple(values["targets"]), dict(values["keys"]), tuple(values.get("text_keys", ())))
 
     @property
     def groups(self) -> dict[str, tuple[Feature, ...]]:
@@ -123,7 +129,7 @@ class Schema:
         columns |= dict.fromkeys(self.binary_columns, "int")
         columns |= dict.fromkeys(self.targets, "float")
         for column in self.keys.values():
-            columns.setdefault(column, "int")
+            columns.setdefault(column, "string" if column in self.text_keys else "int")
         return columns
 
     def select(self, tasks: Iterable[str] = (), features: Iterable[str] = (), without: Iterable[str] = ()) -> "Schema":

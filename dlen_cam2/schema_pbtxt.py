@@ -63,7 +63,8 @@ def dumps(schema: Schema) -> str:
     for mask in schema.mask_columns:
         _write_column(proto, mask, "int", ["sample_space"], binary=True)
     for column, tags in roles.items():
-        _write_column(proto, column, "float" if tags[0].startswith("target:") else "int", tags)
+        dtype = "string" if column in schema.text_keys else "int"
+        _write_column(proto, column, "float" if tags[0].startswith("target:") else dtype, tags)
     return text_format.MessageToString(proto, as_utf8=True)
 
 
@@ -73,7 +74,7 @@ def loads(text: str) -> Schema:
         proto = text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
         raise UserError(f"not a tensorflow-metadata schema. Received: {error}.") from error
-    features, tasks, targets, keys = [], [], {}, {}
+    features, tasks, targets, keys, texts = [], [], {}, {}, []
     for column in proto.feature:
         tags = _tags(column)
         for tag in tags.keys() - set(TAGS):
@@ -82,6 +83,7 @@ def loads(text: str) -> Schema:
                                 f"tags: {list(column.annotation.tag)}. Known: {', '.join(TAGS)}.")
         for role in tags.get("key", []):
             keys[role] = column.name
+            texts += [column.name] if column.type == schema_pb2.BYTES else []
         if "side" in tags or "cause" in tags:
             features.append(_read_feature(column, tags))
         if "target" in tags:
@@ -101,7 +103,7 @@ def loads(text: str) -> Schema:
     if "dataset" not in _tags(proto):
         raise UserError(f"the schema must be tagged dataset:NAME. Received tags: {list(proto.annotation.tag)}.")
     ordered = tuple(sorted(targets, key=targets.__getitem__))
-    return Schema(_tags(proto)["dataset"][0], tuple(features), tuple(tasks), ordered, keys)
+    return Schema(_tags(proto)["dataset"][0], tuple(features), tuple(tasks), ordered, keys, tuple(texts))
 
 
 def _write_column(proto: Any, name: str, dtype: str, tags: list[str], binary: bool = False) -> None:

@@ -459,3 +459,15 @@ def test_counts_that_are_absent_or_damaged_are_named(tmp_path, damage):
     damage(tmp_path / "set" / "1" / "counts.parquet")
     with pytest.raises(UserError, match=r"1/counts\.parquet .*Received"):
         data.fit(tmp_path / "set", schema, ["1"])
+
+
+def test_a_key_keeps_its_type_where_its_feature_is_left_out():
+    texts = Schema(
+        "log", (Feature("who", "string", "user", "content", size=8, hashed=True, width=2),), (Task("click"),),
+        keys={"user": "who", "item": "what", "time": "ts"}, text_keys=("what",),
+    )
+    for schema in (texts, texts.select(without=["who"]), dataclasses.replace(texts, features=())):
+        assert schema.columns == {**{f.name: "string" for f in schema.features}, "click": "int", "who": "string",
+                                  "what": "string", "ts": "int"}
+        assert loads(dumps(schema)) == schema
+        assert Schema.from_dict(json.loads(json.dumps(dataclasses.asdict(schema)))) == schema

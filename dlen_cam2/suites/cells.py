@@ -4,12 +4,13 @@ import hashlib
 import json
 import os
 import pathlib
-import uuid
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+from dlen_cam2 import arrays
 
 Arrays = dict[str, np.ndarray]
 
@@ -18,8 +19,7 @@ def load(directory: str | os.PathLike, name: str, key: Mapping[str, Any]) -> Arr
     """The arrays that `cell` kept of this name and key; None if there are none, or none that can be read."""
     path = _path(directory, name, key)
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-            return dict(stored)
+        return arrays.load(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, zipfile.BadZipFile) as error:
@@ -36,15 +36,11 @@ def cell(directory: str | os.PathLike, name: str, key: Mapping[str, Any], comput
         key: all that the result depends on, as plain data; another key is another file.
         compute: trains and returns named arrays.
     """
-    arrays = load(directory, name, key)
-    if arrays is None:
-        arrays = compute()
-        path = _path(directory, name, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{uuid.uuid4().hex[:8]}.npz")
-        np.savez_compressed(aside, **arrays)  # type: ignore[arg-type]
-        aside.rename(path)
-    return arrays
+    found = load(directory, name, key)
+    if found is None:
+        found = compute()
+        arrays.save(_path(directory, name, key), found, compress=True)
+    return found
 
 
 def _path(directory: str | os.PathLike, name: str, key: Mapping[str, Any]) -> pathlib.Path:
