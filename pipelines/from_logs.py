@@ -8,7 +8,7 @@ the schema's names. A missing id is -1, a missing string "", a missing list empt
 there. In text a list is JSON, `["a", "b"]`, or values separated by spaces.
 
 A feature of the schema that `point_in_time.py` lists and the log does not have is computed from the log:
-`user_click_rate` of a log with a column or task `click`, say. `CONTRACT` has the columns that they are made of.
+`user_click_rate` of a log with a column or task `click`, say. `typed.CONTRACT` has the columns that they are made of.
 """
 
 import dataclasses
@@ -31,43 +31,12 @@ from pipelines.logs import OURS, Log, open_log
 from pipelines.options import Options, publish
 from pipelines.point_in_time import BINARY, SECONDS
 from pipelines.suggest import suggest
+from pipelines.typed import CONTRACT, UNITS, Roles, broken, typed
 
 FLAGS = flags.FLAGS
 
 POLICIES = ("fail", "skip")
-UNITS = {"s": 1000, "ms": 1, "us": 0.001}
-# The columns that point_in_time.sql reads beside time, user and item: what stands for one that the log does not have.
-CONTRACT = {
-    "author_id": "CAST(-1 AS BIGINT)", "topic": "''", "tab": "CAST(-1 AS BIGINT)", "duration_s": "CAST(0 AS DOUBLE)",
-    "play_s": "CAST(NULL AS DOUBLE)",
-    **dict.fromkeys(BINARY, "CAST(0 AS BIGINT)"),
-}
-_LISTS = {"int": "a list of integers within 64 bits", "string": "a list of texts"}
-_IN_TEXT = {"int": " as JSON, such as [1, 2], or separated by spaces",
-            "string": ' as JSON, such as ["a", "b"], or separated by spaces'}
 _COMPUTED = {f.name for f in (*point_in_time.COUNTERS, *point_in_time.histories(1))}
-_SQL = {"int": "BIGINT", "float": "DOUBLE", "string": "VARCHAR"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Roles:
-    """Which columns of the log say when, who and what, and how.
-
-    Attributes:
-        time, user, item: columns.
-        random: a column that is 1 where the exposure was uniformly random; "": none was.
-        unit: of an integer time: "s", "ms" or "us". Timestamps and dates speak for themselves.
-        utc_offset: hours by which days begin earlier than in UTC.
-        now_ms: times after it are wrong.
-    """
-
-    time: str
-    user: str
-    item: str
-    random: str = ""
-    unit: str = "ms"
-    utc_offset: int = 0
-    now_ms: int = 4_102_444_800_000
 
 
 def propose(
@@ -111,10 +80,9 @@ def convert(
             _as_before(output, schema, clock)
         computed = {f.name for f in schema.features if f.name in _COMPUTED and f.name not in log.types}
         _calculable(schema, computed)
-        columns = _typed(log, schema, roles, computed)
-        broken = _broken(log, schema, roles, computed)
-        typed = ", ".join(f"{expression} AS {quoted(name)}" for name, expression in columns.items())
-        statement = f"CREATE TABLE typed AS SELECT {typed}, {broken} AS broken FROM log"
+        columns = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in typed(log, schema, roles, computed).items())
+        rule = broken(log, schema, roles, computed)
+        statement = f"CREATE TABLE typed AS SELECT {columns}, {rule} AS broken FROM log"
         engine.execute(statement, f"{log.name} cannot be read")
         report = _count(engine, log, on_bad_row) | clock
         engine.run(pathlib.Path(__file__).with_suffix(".sql"))
@@ -195,116 +163,6 @@ def _tell_long_lists(engine: Engine, schema: Schema, computed: set[str]) -> None
                 longer := engine.one(f"SELECT count(*) FROM exposures WHERE len({quoted(f.name)}) > {f.max_length}")):
             print(f"column {f.name!r}: {longer:,} rows have more than {f.max_length} values (value_count max), of "
                   f"which the reader keeps the first {f.max_length}", flush=True)
-
-
-def _typed(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> dict[str, str]:
-    """SQL of each column of `typed`, by name."""
-    lists = {f.name for f in schema.features if f.is_list}
-    columns = {}
-    for name, dtype in schema.columns.items():
-        if name in computed:
-            continue
-        if name == roles.time:
-            columns[name] = _time_ms(log, roles)
-            continue
-        value = log.cast(name, _SQL[dtype], name in lists)
-        if name in {f.name for f in schema.features if not f.is_numeric}:
-            value = f"coalesce({value}, {'[]' if name in lists else -1 if dtype == 'int' else repr('')})"
-        columns[name] = value
-    # A wrong time has no day; its row breaks a rule.
-    local = f"{_time_ms(log, roles)} + {roles.utc_offset * 3_600_000}"
-    local = f"CASE WHEN {local} BETWEEN 0 AND 4102444800000 THEN {local} END"
-    day = f"strftime(make_timestamp({local} * 1000), '%Y%m%d')"
-    random = f"CASE WHEN {log.cast(roles.random, 'BIGINT')} = 1 THEN '_random' ELSE '' END" if roles.random else "''"
-    columns["split"] = f"{day} || {random}"
-    if computed:
-        for name, of in (("user_id", roles.user), ("video_id", roles.item), ("time_ms", roles.time)):
-            if schema.columns[of] != "int":
-                raise UserError(f"counters and histories need integer ids. Received: {of!r} of type "
-                                f"{schema.columns[of]!r}, and computed features: {sorted(computed)[:5]}.")
-            if name in columns and name != of:
-                raise UserError(f"a schema with computed features may have a column {name!r} only if it is the one of "
-                                f"--user, --item or --time. Received: {of!r}.")
-            columns[name] = _time_ms(log, roles) if name == "time_ms" else log.cast(of, "BIGINT")
-        for name, default in CONTRACT.items():
-            sql = {"topic": "VARCHAR", "duration_s": "DOUBLE", "play_s": "DOUBLE"}.get(name, "BIGINT")
-            of = _of(schema, name)
-            if name not in columns:
-                columns[name] = f"coalesce({log.cast(of, sql)}, {default})" if of in log.types else default
-    return columns
-
-
-def _of(schema: Schema, name: str) -> str:
-    """The log's column behind one of the contract: feedback is also known by its task."""
-    return next((task.label for task in schema.tasks if task.name == name), name)
-
-
-def _time_ms(log: Log, roles: Roles) -> str:
-    column, found = log.column(roles.time), log.types[roles.time]
-    if found.startswith("TIMESTAMP WITH"):
-        return f"epoch_ms({column})"
-    if found.startswith(("TIMESTAMP", "DATE")):
-        return f"epoch_ms(CAST({column} AS TIMESTAMP))"
-    # As doubles these are exact to far beyond any year, and cannot overflow.
-    time = f"TRY_CAST(floor(TRY_CAST({column} AS DOUBLE) * {UNITS[roles.unit]}) AS BIGINT)"
-    return f"coalesce({time}, epoch_ms(TRY_CAST({column} AS TIMESTAMPTZ)))" if found == "VARCHAR" else time
-
-
-def _broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
-    """SQL of the first rule that a row breaks, with what was received in which file, or null."""
-    lists = {f.name for f in schema.features if f.is_list}
-    features = {f.name: f for f in schema.features}
-    time = _time_ms(log, roles)
-    rules = []
-
-    def rule(name: str, text: str, holds: str) -> None:
-        received = f"coalesce(CAST({log.column(name)} AS VARCHAR), 'nothing')"
-        said = f"column '{name}' must be {text}".replace("'", "''")
-        rules.append(f"WHEN NOT coalesce({holds}, false) THEN "
-                     f"{{'rule': '{said}', 'received': left({received}, 80), 'file': {log.file}}}")
-
-    rule(roles.time, f"a time from 2000-01-01 to now (unit {roles.unit}; see --time_unit)",
-         f"{time} BETWEEN 946684800000 AND {roles.now_ms}")
-    for name, dtype in schema.columns.items():
-        if name in computed or name == roles.time:
-            continue
-        kind = {"int": "an integer within 64 bits", "float": "a finite number", "string": "text"}[dtype]
-        column, valid = log.column(name), log.valid(name, _SQL[dtype], name in lists)
-        if name in schema.binary_columns:
-            rule(name, "0 or 1", f"{valid} AND {log.cast(name, 'BIGINT')} IN (0, 1)")
-        elif name in features and not features[name].is_numeric and name not in (roles.user, roles.item):
-            if name in lists:
-                kind = _LISTS[dtype] + (_IN_TEXT[dtype] if log.types[name] == "VARCHAR" else "")
-            rule(name, kind, f"{column} IS NULL OR {valid}")
-        elif dtype == "float":
-            low, high = features[name].domain if name in features else (float("-inf"), float("inf"))
-            value = log.cast(name, "DOUBLE")
-            within = f"isfinite(TRY_CAST({value} AS FLOAT))"  # it becomes a float32, which ends at 3.4e38
-            within += f" AND {value} >= {low}" if low > float("-inf") else ""
-            within += f" AND {value} <= {high}" if high < float("inf") else ""
-            where = f" in [{low:g}, {high:g}]" if low > float("-inf") else ""
-            rule(name, kind + where, f"{valid} AND {within}")
-        else:
-            rule(name, kind, f"{column} IS NOT NULL AND {valid}")
-    given = set(schema.columns)
-    for name in CONTRACT if computed else ():
-        of = _of(schema, name)
-        if of not in log.types or of in given:
-            continue
-        given.add(of)
-        column, missing = log.column(of), f"{log.column(of)} IS NULL"
-        if name in BINARY:
-            rule(of, "0 or 1", f"{missing} OR ({log.valid(of, 'BIGINT')} AND {log.cast(of, 'BIGINT')} IN (0, 1))")
-        elif name.endswith("_s"):
-            value = log.cast(of, "DOUBLE")
-            rule(of, "a number of seconds, at least 0", f"{missing} OR (isfinite({value}) AND {value} >= 0)")
-        else:
-            kind = "VARCHAR" if name == "topic" else "BIGINT"
-            rule(of, "text" if name == "topic" else "an integer within 64 bits", f"{missing} OR {log.valid(of, kind)}")
-    if roles.random:
-        value = log.cast(roles.random, "BIGINT")
-        rule(roles.random, "0 or 1", f"{log.valid(roles.random, 'BIGINT')} AND {value} IN (0, 1)")
-    return f"CASE {' '.join(rules)} END"
 
 
 def _count(engine: Engine, log: Log, on_bad_row: str) -> dict[str, Any]:

@@ -1,0 +1,151 @@
+"""A log's columns as SQL: cast to the schema's types, and the first rule that a row breaks."""
+
+import dataclasses
+
+from dlen_cam2.cli import UserError
+from dlen_cam2.schema import Schema
+from pipelines.logs import Log
+from pipelines.point_in_time import BINARY
+
+UNITS = {"s": 1000, "ms": 1, "us": 0.001}
+# The columns that point_in_time.sql reads beside time, user and item: what stands for one that the log does not have.
+CONTRACT = {
+    "author_id": "CAST(-1 AS BIGINT)", "topic": "''", "tab": "CAST(-1 AS BIGINT)", "duration_s": "CAST(0 AS DOUBLE)",
+    "play_s": "CAST(NULL AS DOUBLE)",
+    **dict.fromkeys(BINARY, "CAST(0 AS BIGINT)"),
+}
+_LISTS = {"int": "a list of integers within 64 bits", "string": "a list of texts"}
+_IN_TEXT = {"int": " as JSON, such as [1, 2], or separated by spaces",
+            "string": ' as JSON, such as ["a", "b"], or separated by spaces'}
+_SQL = {"int": "BIGINT", "float": "DOUBLE", "string": "VARCHAR"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """Which columns of the log say when, who and what, and how.
+
+    Attributes:
+        time, user, item: columns.
+        random: a column that is 1 where the exposure was uniformly random; "": none was.
+        unit: of an integer time: "s", "ms" or "us". Timestamps and dates speak for themselves.
+        utc_offset: hours by which days begin earlier than in UTC.
+        now_ms: times after it are wrong.
+    """
+
+    time: str
+    user: str
+    item: str
+    random: str = ""
+    unit: str = "ms"
+    utc_offset: int = 0
+    now_ms: int = 4_102_444_800_000
+
+
+def typed(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> dict[str, str]:
+    """SQL of each column of `typed`, by name."""
+    lists = {f.name for f in schema.features if f.is_list}
+    columns = {}
+    for name, dtype in schema.columns.items():
+        if name in computed:
+            continue
+        if name == roles.time:
+            columns[name] = _time_ms(log, roles)
+            continue
+        value = log.cast(name, _SQL[dtype], name in lists)
+        if name in {f.name for f in schema.features if not f.is_numeric}:
+            value = f"coalesce({value}, {'[]' if name in lists else -1 if dtype == 'int' else repr('')})"
+        columns[name] = value
+    # A wrong time has no day; its row breaks a rule.
+    local = f"{_time_ms(log, roles)} + {roles.utc_offset * 3_600_000}"
+    local = f"CASE WHEN {local} BETWEEN 0 AND 4102444800000 THEN {local} END"
+    day = f"strftime(make_timestamp({local} * 1000), '%Y%m%d')"
+    random = f"CASE WHEN {log.cast(roles.random, 'BIGINT')} = 1 THEN '_random' ELSE '' END" if roles.random else "''"
+    columns["split"] = f"{day} || {random}"
+    if computed:
+        for name, of in (("user_id", roles.user), ("video_id", roles.item), ("time_ms", roles.time)):
+            if schema.columns[of] != "int":
+                raise UserError(f"counters and histories need integer ids. Received: {of!r} of type "
+                                f"{schema.columns[of]!r}, and computed features: {sorted(computed)[:5]}.")
+            if name in columns and name != of:
+                raise UserError(f"a schema with computed features may have a column {name!r} only if it is the one of "
+                                f"--user, --item or --time. Received: {of!r}.")
+            columns[name] = _time_ms(log, roles) if name == "time_ms" else log.cast(of, "BIGINT")
+        for name, default in CONTRACT.items():
+            sql = {"topic": "VARCHAR", "duration_s": "DOUBLE", "play_s": "DOUBLE"}.get(name, "BIGINT")
+            of = _of(schema, name)
+            if name not in columns:
+                columns[name] = f"coalesce({log.cast(of, sql)}, {default})" if of in log.types else default
+    return columns
+
+
+def _of(schema: Schema, name: str) -> str:
+    """The log's column behind one of the contract: feedback is also known by its task."""
+    return next((task.label for task in schema.tasks if task.name == name), name)
+
+
+def _time_ms(log: Log, roles: Roles) -> str:
+    column, found = log.column(roles.time), log.types[roles.time]
+    if found.startswith("TIMESTAMP WITH"):
+        return f"epoch_ms({column})"
+    if found.startswith(("TIMESTAMP", "DATE")):
+        return f"epoch_ms(CAST({column} AS TIMESTAMP))"
+    # As doubles these are exact to far beyond any year, and cannot overflow.
+    time = f"TRY_CAST(floor(TRY_CAST({column} AS DOUBLE) * {UNITS[roles.unit]}) AS BIGINT)"
+    return f"coalesce({time}, epoch_ms(TRY_CAST({column} AS TIMESTAMPTZ)))" if found == "VARCHAR" else time
+
+
+def broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
+    """SQL of the first rule that a row breaks, with what was received in which file, or null."""
+    lists = {f.name for f in schema.features if f.is_list}
+    features = {f.name: f for f in schema.features}
+    time = _time_ms(log, roles)
+    rules = []
+
+    def rule(name: str, text: str, holds: str) -> None:
+        received = f"coalesce(CAST({log.column(name)} AS VARCHAR), 'nothing')"
+        said = f"column '{name}' must be {text}".replace("'", "''")
+        rules.append(f"WHEN NOT coalesce({holds}, false) THEN "
+                     f"{{'rule': '{said}', 'received': left({received}, 80), 'file': {log.file}}}")
+
+    rule(roles.time, f"a time from 2000-01-01 to now (unit {roles.unit}; see --time_unit)",
+         f"{time} BETWEEN 946684800000 AND {roles.now_ms}")
+    for name, dtype in schema.columns.items():
+        if name in computed or name == roles.time:
+            continue
+        kind = {"int": "an integer within 64 bits", "float": "a finite number", "string": "text"}[dtype]
+        column, valid = log.column(name), log.valid(name, _SQL[dtype], name in lists)
+        if name in schema.binary_columns:
+            rule(name, "0 or 1", f"{valid} AND {log.cast(name, 'BIGINT')} IN (0, 1)")
+        elif name in features and not features[name].is_numeric and name not in (roles.user, roles.item):
+            if name in lists:
+                kind = _LISTS[dtype] + (_IN_TEXT[dtype] if log.types[name] == "VARCHAR" else "")
+            rule(name, kind, f"{column} IS NULL OR {valid}")
+        elif dtype == "float":
+            low, high = features[name].domain if name in features else (float("-inf"), float("inf"))
+            value = log.cast(name, "DOUBLE")
+            within = f"isfinite(TRY_CAST({value} AS FLOAT))"  # it becomes a float32, which ends at 3.4e38
+            within += f" AND {value} >= {low}" if low > float("-inf") else ""
+            within += f" AND {value} <= {high}" if high < float("inf") else ""
+            where = f" in [{low:g}, {high:g}]" if low > float("-inf") else ""
+            rule(name, kind + where, f"{valid} AND {within}")
+        else:
+            rule(name, kind, f"{column} IS NOT NULL AND {valid}")
+    given = set(schema.columns)
+    for name in CONTRACT if computed else ():
+        of = _of(schema, name)
+        if of not in log.types or of in given:
+            continue
+        given.add(of)
+        column, missing = log.column(of), f"{log.column(of)} IS NULL"
+        if name in BINARY:
+            rule(of, "0 or 1", f"{missing} OR ({log.valid(of, 'BIGINT')} AND {log.cast(of, 'BIGINT')} IN (0, 1))")
+        elif name.endswith("_s"):
+            value = log.cast(of, "DOUBLE")
+            rule(of, "a number of seconds, at least 0", f"{missing} OR (isfinite({value}) AND {value} >= 0)")
+        else:
+            kind = "VARCHAR" if name == "topic" else "BIGINT"
+            rule(of, "text" if name == "topic" else "an integer within 64 bits", f"{missing} OR {log.valid(of, kind)}")
+    if roles.random:
+        value = log.cast(roles.random, "BIGINT")
+        rule(roles.random, "0 or 1", f"{log.valid(roles.random, 'BIGINT')} AND {value} IN (0, 1)")
+    return f"CASE {' '.join(rules)} END"
