@@ -15,7 +15,7 @@ import dataclasses
 import glob
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -31,7 +31,8 @@ from pipelines.logs import OURS, Log, open_log
 from pipelines.options import Options, publish
 from pipelines.point_in_time import BINARY, SECONDS
 from pipelines.suggest import suggest
-from pipelines.typed import CONTRACT, UNITS, Roles, broken, typed
+from pipelines.text_ids import HISTORIES, TextIds
+from pipelines.typed import CONTRACT, UNITS, Roles, broken, holds_texts, text_ids, typed
 
 FLAGS = flags.FLAGS
 
@@ -74,17 +75,19 @@ def convert(
         log = open_log(engine, files(logs))
         for column in filter(None, (roles.time, roles.user, roles.item, roles.random)):
             log.column(column)
-        schema = _with_keys(schema, roles)
+        schema = _with_keys(schema, roles, [name for name in (roles.user, roles.item) if name not in schema.columns
+                                            and holds_texts(engine, log, name)])
         clock = {"time_unit": roles.unit, "utc_offset": roles.utc_offset, "random": roles.random}
-        if how.since:
-            _as_before(output, schema, clock)
+        before = _as_before(output, schema, clock) if how.since else None
         computed = {f.name for f in schema.features if f.name in _COMPUTED and f.name not in log.types}
         _calculable(schema, computed)
-        columns = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in typed(log, schema, roles, computed).items())
-        rule = broken(log, schema, roles, computed)
+        ids = text_ids(engine, log, schema, roles, before) if computed else TextIds()
+        given = typed(log, schema, roles, computed, ids)
+        columns = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in given.items())
+        rule = broken(log, schema, roles, computed, ids)
         statement = f"CREATE TABLE typed AS SELECT {columns}, {rule} AS broken FROM log"
         engine.execute(statement, f"{log.name} cannot be read")
-        report = _count(engine, log, on_bad_row) | clock
+        report = _count(engine, log, on_bad_row) | clock | ({"text_ids": ids.columns} if ids.columns else {})
         engine.run(pathlib.Path(__file__).with_suffix(".sql"))
         report["rows_repeated"] = report["rows_read"] - sum(report["rows_skipped"].values()) - engine.one(
             "SELECT count(*) FROM exposures")
@@ -94,7 +97,7 @@ def convert(
             print(f"{older:,} rows of days before --since={how.since} are not written", flush=True)
         _tell_long_lists(engine, schema, computed)
         if computed:
-            return publish(engine, output, schema, report, how)
+            return publish(engine, output, schema, report, how, ids=ids)
         splits = _splits(engine, schema, how)
         if how.since:
             return dataset.append(output, splits, {**report, "since": how.since}, how.form)
@@ -110,7 +113,8 @@ def files(pattern: str) -> list[pathlib.Path]:
     return [pathlib.Path(path) for path in found]
 
 
-def _with_keys(schema: Schema, roles: Roles) -> Schema:
+def _with_keys(schema: Schema, roles: Roles, texts: Sequence[str] = ()) -> Schema:
+    """The schema with the keys of the roles, of which `texts` hold texts without being features."""
     keys = {"user": roles.user, "item": roles.item, "time": roles.time}
     if len(set(keys.values())) < len(keys):
         raise UserError(f"--user, --item and --time must be three columns. Received: {keys}.")
@@ -120,11 +124,16 @@ def _with_keys(schema: Schema, roles: Roles) -> Schema:
     if wrong:
         raise UserError(f"the schema's keys must be the columns of --user, --item and --time. Received: {wrong} in the "
                         f"schema, and {keys}.")
-    return dataclasses.replace(schema, keys=keys)
+    return dataclasses.replace(schema, keys=keys, text_keys=(*schema.text_keys, *texts))
 
 
 def _calculable(schema: Schema, computed: set[str]) -> None:
     """Raise `UserError` if counters could not be made of the schema's columns."""
+    item = schema.columns[schema.keys["item"]]
+    for feature in schema.features:
+        if feature.name in computed & set(HISTORIES) and feature.dtype != item:
+            raise UserError(f"feature {feature.name!r}, a list of earlier items, must be of the type of the item's "
+                            f"ids, {item!r}. Received: {feature.dtype!r}.")
     numeric = {f.name for f in schema.features if f.is_numeric} | set(schema.targets)
     for name in CONTRACT if computed else ():
         kind = schema.columns.get(name)
@@ -136,8 +145,8 @@ def _calculable(schema: Schema, computed: set[str]) -> None:
                             f"{min(computed)!r} read it as 0 or 1. Received: a feature, {kind!r}.")
 
 
-def _as_before(directory: str, schema: Schema, clock: dict[str, Any]) -> None:
-    """Raise `UserError` unless the data set was written by this schema and clock."""
+def _as_before(directory: str, schema: Schema, clock: dict[str, Any]) -> Sequence[str]:
+    """Which columns of ids held texts; raises `UserError` unless the data set was written by this schema and clock."""
     stored, content = dataset.standing(directory)
     source = content.get("source", {})
     for name, value in clock.items():
@@ -148,6 +157,7 @@ def _as_before(directory: str, schema: Schema, clock: dict[str, Any]) -> None:
     if different := sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)):
         raise UserError(f"{directory} was written with another schema, and days are added with the same: run without "
                         f"--since to write all days anew. Received: different {different}.")
+    return source.get("text_ids", ())
 
 
 def _parts(schema: Schema) -> dict[str, Any]:

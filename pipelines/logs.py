@@ -128,7 +128,10 @@ def _parquet(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
     names = pyarrow.parquet.read_schema(path).names  # DuckDB would rename what stands twice
     reader = f"read_parquet({_path(path)})"
     found = engine.query(f"DESCRIBE SELECT * FROM {reader}")
-    return reader, [(name, dtype) for name, (_, dtype, *_) in zip(names, found, strict=True)]
+    types = {name: dtype for name, (_, dtype, *_) in zip(names, found, strict=True)}
+    if texts := [quoted(name) for name, dtype in types.items() if dtype == "UUID" or dtype.startswith("ENUM")]:
+        reader = f"(SELECT * REPLACE ({', '.join(f'CAST({c} AS VARCHAR) AS {c}' for c in texts)}) FROM {reader})"
+    return reader, [(n, "VARCHAR" if quoted(n) in texts else dtype) for n, dtype in types.items()]
 
 
 def _csv(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:

@@ -15,6 +15,7 @@ from dlen_cam2.storage import COMPRESSIONS, LAYOUTS
 from pipelines import dataset, engines, point_in_time
 from pipelines.engines import Engine
 from pipelines.shards import Form
+from pipelines.text_ids import TextIds
 
 FLAGS = flags.FLAGS
 SNAPSHOTS = "snapshots"
@@ -52,9 +53,11 @@ class Options:
 
 def publish(
     engine: Engine, output: str, schema: Schema, source: Mapping[str, Any], options: Options,
-    sides: Mapping[str, dataset.Rows] | None = None,
+    sides: Mapping[str, dataset.Rows] | None = None, ids: TextIds = TextIds(),  # noqa: B008
 ) -> dict[str, Any]:
     """Compute the point-in-time features of the table `exposures` and write the data set; returns its statistics.
+
+    `sides` are as of `dataset.write_dataset`, `ids` as of `point_in_time.splits`.
 
     Raises:
         UserError: see `point_in_time.splits`, `dataset.write_dataset` and `dataset.append`.
@@ -64,11 +67,12 @@ def publish(
     if not options.since:
         names = engine.query("SELECT DISTINCT split FROM exposures WHERE split IS NOT NULL ORDER BY split")
         options.check_days([name for (name,) in names])
-        found = point_in_time.splits(engine, schema, snapshots)
+        found = point_in_time.splits(engine, schema, snapshots, ids=ids)
         return dataset.write_dataset(
             output, schema, found, source, {**(sides or {}), SNAPSHOTS: snapshots}, options.form, options.train_days)
     there = list(dataset.standing(output)[1]["days"])
-    found = point_in_time.splits(engine, schema, snapshots, pathlib.Path(output) / SNAPSHOTS, options.since, there)
+    found = point_in_time.splits(engine, schema, snapshots, pathlib.Path(output) / SNAPSHOTS, options.since, there,
+                                 ids)
     return dataset.append(output, found, {**source, "since": options.since}, options.form, {SNAPSHOTS: snapshots})
 
 

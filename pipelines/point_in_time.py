@@ -8,6 +8,7 @@ import pyarrow as pa
 from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Feature, Schema
 from pipelines.engines import Engine, literal, quoted
+from pipelines.text_ids import HISTORIES, TextIds
 
 SQL = pathlib.Path(__file__).with_suffix(".sql")
 SNAPSHOT = pathlib.Path(__file__).with_name("snapshot.sql")
@@ -75,13 +76,13 @@ def histories(videos: int) -> tuple[Feature, ...]:
     """The user's earlier videos, newest first, sharing the table of `video_id`."""
     return tuple(
         Feature(name, "int", "user", "content", size=videos, width=16, table="video_id", max_length=HISTORY_LENGTH)
-        for name in ("watched", "long_viewed", "liked")
+        for name in HISTORIES
     )
 
 
 def splits(
     engine: Engine, schema: Schema, snapshots: pathlib.Path, saved: pathlib.Path | None = None, since: str = "",
-    there: Sequence[str] = (),
+    there: Sequence[str] = (), ids: TextIds = TextIds(),  # noqa: B008
 ) -> Iterator[tuple[str, pa.RecordBatchReader]]:
     """Compute the features of the table `exposures` day by day; yield each split's rows in time order.
 
@@ -100,6 +101,7 @@ def splits(
         saved: with `since`, a directory with the snapshots of an earlier run.
         since: the first day to compute, from the snapshot of the day before it. Default: all days, from nothing.
         there: with `since`, the splits that are computed already, of which no day may lack its snapshot.
+        ids: which id columns of `exposures` are texts.
 
     Raises:
         UserError: a time, user, video, author, topic or tab is missing (null), there is no day `since` or no snapshot
@@ -117,8 +119,9 @@ def splits(
         of_day.setdefault(split.partition("_")[0], []).append(split)
     days = sorted(of_day)
     if saved is not None:
-        days = _resume(engine, saved, days, since, there)
+        days = _resume(engine, saved, days, since, there, ids)
     else:
+        ids.encode(engine)
         _begin(engine)
         if engine.one("SELECT count(*) FROM exposures WHERE split IS NULL"):
             engine.execute(f"CREATE TABLE today AS SELECT {_NARROW}, 1 AS new FROM exposures WHERE split IS NULL")
@@ -131,15 +134,13 @@ def splits(
             raise RuntimeError(f"day {day}: {new} exposures became {made} rows")  # never in silence
         for split in of_day[day]:
             where = f"split = {literal(split)}"
-            yield split, engine.stream(f"SELECT {_columns(schema)} FROM rows WHERE {where} {_order(schema)}")
+            # A history without entries is null in SQL, an empty list in a data set.
+            rows = engine.stream(f"SELECT {ids.select(schema.columns)} FROM rows WHERE {where} {_order(schema)}")
+            yield split, ids.decode(engine, rows)
         engine.drop("rows")
         _advance(engine)
         _save(engine, snapshots / day)
-
-
-def _columns(schema: Schema) -> str:
-    """All columns by name; a history without entries is null in SQL, an empty list in a data set."""
-    return ", ".join(map(quoted, schema.columns))
+        ids.save(engine, day, snapshots / day)
 
 
 def _order(schema: Schema) -> str:
@@ -188,7 +189,7 @@ def _save(engine: Engine, directory: pathlib.Path) -> None:
 
 
 def _resume(
-    engine: Engine, directory: pathlib.Path, days: list[str], since: str, there: Sequence[str]
+    engine: Engine, directory: pathlib.Path, days: list[str], since: str, there: Sequence[str], ids: TextIds
 ) -> list[str]:
     """Load the newest snapshot before `since`; the days to compute."""
     saved = sorted(p.name for p in directory.glob("*") if p.is_dir() and p.name < since)
@@ -206,4 +207,5 @@ def _resume(
                         f"{saved[-1]}.")
     for table in (*STATE, "tail", "boundary"):
         engine.load_parquet(table, directory / saved[-1] / f"{table}.parquet")
+    ids.encode(engine, since, directory / saved[-1])
     return [day for day in days if day >= since]

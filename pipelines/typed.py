@@ -1,11 +1,14 @@
 """A log's columns as SQL: cast to the schema's types, and the first rule that a row breaks."""
 
 import dataclasses
+from collections.abc import Collection, Mapping
 
 from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Schema
+from pipelines.engines import Engine
 from pipelines.logs import Log
 from pipelines.point_in_time import BINARY
+from pipelines.text_ids import TextIds
 
 UNITS = {"s": 1000, "ms": 1, "us": 0.001}
 # The columns that point_in_time.sql reads beside time, user and item: what stands for one that the log does not have.
@@ -14,6 +17,8 @@ CONTRACT = {
     "play_s": "CAST(NULL AS DOUBLE)",
     **dict.fromkeys(BINARY, "CAST(0 AS BIGINT)"),
 }
+# What counters and histories count by.
+_IDS = ("user_id", "video_id", "author_id", "tab")
 _LISTS = {"int": "a list of integers within 64 bits", "string": "a list of texts"}
 _IN_TEXT = {"int": " as JSON, such as [1, 2], or separated by spaces",
             "string": ' as JSON, such as ["a", "b"], or separated by spaces'}
@@ -41,9 +46,52 @@ class Roles:
     now_ms: int = 4_102_444_800_000
 
 
-def typed(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> dict[str, str]:
-    """SQL of each column of `typed`, by name."""
+def holds_texts(engine: Engine, log: Log, name: str) -> bool:
+    """Whether a column of ids that no schema describes has a value that is no integer."""
+    if log.types[name] != "VARCHAR":
+        return False
+    column = log.column(name)
+    return bool(engine.one(f"SELECT count(*) FROM log WHERE {column} IS NOT NULL AND NOT {log.valid(name, 'BIGINT')}"))
+
+
+def text_ids(engine: Engine, log: Log, schema: Schema, roles: Roles, before: Collection[str] | None) -> TextIds:
+    """Which of the columns that counters and histories count by hold texts.
+
+    Args:
+        engine, log, schema, roles: the log, and what its columns are.
+        before: of a data set that days are added to, which of them did; None: it is to be found out.
+    """
+    texts = []
+    for name in _IDS:
+        of = {"user_id": roles.user, "video_id": roles.item}.get(name, name)
+        if of in schema.columns:
+            holds = schema.columns[of] == "string"
+        elif of in log.types:
+            holds = holds_texts(engine, log, of) if before is None else name in before
+        else:
+            holds = False
+        texts += [name] if holds else []
+    return TextIds(tuple(texts), {name: _aside(name, log) for name in texts if name in schema.columns})
+
+
+def _aside(name: str, log: Log) -> str:
+    """A name that no column of the log has, for a text whose number takes its own."""
+    name += " (text)"
+    while name in log.types:
+        name += "_"
+    return name
+
+
+def typed(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextIds) -> dict[str, str]:
+    """SQL of each column of `typed`, by name.
+
+    Args:
+        log, schema, roles: what is read.
+        computed: features that the log does not have.
+        ids: which columns of ids hold texts.
+    """
     lists = {f.name for f in schema.features if f.is_list}
+    labels = {t.label: t.mask for t in schema.tasks}
     columns = {}
     for name, dtype in schema.columns.items():
         if name in computed:
@@ -51,10 +99,10 @@ def typed(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> dict[st
         if name == roles.time:
             columns[name] = _time_ms(log, roles)
             continue
-        value = log.cast(name, _SQL[dtype], name in lists)
+        value = log.cast(name, _SQL[dtype], name in lists) if name not in labels else _label(log, labels, name)
         if name in {f.name for f in schema.features if not f.is_numeric}:
             value = f"coalesce({value}, {'[]' if name in lists else -1 if dtype == 'int' else repr('')})"
-        columns[name] = value
+        columns[ids.names.get(name, name)] = value
     # A wrong time has no day; its row breaks a rule.
     local = f"{_time_ms(log, roles)} + {roles.utc_offset * 3_600_000}"
     local = f"CASE WHEN {local} BETWEEN 0 AND 4102444800000 THEN {local} END"
@@ -63,19 +111,25 @@ def typed(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> dict[st
     columns["split"] = f"{day} || {random}"
     if computed:
         for name, of in (("user_id", roles.user), ("video_id", roles.item), ("time_ms", roles.time)):
-            if schema.columns[of] != "int":
-                raise UserError(f"counters and histories need integer ids. Received: {of!r} of type "
-                                f"{schema.columns[of]!r}, and computed features: {sorted(computed)[:5]}.")
-            if name in columns and name != of:
+            if name in schema.columns and name != of:
                 raise UserError(f"a schema with computed features may have a column {name!r} only if it is the one of "
                                 f"--user, --item or --time. Received: {of!r}.")
-            columns[name] = _time_ms(log, roles) if name == "time_ms" else log.cast(of, "BIGINT")
+            sql = "VARCHAR" if name in ids.columns else "BIGINT"
+            columns[name] = _time_ms(log, roles) if name == "time_ms" else log.cast(of, sql)
         for name, default in CONTRACT.items():
             sql = {"topic": "VARCHAR", "duration_s": "DOUBLE", "play_s": "DOUBLE"}.get(name, "BIGINT")
+            if name in ids.columns:
+                sql, default = "VARCHAR", "''"
             of = _of(schema, name)
             if name not in columns:
                 columns[name] = f"coalesce({log.cast(of, sql)}, {default})" if of in log.types else default
     return columns
+
+
+def _label(log: Log, labels: Mapping[str, str], name: str) -> str:
+    """SQL of a label, which may be missing where its task's mask is 0, and counts as 0 there."""
+    value, mask = log.cast(name, "BIGINT"), labels.get(name)
+    return f"coalesce({value}, CASE WHEN {_label(log, labels, mask)} = 0 THEN 0 END)" if mask else value
 
 
 def _of(schema: Schema, name: str) -> str:
@@ -94,9 +148,10 @@ def _time_ms(log: Log, roles: Roles) -> str:
     return f"coalesce({time}, epoch_ms(TRY_CAST({column} AS TIMESTAMPTZ)))" if found == "VARCHAR" else time
 
 
-def broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
-    """SQL of the first rule that a row breaks, with what was received in which file, or null."""
+def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextIds) -> str:
+    """SQL of the first rule that a row breaks, with what was received in which file, or null; as of `typed`."""
     lists = {f.name for f in schema.features if f.is_list}
+    labels = {t.label: t.mask for t in schema.tasks}
     features = {f.name: f for f in schema.features}
     time = _time_ms(log, roles)
     rules = []
@@ -114,7 +169,11 @@ def broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
             continue
         kind = {"int": "an integer within 64 bits", "float": "a finite number", "string": "text"}[dtype]
         column, valid = log.column(name), log.valid(name, _SQL[dtype], name in lists)
-        if name in schema.binary_columns:
+        if labels.get(name):
+            absent = f"{column} IS NULL AND {_label(log, labels, labels[name])} = 0"
+            rule(name, f"0 or 1 (where its mask {labels[name]!r} is 0, it may be missing)",
+                 f"({absent}) OR {valid} AND {log.cast(name, 'BIGINT')} IN (0, 1)")
+        elif name in schema.binary_columns:
             rule(name, "0 or 1", f"{valid} AND {log.cast(name, 'BIGINT')} IN (0, 1)")
         elif name in features and not features[name].is_numeric and name not in (roles.user, roles.item):
             if name in lists:
@@ -128,6 +187,8 @@ def broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
             within += f" AND {value} <= {high}" if high < float("inf") else ""
             where = f" in [{low:g}, {high:g}]" if low > float("-inf") else ""
             rule(name, kind + where, f"{valid} AND {within}")
+        elif dtype == "string":
+            rule(name, "text that is not empty", f"{column} <> '' AND {valid}")
         else:
             rule(name, kind, f"{column} IS NOT NULL AND {valid}")
     given = set(schema.columns)
@@ -143,8 +204,9 @@ def broken(log: Log, schema: Schema, roles: Roles, computed: set[str]) -> str:
             value = log.cast(of, "DOUBLE")
             rule(of, "a number of seconds, at least 0", f"{missing} OR (isfinite({value}) AND {value} >= 0)")
         else:
-            kind = "VARCHAR" if name == "topic" else "BIGINT"
-            rule(of, "text" if name == "topic" else "an integer within 64 bits", f"{missing} OR {log.valid(of, kind)}")
+            text = name == "topic" or name in ids.columns
+            kind = "VARCHAR" if text else "BIGINT"
+            rule(of, "text" if text else "an integer within 64 bits", f"{missing} OR {log.valid(of, kind)}")
     if roles.random:
         value = log.cast(roles.random, "BIGINT")
         rule(roles.random, "0 or 1", f"{log.valid(roles.random, 'BIGINT')} AND {value} IN (0, 1)")

@@ -315,17 +315,12 @@ WORDS = Schema("words", (
     Feature("what", "string", "item", "content", min_count=1, width=2)), (Task("click"),))
 
 
-def test_users_and_items_may_be_text_but_not_for_counters(tmp_path):
+def test_users_and_items_may_be_text(tmp_path):
     rows = [{"t": START + i, "who": f"u{i % 3}", "what": f"ü{i}", "click": i % 2} for i in range(6)]
     write(tmp_path / "log.csv", rows)
     roles = Roles("t", "who", "what")
     convert(str(tmp_path / "log.csv"), WORDS, roles, str(tmp_path / "out"))
     assert read_all(tmp_path / "out") == kept(rows, keyed(WORDS, roles))
-    counter = next(f for f in COUNTERS if f.name == "user_clicks")
-    schema = Schema("words", (*WORDS.features, counter), WORDS.tasks)
-    with pytest.raises(UserError, match="counters and histories need integer ids. Received: 'who'.*user_clicks"):
-        convert(str(tmp_path / "log.csv"), schema, roles, str(tmp_path / "counted"))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["log.csv", "out"]
 
 
 def fed(count=60, days=3, seed=0):

@@ -1,0 +1,104 @@
+"""Ids that are texts, as the integers that the SQL of counters and histories works on."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.engines import Engine, literal, quoted
+
+HISTORIES = ("watched", "long_viewed", "liked")
+MISSING = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class TextIds:
+    """The id columns of `exposures` that hold texts; a data set numbers the texts of each in a dictionary.
+
+    Texts are numbered by the day on which they first appear, and within a day in the order of their bytes. So the
+    numbers of a day do not depend on later days, and a run that adds days gives the numbers of a full run. After each
+    day the dictionary is kept beside the day's counters. The empty text, which means missing, is -1.
+
+    Attributes:
+        columns: those of "user_id", "video_id", "author_id" and "tab" that hold texts.
+        names: {column of the schema: its name in the tables}, for those that give their own name to the number.
+    """
+
+    columns: tuple[str, ...] = ()
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def encode(self, engine: Engine, since: str = "", saved: pathlib.Path | None = None) -> None:
+        """Replace the texts in `exposures` by their numbers; with `since`, rows of earlier days are dropped.
+
+        Args:
+            engine: with the table `exposures`.
+            since: the first day that is computed.
+            saved: the snapshot of an earlier day, whose dictionaries go on; None: they begin.
+        """
+        if not self.columns:
+            return
+        first = literal(since)
+        for column in self.columns:
+            table = _table(column)
+            if saved is None:
+                engine.execute(f"CREATE TABLE {table} (value VARCHAR, code BIGINT, day VARCHAR)")
+            else:
+                engine.load_parquet(table, saved / f"{table}.parquet")
+            engine.execute(
+                f"INSERT INTO {table} SELECT value, (SELECT count(*) FROM {table}) - 1 + row_number() OVER "
+                f"(ORDER BY day, value), day FROM (SELECT {quoted(column)} AS value, min(split_part(split, '_', 1)) AS "
+                f"day FROM exposures WHERE split >= {first} AND {quoted(column)} <> '' GROUP BY 1) AS found "
+                f"WHERE NOT EXISTS (SELECT 1 FROM {table} AS known WHERE known.value = found.value)"
+            )
+        numbers = ", ".join(f"coalesce({_table(c)}.code, {MISSING}) AS {quoted(c)}" for c in self.columns)
+        joins = " ".join(f"LEFT JOIN {_table(c)} ON {_table(c)}.value = e.{quoted(c)}" for c in self.columns)
+        engine.execute(f"CREATE TABLE coded AS SELECT e.* REPLACE ({numbers}) FROM exposures AS e {joins} "
+                       f"WHERE split >= {first}")
+        engine.drop("exposures")
+        engine.execute("ALTER TABLE coded RENAME TO exposures")
+
+    def save(self, engine: Engine, day: str, directory: pathlib.Path) -> None:
+        """Write the dictionaries as they were after `day`."""
+        for column in self.columns:
+            engine.execute(f"CREATE TABLE until AS SELECT * FROM {_table(column)} WHERE day <= {literal(day)} "
+                           "ORDER BY code")
+            engine.save("until", directory / f"{_table(column)}.parquet")
+            engine.drop("until")
+
+    def select(self, columns: Mapping[str, str]) -> str:
+        """SQL of the schema's columns under their own names."""
+        return ", ".join(
+            f"{quoted(self.names[c])} AS {quoted(c)}" if c in self.names else quoted(c) for c in columns)
+
+    def decode(self, engine: Engine, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
+        """The rows with histories of items as texts again."""
+        places = [i for i, name in enumerate(rows.schema.names) if name in HISTORIES]
+        if "video_id" not in self.columns or not places:
+            return rows
+        texts = pa.concat_arrays([
+            batch.column(0).cast(pa.large_string())
+            for batch in engine.stream(f"SELECT value FROM {_table('video_id')} ORDER BY code")
+        ])
+        schema = rows.schema
+        for place in places:
+            schema = schema.set(place, pa.field(schema.field(place).name, pa.large_list(pa.large_string())))
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in rows:
+                columns = [_texts(column, texts) if i in places else column for i, column in enumerate(batch.columns)]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _table(column: str) -> str:
+    return f"ids_{column}"
+
+
+def _texts(column: pa.Array, texts: pa.Array) -> pa.Array:
+    """Lists of numbers as lists of what they number; a null list is empty."""
+    ends = np.cumsum(column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
+    offsets = pa.array(np.concatenate([[0], ends]), pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, texts.take(column.flatten()))
