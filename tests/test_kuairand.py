@@ -409,7 +409,7 @@ def test_real_slice(monkeypatch, tmp_path):
 
     compute = point_in_time.splits
 
-    def few(engine, schema, *more):
+    def few(engine, schema, *more, **named):
         """Point-in-time features only of all rows of four users and of four videos, which takes no half minute."""
         days.update(engine.query(
             "SELECT split, count(*) FROM exposures WHERE split IS NOT NULL GROUP BY split ORDER BY split"))
@@ -418,7 +418,7 @@ def test_real_slice(monkeypatch, tmp_path):
         some.extend(shown[i] for i in (0, 77, 5000, 17_999))
         users, videos = (", ".join(str(pair[side]) for pair in some) for side in (0, 1))
         engine.execute(f"DELETE FROM exposures WHERE user_id NOT IN ({users}) AND video_id NOT IN ({videos})")
-        return compute(engine, schema, *more)
+        return compute(engine, schema, *more, **named)
 
     def collect(output, schema, splits, source, *more):
         for split, found in splits:
