@@ -30,6 +30,7 @@ from pipelines.engines import Engine, literal, quoted
 from pipelines.logs import OURS, Log, open_log
 from pipelines.options import Options, publish
 from pipelines.point_in_time import BINARY, SECONDS
+from pipelines.split_by import ROW_HASH, WAYS, SplitBy
 from pipelines.suggest import suggest
 from pipelines.text_ids import HISTORIES, TextIds
 from pipelines.typed import CONTRACT, UNITS, Roles, broken, holds_texts, text_ids, typed
@@ -60,7 +61,8 @@ def convert(
 ) -> dict[str, Any]:
     """Read the files that the pattern `logs` matches, write the data set `output`; returns its statistics.
 
-    Rows that are equal in every column count once. Time is kept in milliseconds.
+    Rows that are equal in every column count once. In a log without times they may be different events, and all count.
+    Time is kept in milliseconds.
 
     Raises:
         UserError: no file matches, a file cannot be read, a column is missing or of another type, a row breaks a rule
@@ -71,16 +73,21 @@ def convert(
         raise UserError(f"on_bad_row must be one of {POLICIES}. Received: {on_bad_row!r}.")
     if how.engine != "duckdb":
         raise UserError(f"from_logs runs with --engine=duckdb. Received: {how.engine!r}.")
+    if how.since and not roles.time:
+        raise UserError(f"--since adds days, which a log without times does not have. Received: --since={how.since}.")
     with how.connect(output) as engine:
         log = open_log(engine, files(logs))
-        for column in filter(None, (roles.time, roles.user, roles.item, roles.random)):
+        divided = roles.split_by.column if roles.split_by and roles.split_by.way == "split" else ""
+        for column in filter(None, (*roles.keys.values(), roles.random, divided)):
             log.column(column)
         schema = _with_keys(schema, roles, [name for name in (roles.user, roles.item) if name not in schema.columns
                                             and holds_texts(engine, log, name)])
         clock = {"time_unit": roles.unit, "utc_offset": roles.utc_offset, "random": roles.random}
+        if roles.split_by:
+            clock = {"split_by": dataclasses.asdict(roles.split_by), "random": roles.random}
         before = _as_before(output, schema, clock) if how.since else None
         computed = {f.name for f in schema.features if f.name in _COMPUTED and f.name not in log.types}
-        _calculable(schema, computed)
+        _calculable(schema, computed, roles)
         ids = text_ids(engine, log, schema, roles, before) if computed else TextIds()
         given = typed(log, schema, roles, computed, ids)
         columns = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in given.items())
@@ -88,7 +95,10 @@ def convert(
         statement = f"CREATE TABLE typed AS SELECT {columns}, {rule} AS broken FROM log"
         engine.execute(statement, f"{log.name} cannot be read")
         report = _count(engine, log, on_bad_row) | clock | ({"text_ids": ids.columns} if ids.columns else {})
-        engine.run(pathlib.Path(__file__).with_suffix(".sql"))
+        if roles.split_by is None:
+            engine.run(pathlib.Path(__file__).with_suffix(".sql"))
+        else:
+            roles.split_by.divide(engine, schema)
         report["rows_repeated"] = report["rows_read"] - sum(report["rows_skipped"].values()) - engine.one(
             "SELECT count(*) FROM exposures")
         print(f"{report['rows_read']:,} rows read, {sum(report['rows_skipped'].values()):,} skipped, "
@@ -115,9 +125,9 @@ def files(pattern: str) -> list[pathlib.Path]:
 
 def _with_keys(schema: Schema, roles: Roles, texts: Sequence[str] = ()) -> Schema:
     """The schema with the keys of the roles, of which `texts` hold texts without being features."""
-    keys = {"user": roles.user, "item": roles.item, "time": roles.time}
+    keys = roles.keys
     if len(set(keys.values())) < len(keys):
-        raise UserError(f"--user, --item and --time must be three columns. Received: {keys}.")
+        raise UserError(f"--{', --'.join(keys)} must be different columns. Received: {keys}.")
     if ours := sorted(set(OURS) & set(schema.columns)):
         raise UserError(f"the schema must not have columns named 'split' or 'broken', our own. Received: {ours}.")
     wrong = {role: column for role, column in schema.keys.items() if keys.get(role) != column}
@@ -127,8 +137,11 @@ def _with_keys(schema: Schema, roles: Roles, texts: Sequence[str] = ()) -> Schem
     return dataclasses.replace(schema, keys=keys, text_keys=(*schema.text_keys, *texts))
 
 
-def _calculable(schema: Schema, computed: set[str]) -> None:
+def _calculable(schema: Schema, computed: set[str], roles: Roles) -> None:
     """Raise `UserError` if counters could not be made of the schema's columns."""
+    if computed and not roles.time:
+        raise UserError("point-in-time features are made of the rows that came before, which a log without times does "
+                        f"not tell: remove them from the schema, or give --time. Received: {sorted(computed)}.")
     item = schema.columns[schema.keys["item"]]
     for feature in schema.features:
         if feature.name in computed & set(HISTORIES) and feature.dtype != item:
@@ -191,9 +204,10 @@ def _count(engine: Engine, log: Log, on_bad_row: str) -> dict[str, Any]:
 
 
 def _splits(engine: Engine, schema: Schema, how: Options) -> Iterator[tuple[str, pa.RecordBatchReader]]:
-    """Each split's rows by time, ties by every other column that has an order."""
+    """Each split's rows by time, or by their hash where there is none; ties by every column that has an order."""
     lists = {f.name for f in schema.features if f.is_list}
-    order = [schema.keys["time"], *[c for c in schema.columns if c not in lists and c != schema.keys["time"]]]
+    first = quoted(schema.keys["time"]) if "time" in schema.keys else ROW_HASH
+    order = [first, *[quoted(c) for c in schema.columns if c not in lists]]
     found = [split for (split,) in engine.query("SELECT DISTINCT split FROM exposures ORDER BY split")]
     how.check_days(found)
     if how.since and how.since not in {split.split("_")[0] for split in found}:
@@ -201,20 +215,24 @@ def _splits(engine: Engine, schema: Schema, how: Options) -> Iterator[tuple[str,
     for split in found:
         if split >= how.since:
             yield split, engine.stream(
-                f"SELECT {', '.join(map(quoted, schema.columns))} FROM exposures WHERE split = {literal(split)} "
-                f"ORDER BY {', '.join(map(quoted, order))}")
+                f"SELECT {', '.join(map(quoted, schema.columns))} FROM exposures AS e "
+                f"WHERE split = {literal(split)} ORDER BY {', '.join(order)}")
 
 
 def define_flags() -> None:
     flags.DEFINE_string("logs", None, "Files: a pattern, or several separated by commas.", required=True)
     flags.DEFINE_string("schema", None, "The schema's file; with --suggest_schema, where to write it.")
     flags.DEFINE_bool("suggest_schema", False, "Propose a schema from a sample of the log.")
-    flags.DEFINE_string("time", None, "Column of the time of exposure.", required=True)
+    flags.DEFINE_string("time", "", "Column of the time of exposure.")
     flags.DEFINE_string("user", None, "Column of the user's id.", required=True)
     flags.DEFINE_string("item", None, "Column of the item's id.", required=True)
     flags.DEFINE_string("random", "", "Column that is 1 for uniformly random exposures.")
     flags.DEFINE_enum("time_unit", "ms", list(UNITS), "Of an integer time.")
     flags.DEFINE_integer("utc_offset", 0, "Hours by which days begin earlier than in UTC (8: Beijing).", -14, 14)
+    flags.DEFINE_enum("split_by", None, WAYS, "For a log without times: all rows of a user, or of an item, are in "
+                      "train or in test; label: rows of each combination of labels; split: --split_column says it.")
+    flags.DEFINE_string("split_column", "split", "Column that is train, validation or test, for --split_by=split.")
+    flags.DEFINE_float("test_share", 0.2, "Share of users, items or rows that --split_by holds out.")
     flags.DEFINE_enum("on_bad_row", "fail", POLICIES, "What to do about rows that break a rule.")
     options.define_flags(output=False)
     flags.DEFINE_alias("out", "output")
@@ -223,8 +241,9 @@ def define_flags() -> None:
 def main() -> None:
     import time
 
+    split_by = SplitBy(FLAGS.split_by, FLAGS.split_column, FLAGS.test_share) if FLAGS.split_by else None
     roles = Roles(FLAGS.time, FLAGS.user, FLAGS.item, FLAGS.random, FLAGS.time_unit, FLAGS.utc_offset,
-                  int(time.time() * 1000) + 60_000)
+                  int(time.time() * 1000) + 60_000, split_by)
     if FLAGS.suggest_schema:
         _suggest(roles)
         return

@@ -5,9 +5,10 @@ from collections.abc import Collection, Mapping
 
 from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Schema
-from pipelines.engines import Engine
+from pipelines.engines import Engine, literal
 from pipelines.logs import Log
 from pipelines.point_in_time import BINARY
+from pipelines.split_by import SPLITS, WAYS, SplitBy
 from pipelines.text_ids import TextIds
 
 UNITS = {"s": 1000, "ms": 1, "us": 0.001}
@@ -30,11 +31,15 @@ class Roles:
     """Which columns of the log say when, who and what, and how.
 
     Attributes:
-        time, user, item: columns.
+        time, user, item: columns; time is "" of a log without times.
         random: a column that is 1 where the exposure was uniformly random; "": none was.
         unit: of an integer time: "s", "ms" or "us". Timestamps and dates speak for themselves.
         utc_offset: hours by which days begin earlier than in UTC.
         now_ms: times after it are wrong.
+        split_by: how a log without times is divided; None of one with times.
+
+    Raises:
+        UserError: both times and a division are given, or neither.
     """
 
     time: str
@@ -44,6 +49,21 @@ class Roles:
     unit: str = "ms"
     utc_offset: int = 0
     now_ms: int = 4_102_444_800_000
+    split_by: SplitBy | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.time) == (self.split_by is not None):
+            received = f"--time={self.time}" if self.time else "neither"
+            raise UserError(
+                "--time must name the column of the time of exposure; only a log without times takes "
+                f"--split_by={'|'.join(WAYS)} in place of it, and goes to train and test. Received: {received}"
+                + (f" and --split_by={self.split_by.way}." if self.split_by else ".")
+            )
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Column by role."""
+        return {"user": self.user, "item": self.item, **({"time": self.time} if self.time else {})}
 
 
 def holds_texts(engine: Engine, log: Log, name: str) -> bool:
@@ -103,10 +123,13 @@ def typed(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextI
         if name in {f.name for f in schema.features if not f.is_numeric}:
             value = f"coalesce({value}, {'[]' if name in lists else -1 if dtype == 'int' else repr('')})"
         columns[ids.names.get(name, name)] = value
-    # A wrong time has no day; its row breaks a rule.
-    local = f"{_time_ms(log, roles)} + {roles.utc_offset * 3_600_000}"
-    local = f"CASE WHEN {local} BETWEEN 0 AND 4102444800000 THEN {local} END"
-    day = f"strftime(make_timestamp({local} * 1000), '%Y%m%d')"
+    if roles.split_by is None:
+        # A wrong time has no day; its row breaks a rule.
+        local = f"{_time_ms(log, roles)} + {roles.utc_offset * 3_600_000}"
+        local = f"CASE WHEN {local} BETWEEN 0 AND 4102444800000 THEN {local} END"
+        day = f"strftime(make_timestamp({local} * 1000), '%Y%m%d')"
+    else:
+        day = roles.split_by.sql(log, roles.user, roles.item)
     random = f"CASE WHEN {log.cast(roles.random, 'BIGINT')} = 1 THEN '_random' ELSE '' END" if roles.random else "''"
     columns["split"] = f"{day} || {random}"
     if computed:
@@ -153,7 +176,6 @@ def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: Text
     lists = {f.name for f in schema.features if f.is_list}
     labels = {t.label: t.mask for t in schema.tasks}
     features = {f.name: f for f in schema.features}
-    time = _time_ms(log, roles)
     rules = []
 
     def rule(name: str, text: str, holds: str) -> None:
@@ -162,8 +184,12 @@ def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: Text
         rules.append(f"WHEN NOT coalesce({holds}, false) THEN "
                      f"{{'rule': '{said}', 'received': left({received}, 80), 'file': {log.file}}}")
 
-    rule(roles.time, f"a time from 2000-01-01 to now (unit {roles.unit}; see --time_unit)",
-         f"{time} BETWEEN 946684800000 AND {roles.now_ms}")
+    if roles.time:
+        rule(roles.time, f"a time from 2000-01-01 to now (unit {roles.unit}; see --time_unit)",
+             f"{_time_ms(log, roles)} BETWEEN 946684800000 AND {roles.now_ms}")
+    elif roles.split_by and roles.split_by.way == "split":
+        rule(roles.split_by.column, f"one of {', '.join(SPLITS)}",
+             f"{log.cast(roles.split_by.column, 'VARCHAR')} IN ({', '.join(map(literal, SPLITS))})")
     for name, dtype in schema.columns.items():
         if name in computed or name == roles.time:
             continue
