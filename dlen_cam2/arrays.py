@@ -41,7 +41,7 @@ def save(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], compress: bo
 
 def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """What `save` wrote; texts come as object arrays of bytes."""
-    with np.load(path, allow_pickle=False) as stored:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
         found = dict(stored)
     for name in [n.removesuffix(_PARTS[0]) for n in found if n.endswith(_PARTS[0])]:
         codes, content, ends = (found.pop(name + part) for part in _PARTS)

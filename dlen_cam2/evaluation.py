@@ -121,8 +121,9 @@ def together(parts: Sequence[Predictions]) -> Predictions:
 def evaluate(predictions: Predictions, schema: Schema, bootstrap: int = 200, seed: int = 0) -> dict[str, Any]:
     """`{task: metrics}` of one day, see `dlen_cam2.metrics.task_metrics`; undefined values are None.
 
-    A task is measured on its own sample space. With a latent state there is one entry more, "user_favor":
-    P(UP) against "any positive behaviour", the convergence check of DLEN's section 3.3.
+    A task is measured on its own sample space. One that follows others has the same metrics of its entire space in
+    "entire_space", see there. With a latent state there is one entry more, "user_favor": P(UP) against "any positive
+    behaviour", the convergence check of DLEN's section 3.3.
     """
     users = predictions.keys.get("user", np.arange(len(predictions.labels)))
     users = np.unique(users, return_inverse=True)[1]  # once: texts take long to sort
@@ -132,11 +133,45 @@ def evaluate(predictions: Predictions, schema: Schema, bootstrap: int = 200, see
         result[task.name] = task_metrics(
             predictions.labels[rows, column], predictions.probabilities[rows, column], users[rows], bootstrap, seed
         )
+    for name, (y, shown, p) in entire_space(
+            schema, predictions.labels, predictions.mask, predictions.probabilities).items():
+        rows = shown == 1
+        result[name]["entire_space"] = task_metrics(y[rows], p[rows], users[rows], bootstrap, seed)
     if predictions.p_up is not None:
         any_positive = (behaviours(predictions, schema) > 0).astype(np.float32)
         result[USER_FAVOR] = task_metrics(any_positive, predictions.p_up, users, bootstrap, seed)
         result[USER_FAVOR]["note"] = USER_FAVOR_NOTE
     return result
+
+
+def entire_space(
+    schema: Schema, labels: np.ndarray, mask: np.ndarray, probabilities: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Each task that follows others, over the sample space of the first of them: purchases of all exposures.
+
+        y = Π_a y_a,   p = Π_a P(a | the task before a),   a over the task and those that it follows
+
+    Whatever the head, a row's chance is the product of its chain, so that heads that learn conditional probabilities
+    and ESMM, which learns the product, can be compared.
+
+    Args:
+        schema: the T tasks.
+        labels, mask: (N, T).
+        probabilities: (…, N, T).
+
+    Returns:
+        {task: (labels (N,), mask (N,), probabilities (…, N))}.
+
+    References:
+        ESMM (Ma et al., SIGIR 2018), eq 1.
+    """
+    found = {}
+    for k, before in enumerate(schema.ancestors):
+        if before:
+            chain, root = [k, *before], before[-1]
+            y = (labels * mask)[:, chain].prod(axis=1)
+            found[schema.task_names[k]] = y, mask[:, root], probabilities[..., chain].prod(axis=-1)
+    return found
 
 
 def behaviours(predictions: Predictions, schema: Schema) -> np.ndarray:

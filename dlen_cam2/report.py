@@ -14,6 +14,11 @@ from dlen_cam2.metrics import calibration_curve
 from dlen_cam2.schema import Schema
 
 PICTURE = "report.png"
+ENTIRE_SPACE_NOTE = (
+    "A task that follows another (a purchase after a click) is measured twice: on the rows where the one before it "
+    "happened, by its own probability; and in its entire space, on all rows where the first of them could happen, by "
+    "the product of their probabilities."
+)
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -23,14 +28,24 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def table(metrics: Mapping[str, Any]) -> str:
-    """Metrics as a markdown table; 95% intervals over users in brackets, "undefined" where there is no value."""
+    """Metrics as a markdown table; 95% intervals over users in brackets, "undefined" where there is no value.
+
+    A task that follows others has a second line, of its entire space.
+    """
     lines = []
     for day, tasks in metrics.items():
-        for task, m in tasks.items():
-            cells = [day, task, f"{m['rows']:,}", f"{m['positives']:,}"]
+        named = [(name, m) for task, found in tasks.items() for name, m in (
+            (task, found), (in_entire_space(task), found.get("entire_space"))) if m]
+        for name, m in named:
+            cells = [day, name, f"{m['rows']:,}", f"{m['positives']:,}"]
             cells += [_cell(m, name) for name in ("auc", "gauc", "ne", "calibration", "ece")]
             lines.append(cells)
     return markdown(["day", "task", "rows", "positives", "AUC", "GAUC", "NE", "calibration", "ECE"], lines)
+
+
+def in_entire_space(task: str) -> str:
+    """How tables name a task that is measured in its entire space."""
+    return f"{task} (entire space)"
 
 
 def _cell(metrics: Mapping[str, Any], name: str) -> str:
@@ -47,6 +62,8 @@ def write(
     """Write `report.md` and `report.png` into `directory`."""
     draw(directory / PICTURE, schema, metrics, predictions)
     note = f"\n`{USER_FAVOR}`: {USER_FAVOR_NOTE}\n" if any(USER_FAVOR in m for m in metrics.values()) else ""
+    if any("entire_space" in m for tasks in metrics.values() for m in tasks.values()):
+        note = f"\n{ENTIRE_SPACE_NOTE}\n{note}"
     text = (
         f"# {config.name}: {config.model.trunk} trunk, {config.model.head} head\n\n"
         f"Trained on {train_days}, measured on {', '.join(metrics)}. Brackets: 95% intervals, bootstrap over "

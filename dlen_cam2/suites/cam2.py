@@ -13,6 +13,7 @@ from dlen_cam2.cli import UserError
 from dlen_cam2.config import VARIANTS, Config
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.recurring import LOGGED, active_days, recurring
+from dlen_cam2.schema import Schema
 from dlen_cam2.suites import daily, dice, grid
 from dlen_cam2.suites.cells import Arrays
 
@@ -56,6 +57,7 @@ class Results:
     Attributes:
         config: the experiment, as its file says.
         tasks, positive: the tasks' names, and those that are engagement: not negative, and defined for every row.
+        schema: with these tasks.
         warm, days: trained on before any measurement; measured.
         seeds: number of seeds.
         top_k: rows of a user's ranking.
@@ -67,6 +69,7 @@ class Results:
     config: Config
     tasks: tuple[str, ...]
     positive: tuple[int, ...]
+    schema: Schema
     warm: list[str]
     days: list[str]
     seeds: int
@@ -133,11 +136,12 @@ def run(
     cells = {which: found[one.name] for which, one in planned.items()} | daily.together(usual, found)
     others = list(dict.fromkeys(model for model, _, _ in usual))
 
-    tasks = schema.select(config.model.tasks).tasks
+    schema = schema.select(config.model.tasks)
+    tasks = schema.tasks
     kinds = sorted({name.split("/")[0] for name in cells[BASELINE, 0]}, key=lambda kind: (kind != LOGGED, kind))
     return Results(
         config, tuple(t.name for t in tasks),
-        tuple(i for i, t in enumerate(tasks) if not t.negative and not t.mask), warm, measured, seeds, top_k,
+        tuple(i for i, t in enumerate(tasks) if not t.negative and not t.mask), schema, warm, measured, seeds, top_k,
         {kind: _kind(kind, cells, others, data_dir, seeds) for kind in kinds}, active_days(data_dir, warm), age,
         popularity,
     )

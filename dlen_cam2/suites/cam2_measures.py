@@ -8,8 +8,10 @@ from scipy.stats import spearmanr
 
 from dlen_cam2 import slices
 from dlen_cam2.config import ANY_POSITIVE, VARIANTS
-from dlen_cam2.metrics import auc, normalized_entropy
+from dlen_cam2.evaluation import entire_space
+from dlen_cam2.metrics import auc, cross_entropy, normalized_entropy
 from dlen_cam2.paired import Estimate, Resamples, ne_change, over_rows
+from dlen_cam2.report import in_entire_space
 from dlen_cam2.suites import dice
 from dlen_cam2.suites.cam2 import BASELINE, DICE, PROPOSED, Kind, Results
 
@@ -17,12 +19,21 @@ TRUE_CONFORMITY = "true conformity (user x popularity)"
 
 
 def ne_changes(results: Results, kind: Kind, resamples: Resamples) -> dict[str, dict[str, Estimate]]:
-    """{variant, or another model: {"aggregated" or task: change of NE against production}} (CAM2, table 1)."""
+    """{variant, or another model: {"aggregated" or task: change of NE against production}} (CAM2, table 1).
+
+    Tasks that follow others are also measured in their entire space, which does not count in "aggregated".
+    """
     production = kind.probabilities[BASELINE]
-    return {
-        name: ne_change(kind.labels, kind.mask, p, production, resamples, results.tasks)
-        for name, p in (kind.probabilities | kind.others).items() if name != BASELINE
-    }
+    usual = entire_space(results.schema, kind.labels, kind.mask, production)
+    found: dict[str, dict[str, Estimate]] = {}
+    for name, p in (kind.probabilities | kind.others).items():
+        if name == BASELINE:
+            continue
+        found[name] = ne_change(kind.labels, kind.mask, p, production, resamples, results.tasks)
+        for task, (y, mask, chance) in entire_space(results.schema, kind.labels, kind.mask, p).items():
+            arms = (cross_entropy(y, each) * mask for each in (chance, usual[task][2]))
+            found[name][in_entire_space(task)] = resamples.change(*arms)
+    return found
 
 
 def levels(
@@ -32,10 +43,12 @@ def levels(
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for variant, probabilities in (kind.probabilities | kind.others).items():
         found[variant] = {}
-        for k, task in enumerate(results.tasks):
-            rows = (kind.mask[:, k] == 1) & (True if among is None else among)
-            y = kind.labels[rows, k]
-            values = [(normalized_entropy(y, p[rows, k]), auc(y, p[rows, k])) for p in probabilities]
+        spaces = {t: (kind.labels[:, k], kind.mask[:, k], probabilities[..., k]) for k, t in enumerate(results.tasks)}
+        entire = entire_space(results.schema, kind.labels, kind.mask, probabilities)
+        for task, (labels, mask, chances) in (spaces | {in_entire_space(t): s for t, s in entire.items()}).items():
+            rows = (mask == 1) & (True if among is None else among)
+            y = labels[rows]
+            values = [(normalized_entropy(y, p[rows]), auc(y, p[rows])) for p in chances]
             ne, area = np.mean(np.array(values, float), axis=0)  # None becomes NaN
             found[variant][task] = (float(ne), float(area))
     return found

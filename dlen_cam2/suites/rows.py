@@ -9,6 +9,7 @@ from dlen_cam2 import __version__, data, evaluation, schema_pbtxt
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config, replaced
 from dlen_cam2.evaluation import Predictions, Score
+from dlen_cam2.report import in_entire_space
 from dlen_cam2.schema import Schema
 from dlen_cam2.suites import grid
 from dlen_cam2.suites.cells import Arrays
@@ -112,6 +113,25 @@ class Measured:
     @property
     def seeds(self) -> int:
         return len(next(iter(self.probabilities.values())))
+
+    def with_entire_space(self, schema: Schema) -> "Measured":
+        """The same with a column more for each task that follows others, see `evaluation.entire_space`.
+
+        `schema` has the tasks of these columns, in their order.
+        """
+        found = {m: evaluation.entire_space(schema, self.labels, self.mask, p) for m, p in self.probabilities.items()}
+        first = next(iter(found.values()))
+        if not first:
+            return self
+        labels, mask = (np.stack([columns[k] for columns in first.values()], axis=1) for k in (0, 1))
+        return dataclasses.replace(
+            self, tasks=(*self.tasks, *map(in_entire_space, first)),
+            labels=np.concatenate([self.labels, labels], axis=1), mask=np.concatenate([self.mask, mask], axis=1),
+            probabilities={
+                m: np.concatenate([p, np.stack([columns[2] for columns in found[m].values()], axis=-1)], axis=-1)
+                for m, p in self.probabilities.items()
+            },
+        )
 
 
 def cells(rows: Sequence[Row], log: Log, seeds: int, first: int = 0) -> dict[tuple[str, int, str], grid.Cell]:

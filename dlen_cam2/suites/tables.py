@@ -10,7 +10,7 @@ import numpy as np
 from dlen_cam2 import schema_pbtxt
 from dlen_cam2.config import Config
 from dlen_cam2.files import write_json, write_text
-from dlen_cam2.report import markdown
+from dlen_cam2.report import ENTIRE_SPACE_NOTE, in_entire_space, markdown
 from dlen_cam2.suites import grid, page, rows, tuned, zoo
 from dlen_cam2.suites.comparison import Comparison, compare
 from dlen_cam2.suites.rows import Log
@@ -57,8 +57,9 @@ def run(asked: Asked, names: Sequence[str]) -> Table:
         )
     planned = rows.cells(chosen, asked.log, asked.seeds)
     found = grid.run(list(planned.values()), asked.output / "cells", asked.processes)
-    tasks = schema_pbtxt.load(asked.log.data_dir).select(asked.config.model.tasks).task_names
-    return Table(compare(rows.measured(planned, found, tasks), zoo.BASELINE, zoo.SINGLE), searches)
+    schema = schema_pbtxt.load(asked.log.data_dir).select(asked.config.model.tasks)
+    measured = rows.measured(planned, found, schema.task_names).with_entire_space(schema)
+    return Table(compare(measured, zoo.BASELINE, zoo.SINGLE), searches)
 
 
 def write(asked: Asked, table: Table, title: str, more: Sequence[str], plain: Mapping[str, Any]) -> None:
@@ -116,6 +117,8 @@ def _head(asked: Asked, found: Comparison) -> str:
     if asked.trials:
         effort = f"Each network was tuned with {asked.trials} trials on {', '.join(asked.validation)}, see below."
     notes = zoo.NOTE + (f" {zoo.ESMM_NOTE}" if "ESMM" in found.models else "")
+    if any(task.endswith(in_entire_space("")) for task in measured.tasks):
+        notes += f" {ENTIRE_SPACE_NOTE}"
     return (
         f"`{asked.config.name}`, trained on {_span(asked.log.train)}, measured on {_span(asked.log.measured)}, "
         f"{seeds}. {effort} Brackets: 95% paired bootstrap intervals over {over}"

@@ -29,7 +29,7 @@ NOTE = (
 )
 ESMM_NOTE = (
     "`ESMM`: over the shared bottom (DESIGN: the paper shares embeddings only); trained on all impressions through "
-    "P(click) P(conversion | click), measured like the others on the tasks' own rows."
+    "P(click) P(conversion | click), and measured like the others."
 )
 
 
