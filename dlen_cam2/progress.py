@@ -11,6 +11,9 @@ from dlen_cam2.joblog import JobLog
 class Progress(tf.keras.callbacks.Callback):
     """Prints rows done, rows/s, loss and the time that is left, and logs them.
 
+    The clock of rows/s starts after the first step of a pass, which waits for the graph and for the first window of
+    rows. Where there is no other step, its own time counts.
+
     Args:
         rows: rows of one pass.
         batch_size: rows of a step.
@@ -36,11 +39,15 @@ class Progress(tf.keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._start = self._last = time.monotonic()
+        self._from = self.done  # steps before the clock started
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        steps = self.done + batch + 1
+        if self._from == self.done and steps * self.batch_size < self.rows:
+            self._start, self._from = time.monotonic(), steps
         if not self.by_epoch and time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
-            self._print(self.done + batch + 1, logs)
+            self._print(steps, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.by_epoch:
@@ -53,7 +60,7 @@ class Progress(tf.keras.callbacks.Callback):
     def _print(self, steps: int, logs: Any) -> None:
         rows = min(steps * self.batch_size, self.rows)
         seconds = max(time.monotonic() - self._start, 1e-9)
-        rate = max(rows - self.done * self.batch_size, 1) / seconds
+        rate = max(rows - self._from * self.batch_size, 1) / seconds
         loss = float((logs or {}).get("loss", float("nan")))
         print(f"{self.what}: {rows:,} of {self.rows:,} rows ({rows / max(self.rows, 1):.0%}), {rate:,.0f} rows/s, "
               f"loss {loss:.4f}, ETA {(self.rows - rows) / rate:.0f} s", flush=True)

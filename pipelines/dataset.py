@@ -161,8 +161,8 @@ def _write_split(
     """Write one split as a whole; returns its statistics."""
     if not split or split != pathlib.PurePath(split).name or split.startswith("."):
         raise UserError(f"a split is a directory's name. Received: {split!r}.")
-    start = time.monotonic()
     statistics = Statistics(schema)
+    start = time.monotonic()
 
     def checked() -> Iterator[pa.Table]:
         for table in _shards_of(rows):

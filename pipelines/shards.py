@@ -62,6 +62,8 @@ def processes(form: Form) -> Iterator[concurrent.futures.Executor | None]:
         return
     # Not forked: the engines and TensorFlow run threads, which a forked process would miss.
     with concurrent.futures.ProcessPoolExecutor(form.workers, multiprocessing.get_context("spawn")) as pool:
+        # They are there before the first rows, whose rate would otherwise be that of their start.
+        concurrent.futures.wait([pool.submit(os.getpid) for _ in range(form.workers)])
         yield pool
 
 

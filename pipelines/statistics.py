@@ -22,6 +22,11 @@ class Statistics:
     """
 
     def __init__(self, schema: Schema):
+        # What the model sees, by the function that it uses. TensorFlow takes seconds to load, which is done here,
+        # before the clock of a split starts.
+        from dlen_cam2.indexing import transform
+
+        self._transform = transform
         self.schema = schema
         self.rows = 0
         self._tasks = {t.name: {"rows": 0, "positives": 0} for t in schema.tasks}
@@ -51,10 +56,6 @@ class Statistics:
                 self._add_categorical(feature, table.column(feature.name).combine_chunks())
 
     def _add_numeric(self, features: Sequence[Feature], table: pa.Table) -> None:
-        import tensorflow as tf
-
-        from dlen_cam2.indexing import transform  # what the model sees, by the function that it uses
-
         for feature in features:
             values = table.column(feature.name).to_numpy().astype(np.float64)
             low, high = feature.domain
@@ -65,7 +66,7 @@ class Statistics:
                 )
             if feature.name not in self.schema.targets:
                 self._moments[feature.name].add(values)
-            self._model[feature.name].add(transform(feature.transform, tf.constant(values)).numpy())
+            self._model[feature.name].add(np.asarray(self._transform(feature.transform, values)))
 
     def _add_categorical(self, feature: Feature, column: pa.Array) -> None:
         flat = column.flatten() if feature.is_list else column

@@ -33,8 +33,10 @@ def export(
         UserError: `output` cannot be written, or `Server` refuses.
     """
     target = versions.following(output)
+    print(f"exports {model.network.name} as version {target.name}: builds the signatures", flush=True)
     server = Server(model, causes, **options)
     signatures = server.concrete_signatures()
+    print(f"writes the SavedModel with the signatures {', '.join(signatures)}", flush=True)
     with staged(target, versions.SAVED_MODEL) as stage:
         tf.saved_model.save(server, str(stage), signatures=signatures)
         if methods := {name: method for name, method in _METHODS.items() if name in signatures}:
@@ -43,6 +45,8 @@ def export(
             for name, method in methods.items():
                 updater.replace_method_name(name, method)
             updater.save()
+        origin = "rows of the log" if rows else "rows made of the schema"
+        print(f"writes the requests that warm a server up, from {origin}", flush=True)
         name = target.parent.resolve().name
         recorded.write(stage / recorded.WARM_UP, recorded.warm_up(model.schema, signatures, name, rows))
     return target
