@@ -149,6 +149,24 @@ class BalanceConfig:
 
 
 @dataclasses.dataclass
+class DailyConfig:
+    """How a model that is trained already takes in one day more: `--continue_from`, and `--eval=next` after the first.
+
+    A day has few steps. With the rates and passes of a first training it would be learned by heart, and its last
+    batches would decide how often a rare task is predicted.
+
+    Attributes:
+        epochs: passes over the day.
+        rates: factor of `train.embedding_learning_rate` and `train.learning_rate`.
+        cooldown: as `train.cooldown`, of the steps of the day.
+    """
+
+    epochs: int = 1
+    rates: float = 0.3
+    cooldown: float = 0.5
+
+
+@dataclasses.dataclass
 class TrainConfig:
     """How the network is trained. DESIGN: DLEN's paper states no optimizer, rates or batch size.
 
@@ -181,6 +199,7 @@ class TrainConfig:
             "click/ne". The pass with the best value gives the weights; empty: the last pass does.
         patience: above 0, stop after so many passes without a better value.
         balance: weights of the tasks against each other.
+        daily: what is different where a trained model takes in one day more.
     """
 
     order: str = "shuffled"
@@ -204,6 +223,15 @@ class TrainConfig:
     monitor: str = ""
     patience: int = 0
     balance: BalanceConfig = dataclasses.field(default_factory=BalanceConfig)
+    daily: DailyConfig = dataclasses.field(default_factory=DailyConfig)
+
+    def of_a_day(self) -> "TrainConfig":
+        """The same, with the passes, rates and cooldown of `daily`."""
+        daily = self.daily
+        return dataclasses.replace(
+            self, epochs=daily.epochs, cooldown=daily.cooldown, learning_rate=self.learning_rate * daily.rates,
+            embedding_learning_rate=self.embedding_learning_rate * daily.rates,
+        )
 
 
 @dataclasses.dataclass
@@ -268,6 +296,10 @@ def check(config: Config) -> None:
         rule(getattr(train, key) in choices, f"train.{key}", f"one of {choices}", getattr(train, key))
     rule(0 <= train.cooldown <= 1, "train.cooldown", "from 0 to 1", train.cooldown)
     rule(not train.cooldown or model.tables == "gather", "train.cooldown", "0 with model.tables='tpu'", train.cooldown)
+    daily = train.daily
+    rule(daily.epochs >= 1, "train.daily.epochs", "at least 1", daily.epochs)
+    rule(0 < daily.rates < math.inf, "train.daily.rates", "above 0 and finite", daily.rates)
+    rule(0 <= daily.cooldown <= 1, "train.daily.cooldown", "from 0 to 1", daily.cooldown)
     rule(0 <= train.clip_norm < math.inf, "train.clip_norm", "finite and at least 0", train.clip_norm)
     rule(1 <= train.loss_scale < math.inf, "train.loss_scale", "finite and at least 1", train.loss_scale)
     rule(train.monitor.rpartition("/")[2] in ("", *MONITORS), "train.monitor",

@@ -57,9 +57,9 @@ def _cell(metrics: Mapping[str, Any], name: str) -> str:
 
 def write(
     directory: pathlib.Path, config: Config, schema: Schema, metrics: Mapping[str, Any],
-    predictions: Mapping[str, Predictions], train_days: str,
+    predictions: Mapping[str, Predictions], train_days: str, more: str = "",
 ) -> None:
-    """Write `report.md` and `report.png` into `directory`."""
+    """Write `report.md`, with `more` after its table, and `report.png` into `directory`."""
     draw(directory / PICTURE, schema, metrics, predictions)
     note = f"\n`{USER_FAVOR}`: {USER_FAVOR_NOTE}\n" if any(USER_FAVOR in m for m in metrics.values()) else ""
     if any("entire_space" in m for tasks in metrics.values() for m in tasks.values()):
@@ -67,7 +67,7 @@ def write(
     text = (
         f"# {config.name}: {config.model.trunk} trunk, {config.model.head} head\n\n"
         f"Trained on {train_days}, measured on {', '.join(metrics)}. Brackets: 95% intervals, bootstrap over "
-        f"users. NE below 1 is better than the constant base rate.\n\n{table(metrics)}\n{note}\n"
+        f"users. NE below 1 is better than the constant base rate.\n\n{table(metrics)}\n{note}{more}\n"
         f"![AUC and NE by day, calibration, P(UP)]({PICTURE})\n\n"
         f"Configuration:\n\n```json\n{json.dumps(dataclasses.asdict(config), indent=1)}\n```\n"
     )

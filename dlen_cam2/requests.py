@@ -72,7 +72,8 @@ def once(
     config_module.check(config)
     known = list(data.statistics(data_dir)["days"])
     days, tests = data.parse_days(train_days, known), data.parse_days(eval_days, known)
-    stages = tuple(trainer.plan(config.train, days, tests))
+    daily = options.get("continue_from") is not None
+    stages = tuple(dataclasses.replace(s, daily=daily) for s in trainer.plan(config.train, days, tests))
     validation = tuple(data.parse_days(validation_days, known)) if validation_days else ()
     return _checked(Request(config, data_dir, directory, stages, validation, **options))
 
@@ -92,10 +93,11 @@ def recurring(
     logged = [day for day in known if "_" not in day]
     if strange := [day for day in chosen if day not in logged]:
         raise UserError(f"--days must be days of the log. Received: {strange}.")
-    stages = []
+    stages: list[Stage] = []
     for day in chosen:
         after = logged[logged.index(day) + 1 :][:1]
-        stages.append(Stage((day,), tuple(s for s in known for d in after if s == d or s.startswith(f"{d}_"))))
+        measured = tuple(s for s in known for d in after if s == d or s.startswith(f"{d}_"))
+        stages.append(Stage((day,), measured, bool(stages) or options.get("continue_from") is not None))
     if not any(stage.measured for stage in stages):
         raise UserError(f"--eval=next needs a day after the first of --days. Received: {days!r}, known days: {logged}.")
     validation = tuple(data.parse_days(validation_days, known)) if validation_days else ()

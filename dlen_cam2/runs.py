@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dlen_cam2 import __version__, checkpoints, data, evaluation, growth, model_dir, report, trainer
+from dlen_cam2 import __version__, checkpoints, data, evaluation, growth, model_dir, report, steps, trainer
 from dlen_cam2.board import Board, Profiler
 from dlen_cam2.cli import Interrupted, UserError
 from dlen_cam2.config import larger_is_better
@@ -35,6 +35,10 @@ from dlen_cam2.trainer import Job, Stage
 
 _JOB = "job.json"
 _LOCK = "lock"
+_STEPS = (
+    "\nWhat the daily steps changed, on the same rows before and after each; standard errors of the change of NE over "
+    "users, above 0 is worse:\n\n{}\n"
+)
 
 
 def train(
@@ -88,6 +92,7 @@ class Run:
         self.checkpoints = checkpoints.Checkpoints(self.work / "checkpoints", wanted.keep)
         self.best: dict[str, Any] = {}
         self.metrics: dict[str, Any] = {}
+        self.steps: dict[str, dict[str, steps.Change]] = {}
         self.asked_to_stop = False
         self._claim()
         self._score = evaluation.scorer(self.job.scored, self.job.schema)
@@ -99,6 +104,10 @@ class Run:
             print(f"causes: {split.engagement} at {split.statistic} >= {split.thresh:g} is conformity, "
                   f"{split.engaged_above / split.engaged:.1%} of the engagement", flush=True)
         print(", ".join(f"{key} {value}" for key, value in described.items()), flush=True)
+        if any(stage.daily for stage in wanted.stages):
+            daily = self.config.train.daily
+            print(f"a day more (config.train.daily): passes {daily.epochs}, rates times {daily.rates:g}, cooldown "
+                  f"{daily.cooldown:g}", flush=True)
         if place.asynchronous:
             tables = network.get_layer("embeddings").tables
             print(f"{sum(hasattr(t, 'variables') for t in tables)} of {len(tables)} tables lie in parts on the servers")
@@ -108,6 +117,8 @@ class Run:
 
     def _job(self, place: Place) -> Job:
         wanted = self.wanted
+        if any(stage.daily for stage in wanted.stages):
+            trainer.check_daily(self.config, place)
         days = [day for stage in wanted.stages for day in stage.days]
         if wanted.continue_from is None:
             return trainer.start(self.config, wanted.data_dir, wanted.fitted, wanted.on_bad_record, place)
@@ -185,14 +196,14 @@ class Run:
         """What a checkpoint keeps besides tensors."""
         return {
             "position": dataclasses.asdict(self.job.position), "days": self.job.days, "best": self.best,
-            "metrics": self.metrics,
+            "metrics": self.metrics, "steps": self.steps,
         }
 
     def _set(self, state: dict[str, Any]) -> None:
         for key, value in state["position"].items():
             setattr(self.job.position, key, value)
         self.job.days[:] = state["days"]
-        self.best, self.metrics = state["best"], state["metrics"]
+        self.best, self.metrics, self.steps = state["best"], state["metrics"], state["steps"]
 
     def look(self) -> None:
         """Raise `Diverged` if a step was not finite."""
@@ -211,6 +222,7 @@ class Run:
         """All that is left to do."""
         with self._signals():
             self._measure()
+            self._look_ahead()
             for stage in trainer.passes(self.job, self.wanted.stages, [*self._callbacks(), *callbacks], self.log):
                 # `position` is behind this pass already: at the next one, or at the next stage.
                 if self.config.train.monitor:
@@ -218,6 +230,7 @@ class Run:
                 self.save()
                 self.stop_if_asked()
                 self._measure()
+                self._look_ahead()
         if self.job.place.chief:
             if pathlib.Path(self.wanted.model_dir, model_dir.CONFIG).exists():
                 print(f"replaces the model in {self.wanted.model_dir}", flush=True)
@@ -290,6 +303,10 @@ class Run:
             iterations = self.job.step
             checkpoints.read(self.work / "best", self.job.checkpoint)
             self.log.event("best restored", step=iterations, of=self.job.step)
+        if stage.daily and position.epoch == 0:
+            self.job.refresh()
+            for day in self.wanted.validation:
+                self._compare(day, self._predictions(day))
 
     def _predictions(self, day: str) -> Predictions:
         return evaluation.predict(
@@ -308,11 +325,34 @@ class Run:
         for day in days:
             predictions = self._predictions(day)
             predictions.save(self.work / "measured" / f"{day}.npz")
+            if self.wanted.stages[position.stage - 1].daily:
+                self._compare(day, predictions)
             self.metrics[day] = evaluation.evaluate(predictions, job.schema, self.config.train.bootstrap)
             shown = {task: {k: m[k] for k in ("auc", "ne")} for task, m in self.metrics[day].items()}
             self.log.event("measured", step=job.step, day=day, tasks=shown)
         self.save()
         self.stop_if_asked()
+
+    def _look_ahead(self) -> None:
+        """Before a daily step: score what will be measured after it, and validation days, with the model as it is."""
+        position, stages = self.job.position, self.wanted.stages
+        if not self.job.place.chief or position.stage == len(stages) or position.epoch or position.step:
+            return
+        if stages[position.stage].daily:
+            self.job.refresh()
+            for day in dict.fromkeys((*stages[position.stage].measured, *self.wanted.validation)):
+                self._predictions(day).save(self._before(day))
+
+    def _before(self, day: str) -> pathlib.Path:
+        return self.work / "before" / f"{day}.npz"
+
+    def _compare(self, day: str, after: Predictions) -> None:
+        """Say what a daily step made worse."""
+        if self._before(day).exists():  # not where an earlier version of this run was stopped after it
+            self.steps[day] = steps.changes(Predictions.load(self._before(day)), after, self.job.schema)
+            for warning in steps.warnings(day, self.steps[day]):
+                print(warning, flush=True)
+            self.log.event("step", step=self.job.step, day=day, tasks=self.steps[day])
 
     def _publish(self, stage: pathlib.Path) -> None:
         """Write the model directory."""
@@ -321,7 +361,8 @@ class Run:
         model_dir.save(stage, self.config, job.schema, job.split, job.checkpoint, job.days)
         trained = sorted({day for s in self.wanted.stages for day in s.days})
         title = f"{trained[0]}..{trained[-1]}" if len(trained) > 1 else trained[0]
-        report.write(stage, self.config, job.schema, self.metrics, predictions, title)
+        report.write(stage, self.config, job.schema, self.metrics, predictions, title,
+                     _STEPS.format(steps.table(self.steps)) if self.steps else "")
         write_json(stage / model_dir.METRICS, self.metrics)
         self.log.event("done", step=job.step, days=job.days)
         shutil.copytree(self.work / "tensorboard", stage / "tensorboard")

@@ -31,10 +31,18 @@ _PART = 500
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Days that are trained on together, `epochs` times, and the splits that are measured then."""
+    """Days that are trained on together, `epochs` times, and the splits that are measured then.
+
+    `daily`: a trained model takes them in, by the rates and passes of `config.train.daily`.
+    """
 
     days: tuple[str, ...]
     measured: tuple[str, ...] = ()
+    daily: bool = False
+
+    def train(self, config: Config) -> TrainConfig:
+        """How it is trained."""
+        return config.train.of_a_day() if self.daily else config.train
 
 
 @dataclasses.dataclass
@@ -103,6 +111,17 @@ class Job:
             model_dir.copy_weights(self.network, self.scored)
 
 
+def check_daily(config: Config, place: Place) -> None:
+    """Raise `UserError` if a trained model could not take in a day as `config.train.daily` says."""
+    daily = config.train.daily
+    if daily.cooldown and place.asynchronous:
+        raise UserError("config.train.daily.cooldown must be 0 with --strategy=parameter_server, whose steps have no "
+                        f"common order. Received: {daily.cooldown}.")
+    if config.model.tables == "tpu" and (daily.cooldown or daily.rates != 1):
+        raise UserError("config.train.daily must have cooldown 0 and rates 1 with model.tables='tpu', whose rate is "
+                        f"fixed. Received: cooldown {daily.cooldown}, rates {daily.rates}.")
+
+
 def start(
     config: Config, data_dir: str | os.PathLike, days: Sequence[str], on_bad_record: str = "fail",
     place: Place | None = None,
@@ -152,8 +171,6 @@ def resume(
     job = assemble(config, data_dir, previous.schema, previous.split, on_bad_record, place or Place())
     job.days += previous.days
     model_dir.restore(directory, job.checkpoint)
-    with job.place.strategy.scope():
-        set_rates(job.ranker.optimizer, config.train, job.place.rate_factor(config.train))  # they were restored too
     return job
 
 
@@ -210,16 +227,16 @@ def passes(
 
     Whoever iterates may move the position, for instance to the next stage, to leave out passes of this one.
     """
-    epochs = job.config.train.epochs
     position = job.position
+    passes_of = [stage.train(job.config).epochs for stage in stages]
     while position.stage < len(stages):
-        stage = stages[position.stage]
+        stage, epochs = stages[position.stage], passes_of[position.stage]
         if position.epoch < epochs:
             new = [day for day in stage.days if day not in job.days]
             job.days += new
             what = f"{stage.days[0]}..{stage.days[-1]}" if len(stage.days) > 1 else stage.days[0]
-            what = f"pass {position.stage * epochs + position.epoch + 1}/{len(stages) * epochs} ({what})"
-            _pass(job, stage.days, what, callbacks, log)
+            number = sum(passes_of[: position.stage]) + position.epoch + 1
+            _pass(job, stage, f"pass {number}/{sum(passes_of)} ({what})", callbacks, log)
             position.epoch, position.step = position.epoch + 1, 0
         if position.epoch >= epochs:
             position.stage, position.epoch = position.stage + 1, 0
@@ -227,10 +244,10 @@ def passes(
 
 
 def _pass(
-    job: Job, days: Sequence[str], what: str, callbacks: Sequence[tf.keras.callbacks.Callback], log: JobLog | None
+    job: Job, stage: Stage, what: str, callbacks: Sequence[tf.keras.callbacks.Callback], log: JobLog | None
 ) -> None:
     """The rest of a pass, from `job.position.step` on."""
-    train, place, done = job.config.train, job.place, job.position.step
+    train, place, done, days = stage.train(job.config), job.place, job.position.step, stage.days
     recorded = data.statistics(job.data_dir)["days"]
     rows = sum(recorded[day]["rows"] for day in days)
     batch_size = place.batch_size(train)
@@ -255,6 +272,9 @@ def _pass(
     if train.cooldown:
         before = whole * job.position.epoch + done
         callbacks = [Cooldown(train, place.rate_factor(train), whole * train.epochs, before), *callbacks]
+    else:
+        with place.strategy.scope():
+            set_rates(job.ranker.optimizer, train, place.rate_factor(train))
     if place.chief:
         progress = Progress(rows, batch_size, what, done, log, by_epoch=place.asynchronous)
         callbacks = [progress, *callbacks]

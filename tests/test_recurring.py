@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from dlen_cam2 import data, evaluation, model_dir, recovery, recurring, schema_pbtxt, trainer
 from dlen_cam2.cli import UserError
-from dlen_cam2.config import VARIANTS, Cam2Config, Config, ModelConfig, TrainConfig
+from dlen_cam2.config import VARIANTS, Cam2Config, Config, DailyConfig, ModelConfig, TrainConfig
 from dlen_cam2.configs import simulated_cam2
 from dlen_cam2.optimizers import composite
 from pipelines import intervene, simulate
@@ -26,11 +26,15 @@ def log(tmp_path_factory):
     return directory
 
 
+# A day more is trained on as the days before it.
+AS_BEFORE = DailyConfig(2, 1.0, 0.0)
+
+
 def small(variant="proposed", trunk="mmoe", head="plain", **train):
     cam2 = Cam2Config(variant=variant, statistic="video_click_rate", units=6, blocks=1, embedding=4, interests=3)
     sizes = {"experts": 2, "task_experts": 1, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
     return Config("small", ModelConfig(trunk, head=head, dropout=0.2, cam2=cam2, features=FEW, **sizes),
-                  TrainConfig(**{"batch_size": 64, "order": "days", "bootstrap": 0, **train}))
+                  TrainConfig(**{"batch_size": 64, "order": "days", "bootstrap": 0, "daily": AS_BEFORE, **train}))
 
 
 def state(directory):

@@ -16,7 +16,7 @@ import tensorflow as tf
 from benchmarks.kill import differences, killed
 from dlen_cam2 import checkpoints, data, guard, keeper, requests, runs, strategies, trainer
 from dlen_cam2.cli import Interrupted, UserError
-from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.config import Config, DailyConfig, ModelConfig, TrainConfig
 from pipelines import simulate
 from tests.builders import FEW, ROOT, run
 from tests.test_strategies import addresses, start
@@ -34,7 +34,7 @@ def log(tmp_path_factory):
 
 
 def config(head="dlen", dropout=0.2, **train):
-    fields = {"batch_size": 32, "bootstrap": 0, "epochs": 2, **train}
+    fields = {"batch_size": 32, "bootstrap": 0, "epochs": 2, "daily": DailyConfig(2, 1.0, 0.0), **train}
     return Config("small", ModelConfig("mmoe", head=head, dropout=dropout, **SIZES), TrainConfig(**fields))
 
 
@@ -101,8 +101,9 @@ class Rates(tf.keras.callbacks.Callback):
 
 
 def test_rates_fall_at_the_end_of_a_stage_also_of_a_run_that_goes_on(log, tmp_path, monkeypatch):
-    """Over the last quarter of two passes; the next day's job starts at the whole rate again."""
-    falling, steps = config(cooldown=0.25), 2 * -(-sum(data.shards(log, ["20240101", "20240102"]).rows) // 32)
+    """Over the last quarter of two passes; the next day's job has the passes, rates and cooldown of a daily step."""
+    falling = config(cooldown=0.25, daily=DailyConfig(3, 0.5, 0.1))
+    steps = 2 * -(-sum(data.shards(log, ["20240101", "20240102"]).rows) // 32)
     rates = Rates()
     runs.train(requests.once(falling, log, tmp_path / "whole", DAYS, DAY), callbacks=[rates])
     wanted = [0.001 * min(1, (steps - s) / (0.25 * steps)) for s in range(steps)]
@@ -113,7 +114,9 @@ def test_rates_fall_at_the_end_of_a_stage_also_of_a_run_that_goes_on(log, tmp_pa
     rates = Rates()
     runs.train(requests.once(falling, log, tmp_path / "next", DAY, "20240104", continue_from=tmp_path / "m"),
                callbacks=[rates])
-    assert rates.found[0] == pytest.approx(0.001) and rates.found[-1] < 0.0001
+    steps = 3 * -(-sum(data.shards(log, [DAY]).rows) // 32)
+    wanted = [0.0005 * min(1, (steps - s) / (0.1 * steps)) for s in range(steps)]
+    np.testing.assert_allclose(rates.found, wanted, rtol=1e-5)
 
 
 def test_parameter_servers_have_no_cooldown(log):
@@ -272,6 +275,33 @@ def test_recurring_days_equal_a_command_a_day(log, tmp_path):
         before = tmp_path / day
         assert one == {split: found[split] for split in measured.split(",")}
     assert len(found) == 4 and differences(tmp_path / "m", tmp_path / "20240102") == []
+
+
+def test_a_step_that_makes_a_day_worse_is_named(log, whole, tmp_path, capsys):
+    """At a thousand times the rates; what it made of each task stands in the report and in the log."""
+    found = {}
+    for name, rates in (("wild", 1000.0), ("calm", 1e-6)):
+        wanted = config(daily=DailyConfig(1, rates, 0.0))
+        runs.train(requests.once(wanted, log, tmp_path / name, DAY, "20240104,20240104_random", continue_from=whole))
+        found[name] = capsys.readouterr().out
+        events = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        steps = {event["day"]: event["tasks"] for event in events if event["event"] == "step"}
+        assert list(steps) == ["20240104", "20240104_random"]
+        report = (tmp_path / name / "report.md").read_text()
+        click = steps["20240104"]["click"]
+        assert f"| 20240104 | click | {click['ne'][0]:.4f} → {click['ne'][1]:.4f} |" in report
+        assert click["worse"] == (name == "wild")
+        if name == "calm":
+            np.testing.assert_allclose(*click["ne"], rtol=1e-3)
+    assert "warning: the step made click worse on 20240104: NE" in found["wild"]
+    assert "warning" not in found["calm"]
+    assert "a day more (config.train.daily): passes 1, rates times 1000, cooldown 0" in found["wild"]
+
+
+def test_a_step_that_makes_validation_worse_is_named(log, whole, tmp_path, capsys):
+    wanted = config(monitor="ne", daily=DailyConfig(1, 1000.0, 0.0))
+    runs.train(requests.once(wanted, log, tmp_path / "m", DAY, "20240104_random", "20240104", continue_from=whole))
+    assert "the step made click worse on 20240104: NE" in capsys.readouterr().out
 
 
 def test_nothing_after_the_last_day_is_one_message(log, tmp_path):

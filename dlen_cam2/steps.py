@@ -1,0 +1,69 @@
+"""What a daily step changed: the model before it and after it, on the same rows that it was not trained on."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dlen_cam2.evaluation import Predictions
+from dlen_cam2.metrics import calibration, cross_entropy, normalized_entropy
+from dlen_cam2.report import markdown
+from dlen_cam2.schema import Schema
+
+Change = dict[str, Any]
+# A warning is due beyond this many standard errors, of which one in seven hundred steps without any effect is, and
+# above this relative change of NE, below which it does not matter.
+ERRORS, LEAST = 3.0, 0.001
+
+
+def changes(before: Predictions, after: Predictions, schema: Schema) -> dict[str, Change]:
+    """NE and calibration of each task before and after, on its own sample space, and whether NE became worse.
+
+        z = Σ_u d_u / √(Σ_u d_u² - (Σ_u d_u)² / U),    d_u the change of user u's summed cross entropy
+
+    The rows are the same, so the entropy of their base rate cancels, and rows of a user count together.
+
+    Args:
+        before, after: of the same rows.
+        schema: their tasks.
+
+    Returns:
+        `{task: {"ne": [before, after], "calibration": [before, after], "errors": z, "worse": bool}}`, None where
+        undefined; tasks without rows of both classes are left out.
+    """
+    users = before.keys.get("user", np.arange(len(before.labels)))
+    users = np.unique(users, return_inverse=True)[1]
+    found = {}
+    for k, task in enumerate(schema.task_names):
+        rows = before.mask[:, k] == 1
+        y, arms = before.labels[rows, k], [p.probabilities[rows, k] for p in (before, after)]
+        ne = [normalized_entropy(y, p) for p in arms]
+        if None in ne:
+            continue
+        d = np.bincount(users[rows], cross_entropy(y, arms[1]) - cross_entropy(y, arms[0]))[np.unique(users[rows])]
+        spread = np.sqrt(max(np.sum(d**2) - d.sum() ** 2 / len(d), 0.0))
+        errors = float(d.sum() / spread) if spread > 0 else None
+        worse = errors is not None and errors > ERRORS and ne[1] > (1 + LEAST) * ne[0]  # type: ignore[operator]
+        found[task] = {"ne": ne, "calibration": [calibration(y, p) for p in arms], "errors": errors, "worse": worse}
+    return found
+
+
+def warnings(day: str, found: Mapping[str, Change]) -> list[str]:
+    """A line for each task that the step made worse on `day`."""
+    return [
+        f"warning: the step made {task} worse on {day}: NE {c['ne'][0]:.4f} -> {c['ne'][1]:.4f} "
+        f"({c['errors']:.1f} standard errors), predicted over observed {c['calibration'][0]:.2f} -> "
+        f"{c['calibration'][1]:.2f}; try lower config.train.daily.rates, or train on more days together"
+        for task, c in found.items() if c["worse"]
+    ]
+
+
+def table(days: Mapping[str, Mapping[str, Change]]) -> str:
+    """Every task of every day before → after the step, as markdown."""
+    def line(day: str, task: str, change: Change) -> Iterable[str]:
+        pairs = (" → ".join(f"{v:.4f}" for v in change[name]) for name in ("ne", "calibration"))
+        errors = "" if change["errors"] is None else f"{change['errors']:+.1f}"
+        return [day, task, *pairs, errors, "worse" if change["worse"] else ""]
+
+    lines = [list(line(day, task, c)) for day, found in days.items() for task, c in found.items()]
+    return markdown(["day", "task", "NE", "predicted / observed", "standard errors", ""], lines)
