@@ -52,7 +52,8 @@ def propose(
         UserError: no file matches, a file cannot be read, or see `suggest`.
     """
     with how.connect(beside) as engine:
-        return suggest(engine, open_log(engine, files(logs)), roles.time, roles.user, roles.item)
+        return suggest(engine, open_log(engine, files(logs)), roles.time, roles.user, roles.item, roles.random,
+                       roles.split_column)
 
 
 def convert(
@@ -77,8 +78,7 @@ def convert(
         raise UserError(f"--since adds days, which a log without times does not have. Received: --since={how.since}.")
     with how.connect(output) as engine:
         log = open_log(engine, files(logs))
-        divided = roles.split_by.column if roles.split_by and roles.split_by.way == "split" else ""
-        for column in filter(None, (*roles.keys.values(), roles.random, divided)):
+        for column in filter(None, (*roles.keys.values(), roles.random, roles.split_column)):
             log.column(column)
         schema = _with_keys(schema, roles, [name for name in (roles.user, roles.item) if name not in schema.columns
                                             and holds_texts(engine, log, name)])

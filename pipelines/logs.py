@@ -62,6 +62,12 @@ class Log:
             return f"CASE lower({column}) WHEN 'true' THEN 1 WHEN 'false' THEN 0 ELSE TRY_CAST({column} AS BIGINT) END"
         return f"TRY_CAST({column} AS {wanted})"
 
+    def missing(self, name: str) -> str:
+        """SQL of whether the column has no value; a number that is none (NaN) is what pandas writes for that."""
+        column = self.column(name)
+        return f"({column} IS NULL OR isnan({column}))" if self.types[name] in ("FLOAT", "DOUBLE") else \
+            f"({column} IS NULL)"
+
     def valid(self, name: str, wanted: str, is_list: bool = False) -> str:
         """SQL of whether the column's value is one of `wanted`, and would not be rounded or cut."""
         column, found = self.column(name), self.types[name]
@@ -81,7 +87,8 @@ class Log:
         if wanted == "VARCHAR":
             return "true" if found == "VARCHAR" or found in INTEGERS else "false"
         if wanted == "BIGINT" and found == "VARCHAR":
-            return f"(regexp_full_match(lower({column}), '-?[0-9]+|true|false') AND {value} IS NOT NULL)"
+            # 3.0 is what pandas writes for a 3 in a column with values that are missing.
+            return f"(regexp_full_match(lower({column}), '-?[0-9]+([.]0*)?|true|false') AND {value} IS NOT NULL)"
         if wanted == "BIGINT" and found not in INTEGERS:
             return f"(TRY_CAST({value} AS DOUBLE) = TRY_CAST({column} AS DOUBLE))"  # 3.0, as null makes of integers
         return f"({value} IS NOT NULL)"

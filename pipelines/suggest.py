@@ -1,7 +1,7 @@
 """A schema proposed from a sample of a log: a start to correct, by rules that are easy to predict."""
 
+import dataclasses
 import math
-import re
 
 from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Feature, Schema, Task
@@ -9,81 +9,122 @@ from pipelines import point_in_time
 from pipelines.engines import Engine, quoted
 from pipelines.logs import INTEGERS, OURS, Log
 from pipelines.point_in_time import BINARY, SECONDS
+from pipelines.sampled import Column, Sample, Sides
+from pipelines.suggest_names import (
+    feedback,
+    is_event_id,
+    is_id,
+    is_random,
+    is_request_id,
+    is_spent,
+    is_statistic,
+    task_name,
+)
 
-ROWS = 100_000
-# Names that feedback goes by, also after "is_".
-_LABELS = {
-    "click", "like", "follow", "comment", "forward", "share", "hate", "dislike", "long_view", "valid_play", "purchase",
-    "conversion", "buy", "cart", "favorite", "favourite", "collect", "save", "download", "install", "profile_enter",
-    "skip", "report", "finish", "complete", "watched", "label",
-}
-_RANDOM = re.compile(r"(^|_)(rnd|rand|random|randomi[sz]ed)(_|$)")
-_NEGATIVE = {"hate", "dislike", "skip", "report"}
-_UNIT = "s|sec|seconds|ms"
-_TARGET = re.compile(rf"(play|watch|dwell|stay|view|read)(ing)?_?((time|duration)_?({_UNIT})?|{_UNIT})$")
-_STATISTIC = re.compile(
-    r"(^|_)(cnt|count|counts|num|rate|ctr|cvr|ratio|impressions|exposures|clicks|likes|views|pv|uv)(_|$)")
 _DECIMALS = ("FLOAT", "DOUBLE", "DECIMAL")
 _FEW, _LONGEST = 64, 50  # distinct values of a small vocabulary; values of a list
+# Feedback lies inside another: the share of its ones that do, and how many ones it must have; the share of the rows in
+# which the other may be 1 at most; and the probability that as many ones lie there by chance.
+_INSIDE, _ONES, _AROUND, _CHANCE = 0.98, 10, 0.9, 1e-6
+_OWN, _VISIT = 0.9, 50  # share of rows with a value of their own, of an id of rows; rows of a session at most
+_NUMBER = 1e12  # above it an integer that hardly two rows share is an id
+_ADVICE = {
+    "date": "later days have other values; derive an age in days, the hour or the weekday from it",
+    "clock": "cut it to the hour, which is a category",
+}
 
 
-def suggest(engine: Engine, log: Log, time: str, user: str, item: str) -> tuple[Schema, dict[str, str]]:
-    """Propose a schema; returns it, and for each column why.
+def suggest(
+    engine: Engine, log: Log, time: str, user: str, item: str, random: str = "", split: str = "",
+) -> tuple[Schema, dict[str, str]]:
+    """Propose a schema that the log can be converted with; returns it, and for each column but the time why.
 
-    - A column of 0 and 1 with a name of feedback (click, is_like …) is a task; of play or watch time a target.
-    - Text, ids and small integers are categorical with a learned vocabulary; where over half of the rows have a value
-      of their own, hashed. Lists keep as many values as 99 of 100 rows have, at most 50.
+    Feedback, in columns of 0 and 1 (or true and false):
+
+    - A column whose name names feedback is a task, in any spelling and form: `click`, `isLiked`, `add_to_cart`,
+      `return_item`; see `suggest_names.feedback`. Where the name alone leaves a doubt (`video_download`,
+      `is_subscribed`) it is one unless the user or the item decides the value.
+    - A column that is almost only 1 where another feedback is 1 is a task too, whatever its name, unless the user or
+      the item decides it. Its mask is the smallest such feedback: of a purchase the cart, of a cart the click. At least
+      98% of its ones, and 10, must lie there; the mask must be 1 in more rows than it, but in at most 90% of all, and
+      in so few that chance explains it by less than 1e-6. So columns that are 1 in the same rows do not mask each
+      other. Rows outside its mask do not count for a task; they may lack the label.
+    - A task's name is `suggest_names.task_name`; where two tasks would have one name, those of their columns.
+
+    Numbers of time that was spent, by their names, are targets, unless the user or the item decides them.
+
+    Features:
+
+    - Text, ids and integers from 0 to 99 are categorical with a learned vocabulary; hashed where over half of the rows
+      have a value of their own. Lists keep as many values as 99 of 100 rows have, at most 50.
     - Other numbers are numeric: as log-odds if they are rates, as log1p if they are not negative and have a long tail.
-    - The side is the user where each user has one value, the item where each item has; else the context. The cause is
-      statistical for counts and rates by name, content otherwise, context for what is of the context.
-    - Counters are added where the log has what they are made of, and ids are integers.
-    - What no feature can be is left out: lists of decimals, objects, other types, 0 and 1 of random exposure.
+    - The side is the user or the item that decides the value, see `Sides.of`: two rows of one item then agree much more
+      often than any two. Rows without a value do not count. Otherwise it is the context.
+    - The cause is statistical for counts and rates by name, content otherwise, context for what is of the context.
+    - Counters are added where the log has what they are made of.
+
+    Left out, with the reason:
+
+    - the columns of `random` and `split`, and columns of 0 and 1 that by their names may mark random exposures;
+    - ids of requests, sessions and the like: by their names; or texts and ids with a value of its own in 90% of the
+      rows, and more values than there are users or items; or with values that are one user's each, while users have
+      several;
+    - dates and times of day: as types, texts, numbers such as 20220425 or milliseconds since 1970, or by their names.
+      An hour or a weekday is a small integer, so a category;
+    - numbers, targets and labels (within their masks) that some rows of the log lack, with how many do;
+    - lists of decimals, objects, other types, columns without values, and names of ours.
+
+    Args:
+        engine: where `log` is a view.
+        log: the log.
+        time: column of the time; "" of a log without times, whose schema has no such key and no counters.
+        user, item: columns of the ids.
+        random: column that is 1 for random exposures; "" if there is none.
+        split: column that says train or test; "" if there is none.
 
     Raises:
-        UserError: the time, user or item column is missing, or the log has no rows or no feedback.
+        UserError: a column is missing, or the log has no rows or no feedback.
     """
-    for name in (time, user, item):
+    for name in filter(None, (time, user, item, random, split)):
         log.column(name)
-    engine.execute(f"CREATE TABLE sampled AS SELECT * FROM log USING SAMPLE reservoir({ROWS} ROWS) REPEATABLE (0)",
-                   f"{log.name} cannot be read")
-    rows = engine.one("SELECT count(*) FROM sampled")
-    if not rows:
-        raise UserError(f"{log.name} must have rows. Received: none.")
-    tasks, targets, features, why = [], [], [], {}
+    flags = {random: "random", split: "split_column"}
+    sample, why, columns = Sample(engine, log), {}, {}
     for name in log.types:
         if name == time:
             continue
-        bare = name.lower().removeprefix("is_")
-        if reason := _unfit(log, name):
+        reason = f"the column of --{flags[name]}" if name in flags else _unfit(log, name)
+        if not reason:
+            columns[name] = Column(sample, name, name in (user, item))
+            reason = columns[name].unfit or ("" if columns[name].distinct else "no values")
+        why[name] = f"left out: {reason}" if reason else ""
+    columns = {name: column for name, column in columns.items() if not why[name]}
+    sample.measure(columns.values())
+    sides = Sides(sample, user, item)
+    for name, column in columns.items():
+        if name not in (user, item) and (reason := _no_feature(column, sides, sample.rows)):
             why[name] = f"left out: {reason}"
+    binary = [c for c in columns.values() if c.is_binary and not why[c.name] and c.name not in (user, item)]
+    tasks = _tasks(sample, binary, sides, why)
+    targets, features = [], []
+    for name, column in columns.items():
+        if why[name]:
             continue
-        column = _Column(engine, log, name, rows)
-        if column.unfit:
-            why[name] = f"left out: {column.unfit}"
-        elif bare in _LABELS and column.is_binary:
-            tasks.append(Task(bare if name.lower() != bare else name, label=name, negative=bare in _NEGATIVE))
-            why[name] = f"a task: 0 and 1, {column.mean:.4f} are 1"
-        elif _TARGET.search(name.lower()) and column.is_number:
-            targets.append(name)
-            why[name] = "a target: time that was spent"
-        elif column.distinct == 0:
-            why[name] = "left out: no values"
+        if is_spent(name) and column.is_number and sides.of(name)[0] == "context":
+            why[name] = _lacking(column, sample.rows) or "a target: time that was spent"
+            targets += [] if column.lacking else [name]
         elif name in SECONDS and not column.is_number or name in BINARY:
             why[name] = f"left out: counters read it as {'seconds' if name in SECONDS else '0 or 1'}, which not all are"
-        elif column.is_binary and _RANDOM.search(name.lower()):
-            why[name] = f"left out: 0 and 1; --random={name} if it marks random exposures"
         else:
-            feature, reason = _feature(column, user, item)
-            features.append(feature)
-            why[name] = reason
+            feature, why[name] = _feature(column, sides, sample.rows)
+            features += [feature] if feature else []
     if not tasks:
-        raise UserError(f"{log.name} must have feedback, a column of 0 and 1 named one of {sorted(_LABELS)}, or that "
-                        f"after is_. Received columns: {sorted(log.types)}. Write the schema by hand otherwise.")
-    computed = _computed(features, tasks, set(log.types), user, item)
+        named = "".join(f" {n!r} is {why[n]}." for n in why if feedback(n) and why[n].startswith("left out"))
+        raise UserError(f"{log.name} must have feedback, a column of 0 and 1 named such as click or is_liked. "
+                        f"Received columns: {sorted(log.types)}.{named} Write the schema by hand otherwise.")
+    keys = {"user": user, "item": item} | ({"time": time} if time else {})
+    computed = _computed(tasks, set(log.types)) if time and not _hindered(columns, features, keys, why) else []
     why |= {f.name: "computed from the log" for f in computed}
-    schema = Schema("log", (*features, *computed), tuple(tasks), tuple(targets),
-                    {"user": user, "item": item, "time": time})
-    return schema, why
+    return Schema("log", (*features, *computed), tuple(tasks), tuple(targets), keys), why
 
 
 def _unfit(log: Log, name: str) -> str:
@@ -92,6 +133,8 @@ def _unfit(log: Log, name: str) -> str:
     inner = found.removesuffix("[]")
     if name in OURS:
         return "the name is one of ours; rename the column"
+    if found.startswith(("DATE", "TIME")):
+        return f"of type {found}; {_ADVICE['date' if found.startswith(('DATE', 'TIMESTAMP')) else 'clock']}"
     if found != inner and inner.startswith(_DECIMALS):
         return f"a list of decimals ({found}); lists hold integers or texts"
     if not inner.startswith((*INTEGERS, *_DECIMALS, "VARCHAR")) or inner.endswith("]"):
@@ -99,110 +142,146 @@ def _unfit(log: Log, name: str) -> str:
     return ""
 
 
-class _Column:
-    """What the sample says of a column.
-
-    Attributes:
-        unfit: why it is no feature; "" if it may be one.
-    """
-
-    def __init__(self, engine: Engine, log: Log, name: str, rows: int):
-        self.name, self._engine, self._rows = name, engine, rows
-        found = log.types[name]
-        texts = found == "VARCHAR"
-        self.is_list = found.endswith("[]") or texts and self._all(f"{quoted(name)} LIKE '[%]'")
-        self._value = quoted(name)
-        self.unfit = self._unreadable() if texts else ""
-        if self.unfit:
-            return
-        self.is_integer = not self.is_list and self._all(log.valid(name, "BIGINT"))
-        self.is_number = not self.is_list and (self.is_integer or self._all(log.valid(name, "DOUBLE")))
-        if self.is_list:
-            self._value = f"unnest({log.cast(name, 'VARCHAR', True)})"
-            values = f"(SELECT {self._value} AS v FROM sampled WHERE {quoted(name)} IS NOT NULL)"
-            self.distinct, self.values = engine.query(f"SELECT count(DISTINCT v), count(v) FROM {values} AS t")[0]
-            lengths = f"len({log.cast(name, 'VARCHAR', True)})"
-            self.length = int(engine.one(f"SELECT coalesce(quantile_disc({lengths}, 0.99), 0) FROM sampled"))
-            items, numbers = engine.query("SELECT count(*) FILTER (NOT regexp_full_match(v, '-?[0-9]+')), "
-                                          f"count(TRY_CAST(v AS DOUBLE)) FROM {values} AS t")[0]
-            self.is_integer = items == 0
-            if texts and items and numbers == self.values:
-                self.unfit = "a list of decimals; lists hold integers or texts"
-        else:
-            self.distinct, self.values = engine.query(
-                f"SELECT count(DISTINCT {self._value}), count({self._value}) FROM sampled")[0]
-        self.low = self.high = self.mean = self.median = 0.0
-        if self.is_number and self.distinct:
-            number = log.cast(name, "DOUBLE")
-            self.low, self.high, self.mean, self.median = engine.query(
-                f"SELECT min({number}), max({number}), avg({number}), median({number}) FROM sampled")[0]
-        self.is_binary = self.is_integer and not self.is_list and self.distinct > 0 and self.low >= 0 and self.high <= 1
-
-    def _unreadable(self) -> str:
-        """What is wrong with texts that look like lists or objects."""
-        if self._all(f"{quoted(self.name)} LIKE '{{%}}' AND json_valid({quoted(self.name)})"):
-            return "objects" if self._engine.one(f"SELECT count({quoted(self.name)}) FROM sampled") else ""
-        broken = self._engine.query(f"SELECT min({quoted(self.name)}) FROM sampled "
-                                    f"WHERE NOT json_valid({quoted(self.name)})")[0][0] if self.is_list else None
-        return "" if broken is None else f"lists that are not JSON such as [\"a\", \"b\"]. Received: {broken[:60]}"
-
-    def _all(self, holds: str) -> bool:
-        return not self._engine.one(
-            f"SELECT count(*) FROM sampled WHERE {quoted(self.name)} IS NOT NULL AND NOT coalesce({holds}, false)")
-
-    def constant_by(self, key: str) -> float:
-        """Share of the keys with several rows that have one value in all of them."""
-        one, several = self._engine.query(
-            "SELECT count(*) FILTER (WHERE n = 1), count(*) FROM ("
-            f"SELECT count(DISTINCT coalesce(CAST({quoted(self.name)} AS VARCHAR), '')) AS n "
-            f"FROM sampled GROUP BY {quoted(key)} HAVING count(*) > 1) AS t")[0]
-        return one / several if several else 0.0
+def _no_feature(column: Column, sides: Sides, rows: int) -> str:
+    """Why a column of the log's `rows` is neither feedback nor a feature by its values; "" if it may be."""
+    name = column.name
+    if column.is_binary:
+        return f"0 and 1; --random={name} if it marks random exposures" if is_random(name) else ""
+    if column.is_list:
+        return ""
+    if moment := column.moment:
+        kind = "a date or time" if moment == "date" else "a time of day"
+        return f"{kind} such as {column.examples[0]}; {_ADVICE[moment]}"
+    if feedback(name) and column.distinct <= 3 and not is_statistic(name) and sides.of(name)[0] == "context":
+        return f"named as feedback, which must be 0 and 1 or true and false. Received: {column.examples}"
+    if is_request_id(name):
+        return "the id of a request or a session by its name, which does not come again"
+    own = column.distinct > _OWN * column.values
+    if column.is_number and not is_id(name):
+        if column.is_whole and column.values == column.distinct > _FEW and column.high - column.low < 1.5 * rows:
+            return "the number of the row"
+        if not (column.is_whole and own and column.high > _NUMBER):
+            return ""
+    values = f"{column.distinct:,} values in {column.values:,} rows of the sample"
+    if own and column.distinct > max(sides.sizes.values()):
+        return f"{values}, more than it has users or items: an id of the row, or free text"
+    if column.distinct > _FEW and column.values < _VISIT * column.distinct and sides.of(name)[0] == "context":
+        if is_event_id(name):
+            return f"{values}, and by its name the id of an event"
+        if sides.divides_users(column):
+            return f"{values}, each of one user: the id of a session or the like, which does not come again"
+    return ""
 
 
-def _feature(column: _Column, user: str, item: str) -> tuple[Feature, str]:
-    side, reason = _side(column, user, item)
+def _tasks(sample: Sample, binary: list[Column], sides: Sides, why: dict[str, str]) -> list[Task]:
+    """The tasks among columns of 0 and 1; says in `why` of each feedback what became of it."""
+    varied = {c.name for c in binary if sides.of(c.name)[0] == "context"}
+    kinds = {c.name: kind for c in binary if (kind := feedback(c.name)) and (kind.sure or c.name in varied)}
+    named = [c for c in binary if c.name in kinds]
+    others = [c for c in binary if c.name in varied - kinds.keys()]
+    both = sample.together(others, named)
+    labels = named + [c for c in others if any(_inside(c, n, both, sample.rows) for n in named)]
+    both = sample.together(labels, labels)
+    found: dict[str, Task] = {}
+    values: dict[str, str] = {}  # SQL of a label, which is 0 where it is missing and its mask is 0
+    for c in sorted(labels, key=lambda c: -c.ones):  # what lies around a column is 1 in more rows
+        negative = c.name in kinds and kinds[c.name].negative
+        said = f"a task: {c.ones:,} of {sample.rows:,} rows are 1 ({c.ones / sample.rows:.2%})"
+        said += ", a sign of dislike" * negative
+        mask, values[c.name] = "", c.number
+        if around := [m for m in labels if m.name in found and _inside(c, m, both, sample.rows)]:
+            mask = min(around, key=lambda m: m.ones).name
+            inside = both[c.name, mask]
+            said += f"; mask {mask}, which is 1 in {inside / c.ones:.1%} of them"
+            said += f", and the other {c.ones - inside:,} do not count" * (inside < c.ones)
+            values[c.name] = f"coalesce({c.number}, CASE WHEN {values[mask]} = 0 THEN 0 END)"
+            if c.lacking:
+                c.lacking -= sample.engine.one(
+                    f"SELECT count(*) FROM log WHERE {quoted(c.name)} IS NULL AND {values[mask]} = 0")
+        why[c.name] = _lacking(c, sample.rows, "0 or 1") or said
+        if not c.lacking:
+            found[c.name] = Task(c.name, mask=mask, negative=negative)
+    names = [task_name(name) for name in found]
+    return [dataclasses.replace(found[c.name], name=name, label=c.name)
+            if names.count(name := task_name(c.name)) == 1 else found[c.name] for c in binary if c.name in found]
+
+
+def _inside(column: Column, around: Column, both: dict[tuple[str, str], int], rows: int) -> bool:
+    """Whether `column` is almost only 1 where `around` is, which is 1 in more rows, and not by chance."""
+    if column is around:
+        return False
+    inside, ones = both[column.name, around.name], column.ones
+    return (ones >= _ONES and _INSIDE * ones <= inside < _INSIDE * around.ones and around.ones <= _AROUND * rows
+            and (around.ones / rows) ** ones < _CHANCE)
+
+
+def _lacking(column: Column, rows: int, what: str = "number") -> str:
+    """Why a column is left out in which rows of the log lack a value; "" if none do."""
+    if not column.lacking:
+        return ""
+    stray = f" (but {column.stray!r})" if column.stray else ""
+    return f"left out: {column.lacking:,} of {rows:,} rows have no {what}{stray}; fill the column to use it"
+
+
+def _feature(column: Column, sides: Sides, rows: int) -> tuple[Feature | None, str]:
+    """The feature and what is said of it; None if some of the log's `rows` lack a number."""
+    side, reason = sides.of(column.name)
+    is_key = column.name in sides.keys.values()
     cause = "context" if side == "context" else "content"
-    if _STATISTIC.search(column.name.lower()) and column.is_number and column.name not in (user, item):
+    if is_statistic(column.name) and column.is_number and not is_key:
         cause, reason = "statistical", f"{reason}; a count or rate by its name"
-    is_id = column.name in (user, item) or column.name.lower().endswith("id")
-    small = column.is_integer and not column.is_list and 0 <= column.low and column.high < 100
-    if column.is_number and (cause == "statistical" or not column.is_integer or column.name in SECONDS) \
-            or column.is_integer and not (column.is_list or is_id or small):
-        if 0 <= column.low and column.high <= 1 and not column.is_integer:
+    named_id = is_key or is_id(column.name)
+    small = column.is_whole and 0 <= column.low and column.high < 100
+    if column.is_number and (cause == "statistical" or not column.is_whole or column.name in SECONDS) \
+            or column.is_whole and not (named_id or small):
+        if column.lacking:
+            return None, _lacking(column, rows)
+        if 0 <= column.low and column.high <= 1 and not column.is_whole:
             transform = "logit"
         else:
             transform = "log1p" if column.low >= 0 and column.high > 20 * max(column.median, 1) else ""
         reason = f"{reason}; numeric {transform}".rstrip()
         return Feature(column.name, "float", side, cause, transform=transform), reason
+    reason += "; an attribute, though named as feedback" * bool(column.is_binary and feedback(column.name))
+    reason += "; categorical"
     dtype = "int" if column.is_integer else "string"
-    width = 16 if is_id else 8
+    width = 16 if named_id else 8
     length = min(max(2, column.length), _LONGEST) if column.is_list else 1
     if column.distinct > column.values / 2 and column.distinct > 1000:
         buckets = 2 ** math.ceil(math.log2(4 * column.distinct))
-        return (Feature(column.name, dtype, side, cause, size=buckets, hashed=True, width=width, max_length=length),
-                f"{reason}; categorical, hashed: {column.distinct:,} values in {column.values:,} of the sample")
-    least, buckets = (1, 0) if column.distinct <= _FEW else (2, 16)
-    reason = f"{reason}; categorical, {column.distinct:,} values in the sample"
-    return Feature(column.name, dtype, side, cause, min_count=least, oov_buckets=buckets, width=width,
-                   max_length=length), reason
+        reason += f", hashed: {column.distinct:,} values in {column.values:,} of the sample"
+        feature = Feature(column.name, dtype, side, cause, size=buckets, hashed=True, width=width, max_length=length)
+    else:
+        reason += f", {column.distinct:,} values in the sample"
+        least, buckets = (1, 0) if column.distinct <= _FEW else (2, 16)
+        feature = Feature(column.name, dtype, side, cause, min_count=least, oov_buckets=buckets, width=width,
+                          max_length=length)
+    if column.lacking:
+        reason += f"; {column.lacking:,} of {rows:,} rows have none"
+        reason += ", and --on_bad_row=skip leaves them out" * is_key
+    return feature, reason
 
 
-def _side(column: _Column, user: str, item: str) -> tuple[str, str]:
-    if column.name in (user, item):
-        side = "user" if column.name == user else "item"
-        return side, f"the {side}'s id"
-    by = {"user": column.constant_by(user), "item": column.constant_by(item)}
-    for side in sorted(by, key=lambda s: -by[s]):
-        if by[side] > 0.95:
-            return side, f"{side}: {by[side]:.0%} of those with several rows have one value"
-    return "context", "context: neither users nor items have one value"
+def _hindered(columns: dict[str, Column], features: list[Feature], keys: dict[str, str], why: dict[str, str]) -> bool:
+    """Whether counters would read a column by its name that is not what they read; says so in `why`."""
+    odd = [name for name in ("topic", "author_id", "tab", *BINARY, *SECONDS) if why.get(name, "").startswith("left out")
+           and not (name in columns and _missing_only(columns[name]))]
+    for f in features:
+        if f.name in ("topic", "author_id", "tab") and (f.is_numeric or f.is_list) or \
+                f.name in ("user_id", "video_id") and f.name != keys["user" if f.name == "user_id" else "item"]:
+            odd.append(f.name)
+    for name in odd:
+        why[name] += "; counters would read it, so none are proposed"
+    return bool(odd)
 
 
-def _computed(features: list[Feature], tasks: list[Task], columns: set[str], user: str, item: str) -> list[Feature]:
+def _missing_only(column: Column) -> bool:
+    """Whether it is what counters read wherever it has a value; they take no value for 0."""
+    return (column.is_binary if column.name in BINARY else column.is_number and column.low >= 0) and not column.stray
+
+
+def _computed(tasks: list[Task], columns: set[str]) -> list[Feature]:
     """Counters that the log has the columns for; those of point_in_time.sql, whose names are fixed."""
-    ids = [f for f in features if f.name in (user, item)]
-    if any(f.dtype != "int" for f in ids):
-        return []
     known = columns | {t.name for t in tasks}
     needs = {name: name for name in ("click", "long_view", "like", "profile_enter", "topic", "tab")}
     needs |= {"play_ratio": "play_s", "author": "author_id"}

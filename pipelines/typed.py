@@ -61,6 +61,11 @@ class Roles:
             )
 
     @property
+    def split_column(self) -> str:
+        """The column that says train or test; "" if none does."""
+        return self.split_by.column if self.split_by and self.split_by.way == "split" else ""
+
+    @property
     def keys(self) -> dict[str, str]:
         """Column by role."""
         return {"user": self.user, "item": self.item, **({"time": self.time} if self.time else {})}
@@ -187,16 +192,16 @@ def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: Text
     if roles.time:
         rule(roles.time, f"a time from 2000-01-01 to now (unit {roles.unit}; see --time_unit)",
              f"{_time_ms(log, roles)} BETWEEN 946684800000 AND {roles.now_ms}")
-    elif roles.split_by and roles.split_by.way == "split":
-        rule(roles.split_by.column, f"one of {', '.join(SPLITS)}",
-             f"{log.cast(roles.split_by.column, 'VARCHAR')} IN ({', '.join(map(literal, SPLITS))})")
+    elif roles.split_column:
+        rule(roles.split_column, f"one of {', '.join(SPLITS)}",
+             f"{log.cast(roles.split_column, 'VARCHAR')} IN ({', '.join(map(literal, SPLITS))})")
     for name, dtype in schema.columns.items():
         if name in computed or name == roles.time:
             continue
         kind = {"int": "an integer within 64 bits", "float": "a finite number", "string": "text"}[dtype]
         column, valid = log.column(name), log.valid(name, _SQL[dtype], name in lists)
         if labels.get(name):
-            absent = f"{column} IS NULL AND {_label(log, labels, labels[name])} = 0"
+            absent = f"{log.missing(name)} AND {_label(log, labels, labels[name])} = 0"
             rule(name, f"0 or 1 (where its mask {labels[name]!r} is 0, it may be missing)",
                  f"({absent}) OR {valid} AND {log.cast(name, 'BIGINT')} IN (0, 1)")
         elif name in schema.binary_columns:
@@ -204,7 +209,7 @@ def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: Text
         elif name in features and not features[name].is_numeric and name not in (roles.user, roles.item):
             if name in lists:
                 kind = _LISTS[dtype] + (_IN_TEXT[dtype] if log.types[name] == "VARCHAR" else "")
-            rule(name, kind, f"{column} IS NULL OR {valid}")
+            rule(name, kind, f"{log.missing(name)} OR {valid}")
         elif dtype == "float":
             low, high = features[name].domain if name in features else (float("-inf"), float("inf"))
             value = log.cast(name, "DOUBLE")
@@ -223,7 +228,7 @@ def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: Text
         if of not in log.types or of in given:
             continue
         given.add(of)
-        column, missing = log.column(of), f"{log.column(of)} IS NULL"
+        missing = log.missing(of)
         if name in BINARY:
             rule(of, "0 or 1", f"{missing} OR ({log.valid(of, 'BIGINT')} AND {log.cast(of, 'BIGINT')} IN (0, 1))")
         elif name.endswith("_s"):

@@ -467,12 +467,12 @@ def test_the_schema_that_is_proposed(tmp_path, ending):
             "age": ("int", "user", "content"), "fans_count": ("float", "user", "statistical"),
             "category": ("string", "item", "content"), "item_ctr": ("float", "item", "statistical"),
             "price": ("float", "item", "content"), "balance": ("float", "user", "content"),
-            "tags": ("string", "item", "content"), "session": ("string", "context", "context"),
+            "tags": ("string", "item", "content"),
             "hour": ("int", "context", "context"), "flag": ("int", "context", "context"),
         }
     assert {n: f.transform for n, f in found.items() if n in ("fans_count", "item_ctr", "price", "balance")} == {
         "fans_count": "log1p", "item_ctr": "logit", "price": "log1p", "balance": ""}
-    assert found["session"].hashed and found["session"].size >= 1500 and not found["session"].min_count
+    assert "left out: the id of a request or a session" in why["session"]
     assert not found["city"].hashed and found["city"].min_count == 1
     assert (found["tags"].max_length, found["city"].max_length) == (2, 1)
     assert {"user_clicks", "user_click_rate", "video_impressions"} <= set(found) and "user_likes" not in found
