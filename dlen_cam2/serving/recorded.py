@@ -1,5 +1,6 @@
 """Recorded requests: TFRecords of `PredictionLog`, as TensorFlow Serving logs requests and reads warm-up files."""
 
+import base64
 import os
 import pathlib
 import uuid
@@ -109,6 +110,21 @@ def first_rows(directory: str | os.PathLike, day: str, schema: Schema, rows: int
     if not sum(map(_rows, parts)):
         raise UserError(f"day {day} of {directory} must have rows. Received: none.")
     return {name: np.concatenate([part[name] for part in parts])[:rows] for name in parts[0]}
+
+
+def as_json(columns: Columns) -> dict[str, Any]:
+    """Values as the REST interface of TensorFlow Serving takes them: texts as such, other bytes as {"b64": …}."""
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(v) for v in value]
+        if not isinstance(value, bytes):
+            return value
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return {"b64": base64.b64encode(value).decode()}
+
+    return {name: plain(values.tolist()) for name, values in columns.items()}
 
 
 def synthetic(schema: Schema, rows: int, seed: int = 0) -> dict[str, np.ndarray]:
