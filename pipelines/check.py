@@ -5,13 +5,12 @@ fails. What could not be checked is a warning, never a pass. A logged day is com
 `DAY_random` (or another suffix) only with splits of the same suffix, for they differ by design.
 """
 
-import dataclasses
 import hashlib
 import math
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,66 +21,16 @@ from dlen_cam2.cli import UserError
 from dlen_cam2.files import join, names, read_bytes, size, write_text
 from dlen_cam2.schema import Schema
 from pipelines import drift, leaks
+from pipelines.findings import FAIL, PASS, SHOWN, WARN, Finding, Report, suffix
 from pipelines.raw import Column, Split, read_split
 
 FLAGS = flags.FLAGS
 
-PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
 RATE_Z = 6.0  # standard errors, and relative change, by which a day's label rate departs from the other days'
 RATE_CHANGE = 0.5
 SAME_RECORDS = 0.01  # share of the rows that repeat another one whole, above which that fails; any is a warning
 _BATCH = 4096
-_SHOWN = 3  # faults of a check on its line; the page has all
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """What one check found: its name, PASS, WARN or FAIL, a sentence, and every fault."""
-
-    check: str
-    status: str
-    found: str
-    faults: tuple[str, ...] = ()
-
-    @property
-    def line(self) -> str:
-        more = f" and {len(self.faults) - _SHOWN} more" if len(self.faults) > _SHOWN else ""
-        return f"{self.status}  {self.check:<17}  " + "; ".join([self.found, *self.faults[:_SHOWN]]) + more
-
-
-@dataclasses.dataclass
-class Report:
-    """All that was found; splits in the order of `statistics.json`, only those that could be read.
-
-    Attributes:
-        findings: one for each check.
-        rates: (rows, positives) by task and split, in the task's sample space.
-        psi: by feature and split, against the first split of the same suffix, which has none.
-        aucs: single-feature AUC by task and feature, of `sampled` rows.
-    """
-
-    directory: str
-    findings: list[Finding] = dataclasses.field(default_factory=list)
-    rates: dict[str, dict[str, tuple[int, int]]] = dataclasses.field(default_factory=dict)
-    psi: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
-    aucs: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
-    sampled: int = 0
-
-    @property
-    def failed(self) -> bool:
-        return any(f.status == FAIL for f in self.findings)
-
-    def add(self, check: str, status: str, found: str, faults: Sequence[str] = ()) -> None:
-        """Record a finding; `status` is that of faults, and without faults the check passes."""
-        self.findings.append(Finding(check, status if faults else PASS, found, tuple(faults)))
-
-    def unchecked(self, check: str, why: str) -> None:
-        self.findings.append(Finding(check, WARN, f"not checked: {why}"))
-
-
-def suffix(split: str) -> str:
-    """"random" of "20240101_random", "" of a logged day: splits with the same suffix are comparable."""
-    return split.partition("_")[2]
+_LEAKS_SHOWN = 20  # on the line: each is a decision to make
 
 
 def check(directory: str | os.PathLike, leak_auc: float = 0.95, psi: float = 0.25) -> Report:
@@ -147,8 +96,7 @@ def _rows(report: Report, directory: str | os.PathLike, schema: Schema, statisti
     """Everything that needs the rows, split by split."""
     unread: list[str] = []
     wrong: list[str] = []
-    drifted: list[tuple[float, str]] = []
-    first: dict[str, tuple[str, int, dict[str, tuple[drift.Bins, np.ndarray]]]] = {}
+    tracker = drift.Tracker(schema, {name: entry["rows"] for name, entry in statistics["days"].items()})
     sample: dict[str, list[Column]] = {}
     hashes: dict[str, dict[str, np.ndarray]] = {"records": {}, "keys": {}}
     quota = leaks.ROWS // len(statistics["days"])
@@ -169,18 +117,14 @@ def _rows(report: Report, directory: str | os.PathLike, schema: Schema, statisti
             continue
         for column, values in split.columns.items():
             sample.setdefault(column, []).append(values.head(quota))
-        drifted += _drift(report, schema, name, split, first, limit)
+        tracker.add(name, split)
 
     days = len(statistics["days"])
     report.add("rows readable", FAIL, f"{days - len(unread)} of {days} splits as the schema says", unread)
     read = sum(len(h) for h in hashes["records"].values())
     report.add("counts", FAIL, f"{read:,} rows and the positives of {len(schema.tasks)} tasks compared", wrong)
-    _label_rates(report)
-    if report.psi:
-        found = f"PSI of {len(report.psi)} features against the first day, limit {limit:g}"
-        report.add("drift", WARN, found, [text for _, text in sorted(drifted, reverse=True)])
-    else:
-        report.unchecked("drift", "no split has an earlier one of its suffix to compare with")
+    _label_rates(report, tracker.small)
+    _drift(report, tracker, limit)
     _leaks(report, schema, {n: Column.concatenate(parts) for n, parts in sample.items()}, leak_auc)
     _duplicates(report, schema, hashes)
 
@@ -200,23 +144,25 @@ def _count(report: Report, schema: Schema, name: str, split: Split, entry: Mappi
             wrong.append(f"{name}, task {task.name!r}: {counts}, but {data.STATISTICS} says {said}")
 
 
-def _drift(report: Report, schema: Schema, name: str, split: Split, first: dict[str, Any],
-           limit: float) -> list[tuple[float, str]]:
-    """PSI of every feature into the report; what is above the limit and beyond chance."""
-    if suffix(name) not in first:
-        bins = {f.name: drift.Bins.of(split.columns[f.name]) for f in schema.features}
-        shares = {n: (b, b.shares(split.columns[n])) for n, b in bins.items()}
-        first[suffix(name)] = (name, split.rows, shares)
-        return []
-    since, rows, shares = first[suffix(name)]
-    drifted = []
-    for feature, (bins_of, before) in shares.items():
-        now = bins_of.shares(split.columns[feature])
-        value = drift.psi(before, now)
-        report.psi.setdefault(feature, {})[name] = value
-        if value > max(limit, drift.by_chance(before, now, rows, split.rows)):
-            drifted.append((value, f"{feature!r} on {name}: {value:.2f} from {since}"))
-    return drifted
+def _drift(report: Report, tracker: drift.Tracker, limit: float) -> None:
+    """Features that moved, one fault each; counts that grow as the log goes on are told apart and are no fault."""
+    report.psi, report.references = {f: v for f, v in tracker.psi.items() if v}, tracker.references
+    small = ""
+    if tracker.small:
+        names = [f"{name} ({rows:,} rows)" for name, rows in tracker.small.items()]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        small = f", left out as too small: {', '.join(names[:SHOWN])}{more}"
+    if not report.psi:
+        report.unchecked("drift", f"no split has an earlier one of its suffix to compare with{small}")
+        return
+    drifted, growing = tracker.moves(limit)
+    report.growing = tuple(sorted({m.feature for m in growing} - {m.feature for m in drifted}))
+    references = ", ".join(tracker.references.values())
+    report.add("drift", WARN, f"PSI of {len(report.psi)} features against {references}, limit {limit:g}{small}",
+               [m.text for m in drifted])
+    if growing:
+        found = f"{len(growing)} counts above the limit rise steadily, as counts do while a log goes on"
+        report.findings.append(Finding("growing counters", PASS, found, tuple(m.text for m in growing)))
 
 
 def departs(rows: int, positives: int, other_rows: int, other_positives: int) -> bool:
@@ -235,9 +181,11 @@ def departs(rows: int, positives: int, other_rows: int, other_positives: int) ->
     return abs(rate - other) > RATE_Z * error and abs(rate - other) > RATE_CHANGE * other
 
 
-def _label_rates(report: Report) -> None:
+def _label_rates(report: Report, small: Collection[str]) -> None:
+    """Days that are too small for drift are too small here: ten minutes at midnight have rates of their own."""
     faults, compared = [], 0
     for task, days in report.rates.items():
+        days = {name: counts for name, counts in days.items() if name not in small}
         for name, (rows, positives) in days.items():
             others = [c for n, c in days.items() if n != name and suffix(n) == suffix(name)]
             other_rows, other_positives = sum(r for r, _ in others), sum(p for _, p in others)
@@ -252,7 +200,7 @@ def _label_rates(report: Report) -> None:
 
 
 def _leaks(report: Report, schema: Schema, sample: Mapping[str, Column], limit: float) -> None:
-    report.aucs = leaks.single_feature_aucs(schema, sample) if sample else {}
+    report.aucs, pure = leaks.search(schema, sample) if sample else ({}, [])
     report.sampled = len(sample[schema.tasks[0].label].values) if sample and schema.tasks else 0
     if not any(report.aucs.values()):
         report.unchecked("leak suspects", f"no task has {leaks.LEAST} positives and {leaks.LEAST} negatives")
@@ -263,7 +211,7 @@ def _leaks(report: Report, schema: Schema, sample: Mapping[str, Column], limit: 
             f"{best[0][0]:.4f} for {best[0][2]!r}")
     if left_out:
         text += f", too few positives or negatives: {', '.join(left_out)}"
-    report.add("leak suspects", FAIL, text, [f"{f!r} alone has AUC {a:.4f} for {t!r}" for a, f, t in best if a > limit])
+    report.add("leak suspects", FAIL, text, leaks.faults(report.aucs, pure, limit), _LEAKS_SHOWN)
 
 
 def _duplicates(report: Report, schema: Schema, hashes: Mapping[str, Mapping[str, np.ndarray]]) -> None:

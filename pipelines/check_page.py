@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import drift, leaks
-from pipelines.check import RATE_CHANGE, RATE_Z, Report, suffix
+from pipelines import drift, leaks, purity
+from pipelines.check import RATE_CHANGE, RATE_Z
+from pipelines.findings import Report, suffix
 
 _FEATURES = 30  # that the pictures show, the worst first
 _STYLE = """body{font:15px/1.45 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}
@@ -29,15 +30,19 @@ def render(report: Report) -> str:
         ("Label rates by day", _rates(report),
          "Positives over the rows of the task's sample space, log scale; a rate of 0 is not drawn. Warned of: |z| over "
          f"{RATE_Z:g} against the other days of the same suffix pooled, and a change of more than {RATE_CHANGE:.0%}."),
-        ("Drift from the first day", _psi(report),
-         f"Population stability index. Bins: {drift.BINS} of equal mass of the first day for numbers; the first day's "
-         f"{drift.VALUES} most frequent values, and one for all others, for categories and elements of lists. Shares "
-         f"count as at least {drift.FLOOR:g}. That .1 is little and .25 much is a rule of thumb. Features with the "
-         f"greatest values, at most {_FEATURES}. Warned of: above the limit and above chance for so many rows."),
+        ("Drift from the reference day", _psi(report),
+         f"Population stability index against {', '.join(report.references.values())}: of each suffix the first split. "
+         f"Days with less than {drift.SMALL:.0%} of the median split's rows are left out. Bins: {drift.BINS} "
+         f"of equal mass of the reference for numbers; its {drift.VALUES} most frequent values, and one for all "
+         f"others, for categories and elements of lists. Shares count as at least {drift.FLOOR:g}. That .1 is little "
+         f"and .25 much is a rule of thumb. Features with the greatest values, at most {_FEATURES}; below them those "
+         "that only grow with the log, as counts do. Warned of: above the limit and above chance for so many rows."),
         ("What a single feature knows", _aucs(report),
          f"AUC of one raw feature alone on {report.sampled:,} rows, the first of each split: of a number's value in "
          "either direction, of a category's positive rate in the other half of the rows "
-         f"({leaks.SMOOTHING:g} rows at the base rate added). Each task's features with the greatest values."),
+         f"({leaks.SMOOTHING:g} rows at the base rate added). Each task's features with the greatest values. A feature "
+         f"of any AUC is a suspect if one of its values, or a tail, has at least {purity.LEAST} rows of many users and "
+         f"items, {purity.PURE:.0%} of them positives, and {purity.COVERED:.2%} of all positives."),
     ]
     pictures = "".join(
         f'<h2>{title}</h2><p>{html.escape(text)}</p><img alt="{title}" src="data:image/png;base64,{picture}">'
@@ -96,6 +101,7 @@ def _psi(report: Report) -> str:
     if not days:
         return ""
     worst = sorted(report.psi, key=lambda f: -max(report.psi[f].values()))[:_FEATURES]
+    worst.sort(key=report.growing.__contains__)  # stable: the worst first, and below them the worst that grow
     values = np.array([[report.psi[f].get(d, np.nan) for d in days] for f in worst])
     figure = _figure(min(16, 4.5 + 0.5 * len(days)), 1.5 + 0.24 * len(worst))
     axis = figure.subplots()
@@ -104,7 +110,7 @@ def _psi(report: Report) -> str:
     for (row, column), value in np.ndenumerate(values):
         axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color="w" if value > 0.25 else "k")
     _days(axis, days)
-    axis.set_yticks(range(len(worst)), [_plain(f) for f in worst], fontsize=8)
+    axis.set_yticks(range(len(worst)), [_plain(f) + " (grows)" * (f in report.growing) for f in worst], fontsize=8)
     figure.colorbar(image, label="PSI", extend="max")
     return _encoded(figure)
 

@@ -1,23 +1,28 @@
-"""How far a column's distribution has moved from another day's: the population stability index."""
+"""How far columns' distributions have moved from a reference day's: the population stability index."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from scipy.stats import chi2
 
-from pipelines.raw import Column
+from dlen_cam2.schema import Schema
+from pipelines import growth
+from pipelines.findings import suffix
+from pipelines.raw import Column, Split
 
 BINS = 10  # of a number
 VALUES = 20  # of a categorical column that have a bin of their own
 FLOOR = 1e-4  # the least share of a bin inside the logarithm
+SMALL = 0.25  # of the median split's rows, below which a day is no reference and is not compared
 _CHANCE = 0.999
 
 
 @dataclasses.dataclass(frozen=True)
 class Bins:
-    """Bins that the first day sets.
+    """Bins that the reference day sets.
 
-    - A number with more than 10 distinct values: at most 10 bins (e_b-1, e_b] of equal mass, e_b the first day's
+    - A number with more than 10 distinct values: at most 10 bins (e_b-1, e_b] of equal mass, e_b that day's
       quantiles b / 10. Equal values share a bin, so heavy ties leave fewer bins; the outer ones are open.
     - Any other column: the 20 most frequent values (of equally frequent ones the lesser), one bin each, and a bin for
       all others. In a list every element counts, and an empty list counts as one value with a bin of its own.
@@ -32,7 +37,7 @@ class Bins:
 
     @classmethod
     def of(cls, first: Column) -> "Bins":
-        """Bins from the first day's rows, of which there is at least one."""
+        """Bins from the reference day's rows, of which there is at least one."""
         values, counts = np.unique(first.values, return_counts=True)
         if first.values.dtype.kind == "f" and len(values) > BINS:
             inner = np.quantile(first.values, np.arange(1, BINS) / BINS, method="inverted_cdf")
@@ -57,7 +62,7 @@ class Bins:
 
 
 def psi(first: np.ndarray, day: np.ndarray) -> float:
-    """PSI = sum_b (p_b - q_b) ln(p_b / q_b) in nats; p the day's shares, q the first day's, both at least 1e-4.
+    """PSI = sum_b (p_b - q_b) ln(p_b / q_b) in nats; p the day's shares, q the reference's, both at least 1e-4.
 
     0 for equal shares; by the usual rule of thumb little has changed below .1 and much above .25. Source: Siddiqi
     2006, "Credit Risk Scorecards", on scorecard monitoring.
@@ -74,3 +79,95 @@ def by_chance(first: np.ndarray, day: np.ndarray, first_rows: int, day_rows: int
     """
     bins = int(np.sum((first > 0) | (day > 0)))
     return float((1 / first_rows + 1 / day_rows) * chi2.ppf(_CHANCE, bins - 1)) if bins > 1 else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Move:
+    """A feature on the split where it is farthest from the reference, and on how many splits it is above the limit."""
+
+    feature: str
+    split: str
+    psi: float
+    reference: str
+    first: str
+    above: int
+    compared: int
+
+    @property
+    def text(self) -> str:
+        since = f", first on {self.first}" if self.above > 1 else ""
+        return (f"{self.feature!r} on {self.split}: {self.psi:.2f} from {self.reference} "
+                f"({self.above} of {self.compared} splits{since})")
+
+
+class Tracker:
+    """Drift of all features, given one split after another.
+
+    Splits of a suffix are compared with their reference, the first of them. A day is no reference, and is not
+    compared, if it has less than a quarter of the rows that the median split has: a log that starts at ten to midnight
+    has a first day of a few rows, which says nothing of a day. Other splits, such as "test", may have any size.
+
+    Args:
+        schema: what the columns are.
+        rows: rows of every split of the data set, in order.
+
+    Attributes:
+        references: by suffix.
+        small: days that were too small, with their rows.
+        psi: by feature and split.
+    """
+
+    def __init__(self, schema: Schema, rows: Mapping[str, int]):
+        self.references: dict[str, str] = {}
+        self.small: dict[str, int] = {}
+        self.psi: dict[str, dict[str, float]] = {f.name: {} for f in schema.features}
+        self._features = schema.features
+        self._first: dict[str, tuple[int, dict[str, tuple[Bins, np.ndarray]]]] = {}
+        self._chance: dict[tuple[str, str], float] = {}
+        self._levels: dict[tuple[str, str], list[np.ndarray | None]] = {}
+        groups: dict[str, list[int]] = {}
+        for name, count in rows.items():
+            groups.setdefault(suffix(name), []).extend([count] if count else [])
+        self._least = {s: SMALL * float(np.median(counts)) for s, counts in groups.items() if counts}
+
+    def add(self, name: str, split: Split) -> None:
+        """Compare a split that has rows, or make it its suffix's reference."""
+        kind = suffix(name)
+        if name.partition("_")[0].isdecimal() and split.rows < self._least.get(kind, 0.0):
+            self.small[name] = split.rows
+            return
+        for feature in self._features:
+            found = growth.levels(feature, split.columns[feature.name].values)
+            self._levels.setdefault((feature.name, kind), []).append(found)
+        if kind not in self.references:
+            bins = {f.name: Bins.of(split.columns[f.name]) for f in self._features}
+            self.references[kind] = name
+            self._first[kind] = split.rows, {n: (b, b.shares(split.columns[n])) for n, b in bins.items()}
+            return
+        rows, shares = self._first[kind]
+        for column, (bins_of, before) in shares.items():
+            now = bins_of.shares(split.columns[column])
+            self.psi[column][name] = psi(before, now)
+            self._chance[column, name] = by_chance(before, now, rows, split.rows)
+
+    def moves(self, limit: float) -> tuple[list[Move], list[Move]]:
+        """Features above `limit` and beyond chance, the farthest first; those apart that only grow, as counters do.
+
+        Both lists have a feature that grows on the splits of one suffix and drifts on those of another.
+        """
+        drifted: list[Move] = []
+        growing: list[Move] = []
+        for feature, values in self.psi.items():
+            grown = {kind for kind in self.references if self._grows(feature, kind)}
+            for moves, names in ((drifted, [n for n in values if suffix(n) not in grown]),
+                                 (growing, [n for n in values if suffix(n) in grown])):
+                above = [n for n in names if values[n] > max(limit, self._chance[feature, n])]
+                if above:
+                    worst = max(above, key=values.__getitem__)
+                    reference = self.references[suffix(worst)]
+                    moves.append(Move(feature, worst, values[worst], reference, above[0], len(above), len(names)))
+        return sorted(drifted, key=lambda m: -m.psi), sorted(growing, key=lambda m: -m.psi)
+
+    def _grows(self, feature: str, kind: str) -> bool:
+        days = [d for d in self._levels[feature, kind] if d is not None]
+        return len(days) == len(self._levels[feature, kind]) and growth.grows(np.stack(days))

@@ -1,11 +1,16 @@
-"""How well one raw feature alone tells a label: what knows the answer too well has seen it."""
+"""How well one raw feature alone tells a label: what knows the answer too well has seen it.
 
-from collections.abc import Mapping
+Two rules: the AUC of a feature over all rows, and (`purity`) values whose few rows have one label.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dlen_cam2.metrics import auc
 from dlen_cam2.schema import Schema
+from pipelines import purity
+from pipelines.coded import Coded
 from pipelines.raw import Column
 
 ROWS = 200_000  # of the data set that are looked at
@@ -13,8 +18,10 @@ LEAST = 20  # positives, and negatives, that a task must have
 SMOOTHING = 10.0  # rows at the base rate that are added to every value
 
 
-def single_feature_aucs(schema: Schema, sample: Mapping[str, Column]) -> dict[str, dict[str, float]]:
-    """AUC of each feature alone, by task; tasks with fewer than 20 positives or negatives are left out.
+def search(schema: Schema, sample: Mapping[str, Column]) -> tuple[dict[str, dict[str, float]], list[purity.Pure]]:
+    """AUC of each feature alone, by task, and the values that give a label away where a feature as a whole does not.
+
+    Tasks with fewer than 20 positives or negatives are left out.
 
     Args:
         schema: features and tasks; a task is measured on the rows of its sample space.
@@ -23,23 +30,58 @@ def single_feature_aucs(schema: Schema, sample: Mapping[str, Column]) -> dict[st
     labels = {t.name: sample[t.label].values for t in schema.tasks}
     spaces = {t.name: sample[t.mask].values == 1 if t.mask else np.ones(len(labels[t.name]), bool)
               for t in schema.tasks}
-    tasks = [n for n, y in labels.items() if min(np.bincount(y[spaces[n]], minlength=2)) >= LEAST]
-    found: dict[str, dict[str, float]] = {name: {} for name in tasks}
-    for feature in schema.features:
-        column = sample[feature.name]
-        values = _Values(column) if tasks and not feature.is_numeric else None
-        for name in tasks:
-            y, rows = labels[name], spaces[name]
-            result = number_auc(column.values[rows], y[rows]) if values is None else values.auc(y, rows)
-            if result is not None:
-                found[name][feature.name] = result
-    return found
+    tasks = [t for t in schema.tasks if min(np.bincount(labels[t.name][spaces[t.name]], minlength=2)) >= LEAST]
+    aucs: dict[str, dict[str, float]] = {t.name: {} for t in tasks}
+    pure = []
+    spread = purity.Spread(schema, sample)
+    for feature in schema.features if tasks else ():
+        coded = Coded(sample[feature.name])
+        for task in tasks:
+            y, rows = labels[task.name], spaces[task.name]
+            area = (_ordered_auc if feature.is_numeric else _coded_auc)(coded, y, rows)
+            if area is not None:
+                aucs[task.name][feature.name] = area
+            found = purity.pure(feature, coded, task, y, rows, spread)
+            if found:
+                pure.append(found)
+    return aucs, pure
+
+
+def faults(aucs: Mapping[str, Mapping[str, float]], pure: Sequence[purity.Pure], limit: float) -> list[str]:
+    """One text for each feature that knows a label too well: first those with an AUC above `limit`.
+
+    A value that gives away several tasks, such as a click and the purchase after it, is told of the one of which it
+    covers most.
+    """
+    known: dict[str, list[tuple[float, str]]] = {}
+    for area, feature, task in sorted(((a, f, t) for t, found in aucs.items() for f, a in found.items()), reverse=True):
+        if area > limit:
+            known.setdefault(feature, []).append((area, task))
+    texts = [f"{f!r} alone has " + ", ".join(f"AUC {a:.4f} for {t!r}" for a, t in found) for f, found in known.items()]
+    given: dict[str, list[purity.Pure]] = {}
+    for p in sorted(pure, key=lambda p: -p.covered):
+        if p.feature not in known:
+            given.setdefault(p.feature, []).append(p)
+    for found in given.values():
+        also = f", and of {', '.join(repr(p.task.name) for p in found[1:])}" if found[1:] else ""
+        texts.append(found[0].text + also)
+    return texts
 
 
 def number_auc(values: np.ndarray, labels: np.ndarray) -> float | None:
     """max(AUC, 1 - AUC) of the raw value, since a leak may point either way; None with one class only."""
-    area = auc(labels, values)
-    return None if area is None else max(area, 1 - area)
+    return _ordered_auc(Coded(Column(values)), labels, np.ones(len(labels), bool))
+
+
+def _ordered_auc(coded: Coded, labels: np.ndarray, use: np.ndarray) -> float | None:
+    """AUC from the negatives below each value and half of those that share it."""
+    positives = np.bincount(coded.codes[use & (labels == 1)], minlength=coded.size)
+    negatives = np.bincount(coded.codes[use & (labels == 0)], minlength=coded.size)
+    if not (positives.any() and negatives.any()):
+        return None
+    below = np.cumsum(negatives) - 0.5 * negatives
+    area = float(positives @ below / (float(positives.sum()) * float(negatives.sum())))
+    return max(area, 1 - area)
 
 
 def value_auc(column: Column, labels: np.ndarray, rows: np.ndarray | None = None) -> float | None:
@@ -57,33 +99,22 @@ def value_auc(column: Column, labels: np.ndarray, rows: np.ndarray | None = None
         labels: (rows,) 0 or 1.
         rows: (rows,) which to use; default all. The others keep their number.
     """
-    return _Values(column).auc(labels, np.ones(len(labels), bool) if rows is None else rows)
+    return _coded_auc(Coded(column), labels, np.ones(len(labels), bool) if rows is None else rows)
 
 
-class _Values:
-    """A categorical column as pairs (row, code of a value), coded once for all tasks."""
-
-    def __init__(self, column: Column):
-        known, codes = np.unique(column.values, return_inverse=True)
-        lengths = np.ones(len(codes), np.int64) if column.lengths is None else column.lengths
-        empty = np.flatnonzero(lengths == 0)
-        self.size = len(known) + 1  # the last is an empty list
-        self.rows = np.concatenate([np.repeat(np.arange(len(lengths)), lengths), empty])
-        self.codes = np.concatenate([codes, np.full(len(empty), len(known))])
-
-    def auc(self, labels: np.ndarray, use: np.ndarray) -> float | None:
-        odd = np.arange(len(labels)) % 2 == 1
-        halves = []
-        for scored in (use & odd, use & ~odd):
-            rated = use & ~scored
-            if not (scored.any() and rated.any()):
-                return None
-            pairs = rated[self.rows]
-            codes = self.codes[pairs]
-            positives = np.bincount(codes, labels[self.rows[pairs]], self.size)
-            counts = np.bincount(codes, minlength=self.size)
-            rate = (positives + SMOOTHING * labels[rated].mean()) / (counts + SMOOTHING)
-            sums = np.bincount(self.rows, rate[self.codes], len(labels))
-            scores = sums / np.bincount(self.rows, minlength=len(labels))
-            halves.append(auc(labels[scored], scores[scored]))
-        return None if None in halves else float(np.mean([h for h in halves if h is not None]))
+def _coded_auc(coded: Coded, labels: np.ndarray, use: np.ndarray) -> float | None:
+    odd = np.arange(len(labels)) % 2 == 1
+    halves = []
+    for scored in (use & odd, use & ~odd):
+        rated = use & ~scored
+        if not (scored.any() and rated.any()):
+            return None
+        pairs = rated[coded.rows]
+        codes = coded.codes[pairs]
+        positives = np.bincount(codes, labels[coded.rows[pairs]], coded.size)
+        counts = np.bincount(codes, minlength=coded.size)
+        rate = (positives + SMOOTHING * labels[rated].mean()) / (counts + SMOOTHING)
+        sums = np.bincount(coded.rows, rate[coded.codes], len(labels))
+        scores = sums / np.bincount(coded.rows, minlength=len(labels))
+        halves.append(auc(labels[scored], scores[scored]))
+    return None if None in halves else float(np.mean([h for h in halves if h is not None]))

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from dlen_cam2.schema import Feature, Schema, Task
-from pipelines import check, check_page, drift, leaks, simulate
+from pipelines import check, check_page, drift, growth, leaks, purity, simulate
+from pipelines.coded import Coded
 from pipelines.dataset import write_dataset
 from pipelines.raw import Column, read_split
 from pipelines.shards import Form
@@ -330,6 +331,104 @@ def test_a_drifting_feature_warns(tmp_path, name, values):
     assert statuses(check.check(tmp_path / "set", psi=99.0)) == {}
 
 
+def test_a_drifting_feature_is_one_fault(tmp_path):
+    columns = tables()
+    for day, factor in zip(DAYS[1:], (4, 60), strict=True):
+        columns[day]["count"] = columns[day]["count"] * factor
+    columns[DAYS[2]]["city"] = ["c"] * ROWS
+    found = next(f for f in check.check(write(tmp_path / "set", columns)).findings if f.check == "drift")
+    city, count = found.faults  # the worst first
+    assert re.fullmatch(rf"'city' on {DAYS[2]}: [0-9.]+ from {DAYS[0]} \(1 of 2 splits\)", city)
+    assert re.fullmatch(
+        rf"'count' on {DAYS[2]}: [0-9.]+ from {DAYS[0]} \(2 of 2 splits, first on {DAYS[1]}\)", count)
+
+
+def test_counts_that_grow_with_the_log_are_told_apart_and_do_not_hide_others(tmp_path):
+    features = (*SCHEMA.features, Feature("fell", "float", "item", "statistical", transform="log1p"),
+                Feature("rate", "float", "item", "statistical", transform="logit"),
+                Feature("price", "float", "item", "content", transform="log1p"))
+    schema, columns = Schema("hand", features, SCHEMA.tasks, SCHEMA.targets, SCHEMA.keys), tables()
+    for index, c in enumerate(columns.values()):
+        c["count"] = c["price"] = np.floor(c["count"] * 10 * (index + 0.5))
+        c["fell"] = np.floor(c["count"] / 10 ** index)
+        c["rate"] = np.clip(c["watch"] * (index + 1) / 3, 0, 1)
+    report = check.check(write(tmp_path / "set", columns, schema))
+    assert statuses(report) == {"drift": "WARN"} and report.growing == ("count",)
+    assert {f for f in ("fell", "rate", "price", "count") if repr(f) in faults(report, "drift")} == {
+        "fell", "rate", "price"}
+    assert "PASS  growing counters   1 counts" in faults(report, "growing counters")
+    assert f"'count' on {DAYS[2]}" in faults(report, "growing counters")
+
+
+@pytest.mark.parametrize("means, expected", [
+    ([0.3, 1.6, 2.2, 2.5], True), ([2.0, 2.05, 2.1, 2.2], True),  # from nothing; from long before the log
+    ([1.0, 1.3, 1.25, 1.5], True), ([1.0, 1.3, 1.1, 1.5], False),  # a fall of .05 and of .2, a third of R being .17
+    ([2.0, 1.8, 1.6, 1.4], False), ([2.0, 2.0, 2.0, 2.0], False), ([1.0, 1.5], False),
+    ([1.0, 1.4, 2.5, 2.6], False),  # 1.1 on the third day, and 2 natural(3) = 1.05
+    ([1.0, 1.0, 1.9, 1.92], False), ([1.0, 2.2, 2.22, 2.24], False),  # a step that leaves .02 of .92, .04 of 1.24
+    ([0.5, 3.4, 3.9, 4.2], False),  # 2.9 on the second day, and 2 natural(2) = 2.77; but see below
+])
+def test_what_growth_is(means, expected):
+    levels = np.repeat(np.array(means)[:, None], 6, axis=1)
+    assert growth.grows(levels) is expected
+    broken = levels.copy()
+    broken[-1, 1] = 0  # a tenth of the rows lost their count
+    assert not growth.grows(broken)
+
+
+def test_a_quantile_may_fall_a_little():
+    levels = np.repeat(np.array([3.0, 3.1, 3.15, 3.2])[:, None], 6, axis=1)
+
+    def fallen(by):
+        return np.where(np.arange(24).reshape(4, 6) == 19, 3.15 - by, levels)  # the last day's tenth of a quantile
+
+    assert growth.grows(fallen(0.14)) and not growth.grows(fallen(0.16))
+    low = np.where(np.arange(6) == 1, np.log1p([[0.0], [2], [3], [2]]), levels)
+    assert growth.grows(low)  # one count less is .29 here
+    low[-1, 1] = np.log1p(1)
+    assert not growth.grows(low)
+
+
+def test_levels_and_the_steady_rate_by_hand():
+    assert growth.natural(2) == pytest.approx(2 * math.log(2))
+    assert growth.natural(3) == pytest.approx(3 * math.log(3) - 4 * math.log(2))
+    count = SCHEMA.features[3]
+    zero = np.zeros(9, np.float32)
+    assert growth.levels(count, zero + math.e - 1).tolist() == pytest.approx([1] * 6)
+    from_nothing = np.array([[m] * 6 for m in (0.5, 3.4, 3.9, 4.2)])
+    from_nothing[0, 1:4] = 0  # most of the first day's counts are 0, as counts are that are taken once a day
+    assert growth.grows(from_nothing)
+    plain = Feature("x", "float", "item", "statistical")
+    assert growth.levels(plain, zero + 3) is not None and growth.levels(plain, zero + 0.5) is None
+    assert growth.levels(plain, zero - 1) is None and growth.levels(SCHEMA.features[0], zero) is None
+
+
+def test_a_first_and_a_last_day_of_few_rows_are_not_compared(tmp_path):
+    columns, few = tables(), {"20231231": 141, "20240104": 100}
+    for day, rows in few.items():
+        columns[day] = {n: c[:rows] for n, c in tables()[DAYS[0]].items()} | {
+            "city": ["c"] * rows, "click": np.ones(rows, int), "ms": int(day) * 1000 + np.arange(rows)}
+    columns = dict(sorted(columns.items()))
+    report = check.check(write(tmp_path / "set", columns))
+    assert statuses(report) == {} and report.references == {"": DAYS[0]}
+    assert set(report.psi["count"]) == set(DAYS[1:])
+    assert f"against {DAYS[0]}, limit 0.25, left out as too small: 20231231 (141 rows), 20240104 (100 rows)" in faults(
+        report, "drift")
+    assert f"against {DAYS[0]}:" in check_page.render(report)
+    columns["20231231"] = {n: c[:150] for n, c in tables()[DAYS[0]].items()} | {
+        "ms": np.arange(150) - 999}  # a quarter of the median day
+    assert check.check(write(tmp_path / "other", columns)).references == {"": "20231231"}
+
+
+def test_one_day_and_a_few_rows_have_no_drift_but_any_two_named_splits_have(tmp_path):
+    columns = tables()
+    columns = {DAYS[0]: {n: c[:50] for n, c in columns[DAYS[0]].items()}, DAYS[1]: columns[DAYS[1]]}
+    found = faults(check.check(write(tmp_path / "set", columns)), "drift")
+    assert "not checked" in found and f"{DAYS[0]} (50 rows)" in found
+    named = {"train": columns[DAYS[1]], "test": columns[DAYS[0]]}  # sizes that somebody chose
+    assert check.check(write(tmp_path / "named", named)).references == {"": "train"}
+
+
 def test_a_random_split_is_not_compared_with_logged_days(tmp_path):
     columns = tables()
     logged = columns[DAYS[1]]
@@ -350,6 +449,120 @@ def test_a_planted_leak_fails(tmp_path, name, values):
     report = check.check(write(tmp_path / "set", columns))
     assert report.failed and statuses(report) == {"leak suspects": "FAIL"}
     assert f"{name!r} alone has AUC 1.0000 for 'click'" in faults(report, "leak suspects")
+
+
+def few(flags, share=0.15):
+    """Which rows: some of those that have a flag."""
+    return (flags == 1) & (np.random.default_rng(1).random(len(flags)) < share)
+
+
+@pytest.mark.parametrize("name, values, words", [
+    (HOSTILE, lambda c, x: few(c["click"]) * 1.0, "= 1 in"),
+    ("count", lambda c, x: few(c["click"]) * (0.5 + x), "> 0 in"),
+    (HOSTILE, lambda c, x: np.where(few(c["click"]), -9 - x, x), "< 0."),
+    ("city", lambda c, x: np.where(few(c["click"]), "c", "a").tolist(), "= 'c' in"),
+    ("city", lambda c, x: [f"code {int(99 * v)}" * int(k) for k, v in zip(few(c["click"]), x, strict=True)],
+     "other than '' in"),
+    ("seen", lambda c, x: [[8, 8, *row[:1]] if k else [v % 8 for v in row] for k, row in zip(
+        few(c["click"]), c["seen"], strict=True)], "with 8 in"),
+    ("seen", lambda c, x: [[int(9 * v)] * int(k) for k, v in zip(few(c["click"]), x, strict=True)], "not empty in"),
+])
+def test_a_leak_of_low_coverage_fails(tmp_path, name, values, words):
+    columns, rows = tables(), 0
+    for c in columns.values():
+        c[name] = values(c, np.random.default_rng(2).random(ROWS))
+        rows += int(few(c["click"]).sum())
+    report = check.check(write(tmp_path / "set", columns))
+    assert report.failed and statuses(report) == {"leak suspects": "FAIL"}
+    assert f"{name!r} {words}" in faults(report, "leak suspects")
+    assert f"{rows} rows ({rows / 1800:.1%}), 100.0% of them positives of 'click' (" in faults(report, "leak suspects")
+
+
+def test_a_leak_of_low_coverage_in_a_sample_space(tmp_path):
+    columns = tables()
+    for c in columns.values():
+        c["city"] = np.where(few(c["share"] * c["click"], 0.5) | few(1 - c["click"]), "c", "a").tolist()
+    report = check.check(write(tmp_path / "set", columns))
+    assert re.search(
+        r"'city' = 'c' in \d\d rows \([0-9.]+%\), 100.0% of them positives of 'share' \([0-9.]+% in all rows where "
+        r"'click' is 1\)$", faults(report, "leak suspects"))
+
+
+def told(values, labels, users=None, dtype="float"):
+    """What `purity` says of a feature."""
+    rows = len(labels)
+    values = np.array([v.encode() for v in values], object) if dtype == "string" else np.asarray(values)
+    feature = Feature("x", dtype, "user", "content") if dtype == "float" else Feature(
+        "x", dtype, "user", "content", size=9, hashed=True, width=2)
+    sample = {"u": Column(np.arange(rows) % 50 if users is None else users), "i": Column(np.arange(rows) % 70)}
+    spread = purity.Spread(Schema("s", (), (), (), {"user": "u", "item": "i"}), sample)
+    return purity.pure(feature, Coded(Column(values)), Task("t"), np.asarray(labels), np.ones(rows, bool), spread)
+
+
+@pytest.mark.parametrize("rate, rows, hits, expected", [
+    (0.2, 19, 19, False), (0.2, 20, 20, True), (0.2, 30, 29, False), (0.2, 50, 49, True), (0.01, 20, 20, True),
+    (0.001, 20, 20, True), (0.45, 22, 22, False), (0.45, 28, 28, True), (0.6, 40, 40, False), (0.6, 50, 50, True),
+    (0.7, 2000, 2000, False),
+])
+def test_how_many_rows_make_a_leak(rate, rows, hits, expected):
+    # Of the 7 candidates of a flag (two values, the rest, four tails) the bound of n in n rows is (.001 / 7)^(1 / n):
+    # .642, .669 and .729 for 20, 22 and 28 rows. Three times the odds of .2 and .45 are .75 and 2.45, so .429 and .711.
+    total = max(8000, int(40 / rate))
+    labels, flag = np.zeros(total, int), np.zeros(total)
+    labels[: int(rate * total)] = 1
+    labels = np.random.default_rng(0).permutation(labels)
+    flag[np.flatnonzero(labels)[:hits]] = flag[np.flatnonzero(labels == 0)[: rows - hits]] = 1
+    assert (told(flag, labels) is not None) is expected
+
+
+def test_habits_and_good_features_are_no_leaks():
+    rng = np.random.default_rng(0)
+    users = rng.integers(0, 60, 20_000)
+    labels = (rng.random(20_000) < np.where(users < 8, 1.0, 0.2)).astype(int)  # eight who click whatever they see
+    assert told(users, labels, users, "int") is None
+    assert told([f"city {u % 60}" for u in users], labels, users, "string") is None
+    assert told([f"city {u % 60}" for u in users], labels, np.arange(20_000), "string") is not None
+    crowd = np.where(users < 8, rng.integers(0, 40, 20_000), 40 + users)  # as if they were forty
+    assert told(few(users < 8, 0.5) * 1.0, labels, crowd) is None and told(few(labels) * 1.0, labels, crowd) is not None
+    x = rng.normal(size=20_000)
+    labels = (rng.random(20_000) < 1 / (1 + np.exp(1 - 3 * x))).astype(int)
+    top = labels[np.argsort(-x)[:1000]].mean()
+    assert top >= purity.PURE and told(x, labels) is None and told(np.minimum(x, 1.6), labels) is None
+    # Nobody is married at 14, and 83% are at 19: a steep end, but no edge.
+    ages = np.repeat(np.arange(60), 400)
+    married = (rng.random(len(ages)) < np.clip((ages - 14) / 6, 0, 0.9)).astype(int)
+    assert told(ages.astype(float), 1 - married) is None
+    assert told(ages.astype(float), np.where(ages < 15, 1, few(1 - married))) is not None
+    # A page on which whatever is shown counts as clicked, but on which little is shown.
+    labels = np.arange(60_000) % 9 < 4
+    page = (labels & (np.arange(60_000) < 120)) * 1.0
+    assert page.sum() > 50 and told(page, labels * 1) is None and told(page[:10_000], labels[:10_000] * 1) is not None
+    # Exact amounts have rates of their own: one of many is no category.
+    amounts = np.where(rng.random(20_000) < 0.01, 777.0, np.floor(1000 * rng.random(20_000)))
+    assert told(amounts, ((amounts == 777) | few(np.ones(20_000))).astype(int)) is None
+
+
+def test_few_negatives_are_told_and_many_are_not():
+    rng = np.random.default_rng(0)
+    for rate, expected in ((0.2, False), (0.7, True)):
+        labels = (rng.random(20_000) < rate).astype(int)
+        skipped = few(1 - labels)
+        found = told(skipped * 1.0, labels)
+        assert (found is not None) is expected
+    assert f"= 1 in {skipped.sum():,} rows" in found.text and "100.0% of them negatives of 't' (29.9%" in found.text
+
+
+def test_a_leak_is_told_of_the_task_that_it_covers_most_and_all_are_named():
+    click, buy, flag = (purity.Pure("x", Task(name), "= 1", 0, 30, 9000, 1.0, base, covered, True)
+                        for name, base, covered in (("click", 0.2, 0.1), ("buy", 0.0004, 0.4), ("cart", 0.1, 0.2)))
+    other = purity.Pure("y", Task("click", mask="seen"), "> 0", 2, 30, 9000, 0.99, 0.2, 0.3, True)
+    assert leaks.faults({"click": {"x": 0.9, "z": 0.96}, "buy": {"z": 0.97}}, [click, other, buy, flag], 0.95) == [
+        "'z' alone has AUC 0.9700 for 'buy', AUC 0.9600 for 'click'",
+        "'x' = 1 in 30 rows (0.3%), 100.0% of them positives of 'buy' (0.04% in all rows), and of 'cart', 'click'",
+        "'y' > 0 (and 2 other values like it) in 30 rows (0.3%), 99.0% of them positives of 'click' (20.0% in all rows "
+        "where 'seen' is 1)",
+    ]
+    assert leaks.faults({"click": {"x": 0.96}}, [buy, click], 0.95) == ["'x' alone has AUC 0.9600 for 'click'"]
 
 
 def test_rare_tasks_are_not_measured(tmp_path):

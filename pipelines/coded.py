@@ -1,0 +1,37 @@
+"""A column as pairs (row, code of a value), coded once for all labels that are asked about."""
+
+from functools import cached_property
+
+import numpy as np
+
+from pipelines.raw import Column
+
+
+class Coded:
+    """A column as pairs (row, code); codes ascend with their values.
+
+    Attributes:
+        known: the distinct values, ascending; the code of `known[c]` is c.
+        empty: the code of an empty list, which is a value too: `len(known)`.
+        size: how many codes there are.
+        rows, codes: (pairs,) one pair for each row, or for each element of a list.
+        is_list: whether the column holds lists.
+    """
+
+    def __init__(self, column: Column):
+        self.known, codes = np.unique(column.values, return_inverse=True)
+        lengths = np.ones(len(codes), np.int64) if column.lengths is None else column.lengths
+        empty = np.flatnonzero(lengths == 0)
+        self.is_list = column.lengths is not None
+        self.empty, self.size = len(self.known), len(self.known) + 1
+        self.rows = np.concatenate([np.repeat(np.arange(len(lengths)), lengths), empty])
+        self.codes = np.concatenate([codes, np.full(len(empty), self.empty)])
+
+    @cached_property
+    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and codes, where a value that a list holds twice is one pair."""
+        if not self.is_list:
+            return self.rows, self.codes
+        pairs = np.sort(self.rows * self.size + self.codes)
+        first = np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]
+        return pairs[first] // self.size, pairs[first] % self.size
