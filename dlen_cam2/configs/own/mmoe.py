@@ -1,0 +1,12 @@
+"""Your own log, MMOE: a start for any log.
+
+python -m dlen_cam2.train --config=dlen_cam2/configs/own/mmoe.py --data_dir=DIR --model_dir=DIR \
+    --train_days=A..B --eval_days=C
+"""
+
+from dlen_cam2.config import Config
+from dlen_cam2.configs.own import experiment
+
+
+def get_config() -> Config:
+    return experiment("mmoe", "plain")

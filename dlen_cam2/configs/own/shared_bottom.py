@@ -1,0 +1,12 @@
+"""Your own log, A shared bottom, the least of the networks.
+
+python -m dlen_cam2.train --config=dlen_cam2/configs/own/shared_bottom.py --data_dir=DIR --model_dir=DIR \
+    --train_days=A..B --eval_days=C
+"""
+
+from dlen_cam2.config import Config
+from dlen_cam2.configs.own import experiment
+
+
+def get_config() -> Config:
+    return experiment("shared_bottom", "plain")
