@@ -5,7 +5,17 @@
 
 The first reads a sample and proposes a schema, to be read and corrected; the second writes the data set. Columns have
 the schema's names. A missing id is -1, a missing string "", a missing list empty; labels, numbers and keys must be
-there. In text a list is JSON, `["a", "b"]`, or values separated by spaces.
+there. In text a list is JSON, `["a", "b"]`, or values separated by spaces. A log without times takes --split_by in
+place of --time.
+
+The schema's tags say what a column is:
+
+    side:user|item|context and cause:statistical|content|context: a feature
+    task:NAME: a label of 0 and 1; with negative if it shows dislike, and weight:W
+    mask:COLUMN: the task counts only where COLUMN is 1, and its label may be missing where it is 0. COLUMN may be the
+        label of another task, which this one follows (purchases among clicks), or a column tagged sample_space.
+    target:N: a number to keep beside the labels, such as watch time
+    transform:log1p|logit, min_count:N, oov_buckets:N, hash_buckets:N, embedding_width:N, table:NAME: of a feature
 
 A feature of the schema that `point_in_time.py` lists and the log does not have is computed from the log:
 `user_click_rate` of a log with a column or task `click`, say. `typed.CONTRACT` has the columns that they are made of.
