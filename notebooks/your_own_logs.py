@@ -16,7 +16,6 @@ from IPython.display import Markdown
 
 from dlen_cam2 import model_dir, report, requests, runs, schema_pbtxt, serving
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
-from dlen_cam2.schema import Task
 from dlen_cam2.serving import local, recorded, rest
 from pipelines import check
 from pipelines.from_logs import Roles, convert, propose
@@ -65,12 +64,12 @@ schema, why = propose("log.csv", roles)
 Markdown(report.markdown(["column", "taken for"], [[name, reason] for name, reason in why.items()]))
 
 # %% [markdown]
-# Two lines are wrong, and only somebody who knows the log can see it:
+# `is_click` and `is_finish` were taken for feedback by their names. `gift` is no name that feedback goes by, but it is
+# only 1 where `is_click` is: so it is feedback, too, and its mask says that it can follow a click only. One line is
+# wrong, and only somebody who knows the log can see it: `completion` is how far the user watched *in this exposure*.
+# As a feature it would tell the answer.
 #
-# - `gift` is feedback, and was taken for a feature, because its name is not one that feedback goes by;
-# - `completion` is how far the user watched *in this exposure*. As a feature it would tell the answer.
-#
-# Suppose that we had overlooked them. `check` finds what can be found without knowing the log.
+# Suppose that we had overlooked it. `check` finds what can be found without knowing the log.
 
 # %%
 convert("log.csv", schema, roles, "uncorrected")
@@ -92,9 +91,8 @@ schema = dataclasses.replace(
     schema,
     features=tuple(
         dataclasses.replace(f, table="dishes") if f.name == "favourites" else f
-        for f in schema.features if f.name not in ("gift", "completion")
+        for f in schema.features if f.name != "completion"
     ),
-    tasks=(*schema.tasks, Task("gift")),
     targets=("completion",),  # kept beside the labels, and seen by no network
 )
 text = schema_pbtxt.dumps(schema)
@@ -109,7 +107,8 @@ for finding in check.check("data").findings:
 # ## 4. Train and measure
 #
 # Three days to train on, the fourth to measure. Vocabularies (cities, dishes, ids) are learned on the training days.
-# `gift` is rare: look at its interval before you believe its AUC.
+# `gift` is rare: look at its interval before you believe its AUC. A task that follows another has two lines: among the
+# clicks, and in its entire space, among all exposures.
 
 # %%
 days = sorted(statistics["days"])
@@ -143,9 +142,7 @@ address = f"http://127.0.0.1:{web.server_port}/v1/models/cooking"
 
 # %%
 inputs = {f.name: candidates[f.name][:1] if f.side == "user" else candidates[f.name] for f in model.schema.features}
-body = {"signature_name": "rank", "inputs": {
-    name: np.char.decode(v.astype(bytes)).tolist() if v.dtype == object else v.tolist() for name, v in inputs.items()
-}}
+body = {"signature_name": "rank", "inputs": recorded.as_json(inputs)}
 with urllib.request.urlopen(f"{address}:predict", data=json.dumps(body).encode(), timeout=30) as response:
     outputs = json.load(response)["outputs"]
 web.shutdown()
