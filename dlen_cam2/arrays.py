@@ -3,6 +3,8 @@
 import os
 import pathlib
 import uuid
+import zipfile
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -29,20 +31,33 @@ def save(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], compress: bo
     path.parent.mkdir(parents=True, exist_ok=True)
     plain: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
+        if array.dtype.kind not in "biufcOSU" or (array.dtype.kind in "OSU" and array.ndim != 1):
+            raise TypeError(f"array {name!r} must hold numbers, or texts in one dimension. Received: {array.dtype}, "
+                            f"shape {array.shape}.")
         plain |= _coded(name, array) if array.dtype.kind in "OSU" else {name: array}
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with aside.open("wb") as file:
             (np.savez_compressed if compress else np.savez)(file, **plain)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
         aside.rename(path)
     finally:
         aside.unlink(missing_ok=True)
 
 
 def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """What `save` wrote; texts come as object arrays of bytes."""
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-        found = dict(stored)
+    """What `save` wrote; texts come as object arrays of bytes.
+
+    Raises:
+        ValueError: the file is damaged, or none of ours.
+        OSError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            found = dict(stored)
+    except (EOFError, KeyError, NotImplementedError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     for name in [n.removesuffix(_PARTS[0]) for n in found if n.endswith(_PARTS[0])]:
         codes, content, ends = (found.pop(name + part) for part in _PARTS)
         raw, starts = content.tobytes(), [0, *ends.tolist()]

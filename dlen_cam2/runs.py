@@ -306,7 +306,7 @@ class Run:
         if stage.daily and position.epoch == 0:
             self.job.refresh()
             for day in self.wanted.validation:
-                self._compare(day, self._predictions(day))
+                self._compare(stage, day, self._predictions(day))
 
     def _predictions(self, day: str) -> Predictions:
         return evaluation.predict(
@@ -325,8 +325,8 @@ class Run:
         for day in days:
             predictions = self._predictions(day)
             predictions.save(self.work / "measured" / f"{day}.npz")
-            if self.wanted.stages[position.stage - 1].daily:
-                self._compare(day, predictions)
+            if (stage := self.wanted.stages[position.stage - 1]).daily:
+                self._compare(stage, day, predictions)
             self.metrics[day] = evaluation.evaluate(predictions, job.schema, self.config.train.bootstrap)
             shown = {task: {k: m[k] for k in ("auc", "ne")} for task, m in self.metrics[day].items()}
             self.log.event("measured", step=job.step, day=day, tasks=shown)
@@ -346,13 +346,13 @@ class Run:
     def _before(self, day: str) -> pathlib.Path:
         return self.work / "before" / f"{day}.npz"
 
-    def _compare(self, day: str, after: Predictions) -> None:
+    def _compare(self, stage: Stage, day: str, after: Predictions) -> None:
         """Say what a daily step made worse."""
-        if self._before(day).exists():  # not where an earlier version of this run was stopped after it
-            self.steps[day] = steps.changes(Predictions.load(self._before(day)), after, self.job.schema)
-            for warning in steps.warnings(day, self.steps[day]):
-                print(warning, flush=True)
-            self.log.event("step", step=self.job.step, day=day, tasks=self.steps[day])
+        found = steps.changes(Predictions.load(self._before(day)), after, self.job.schema)
+        self.steps[f"{day} after {stage.days[-1]}"] = found
+        for warning in steps.warnings(day, found):
+            print(warning, flush=True)
+        self.log.event("step", step=self.job.step, day=day, tasks=found)
 
     def _publish(self, stage: pathlib.Path) -> None:
         """Write the model directory."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student
 
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.metrics import calibration, cross_entropy, normalized_entropy
@@ -11,25 +12,27 @@ from dlen_cam2.report import markdown
 from dlen_cam2.schema import Schema
 
 Change = dict[str, Any]
-# A warning is due beyond this many standard errors, of which one in seven hundred steps without any effect is, and
-# above this relative change of NE, below which it does not matter.
-ERRORS, LEAST = 3.0, 0.001
+# A warning is due for a task whose NE rose beyond this probability of a chance rise, and by this share at least, below
+# which it does not matter; with fewer users, positives or negatives no probability could be told.
+CHANCE, LEAST, ENOUGH = 0.001, 0.001, 30
 
 
 def changes(before: Predictions, after: Predictions, schema: Schema) -> dict[str, Change]:
     """NE and calibration of each task before and after, on its own sample space, and whether NE became worse.
 
-        z = Σ_u d_u / √(Σ_u d_u² - (Σ_u d_u)² / U),    d_u the change of user u's summed cross entropy
+        z = Σ_u d_u / √((Σ_u d_u² - (Σ_u d_u)² / U) U / (U - 1)),    d_u the change of user u's summed cross entropy
 
-    The rows are the same, so the entropy of their base rate cancels, and rows of a user count together.
+    The rows are the same, so the entropy of their base rate cancels, and rows of a user count together. NE became worse
+    if z is beyond Student's quantile of 1 - `CHANCE` with U - 1 degrees of freedom. Sums over few positives are skewed,
+    so of rare tasks a warning comes by chance more often, one in some 200 at 60 positives.
 
     Args:
         before, after: of the same rows.
         schema: their tasks.
 
     Returns:
-        `{task: {"ne": [before, after], "calibration": [before, after], "errors": z, "worse": bool}}`, None where
-        undefined; tasks without rows of both classes are left out.
+        `{task: {"ne": [before, after], "calibration": [before, after], "errors": z, "worse": bool}}`; z is None where
+        it is undefined. Tasks without rows of both classes are left out.
     """
     users = before.keys.get("user", np.arange(len(before.labels)))
     users = np.unique(users, return_inverse=True)[1]
@@ -41,9 +44,12 @@ def changes(before: Predictions, after: Predictions, schema: Schema) -> dict[str
         if None in ne:
             continue
         d = np.bincount(users[rows], cross_entropy(y, arms[1]) - cross_entropy(y, arms[0]))[np.unique(users[rows])]
-        spread = np.sqrt(max(np.sum(d**2) - d.sum() ** 2 / len(d), 0.0))
+        n = len(d)
+        spread = float(np.sqrt(max(np.sum(d**2) - d.sum() ** 2 / n, 0.0) * n / (n - 1))) if n > 1 else 0.0
         errors = float(d.sum() / spread) if spread > 0 else None
-        worse = errors is not None and errors > ERRORS and ne[1] > (1 + LEAST) * ne[0]  # type: ignore[operator]
+        enough = min(n, y.sum(), len(y) - y.sum()) >= ENOUGH
+        worse = bool(enough and errors is not None and errors > student.ppf(1 - CHANCE, n - 1)
+                     and ne[1] > (1 + LEAST) * ne[0])  # type: ignore[operator]
         found[task] = {"ne": ne, "calibration": [calibration(y, p) for p in arms], "errors": errors, "worse": worse}
     return found
 

@@ -90,8 +90,9 @@ def convert(
         log = open_log(engine, files(logs))
         for column in filter(None, (*roles.keys.values(), roles.random, roles.split_column)):
             log.column(column)
-        schema = _with_keys(schema, roles, [name for name in (roles.user, roles.item) if name not in schema.columns
-                                            and holds_texts(engine, log, name)])
+        texts = dataset.standing(output)[0].text_keys if how.since else [
+            name for name in (roles.user, roles.item) if name not in schema.columns and holds_texts(engine, log, name)]
+        schema = _with_keys(schema, roles, texts)
         clock = {"time_unit": roles.unit, "utc_offset": roles.utc_offset, "random": roles.random}
         if roles.split_by:
             clock = {"split_by": dataclasses.asdict(roles.split_by), "random": roles.random}
@@ -187,7 +188,7 @@ def _parts(schema: Schema) -> dict[str, Any]:
     """What two schemas must share, by name; vocabularies that are learned do not count."""
     features = {f.name: dataclasses.replace(f, vocabulary=()) if f.min_count else f for f in schema.features}
     return {**features, **{t.label: t for t in schema.tasks}, "the targets": schema.targets,
-            "the keys": dict(schema.keys)}
+            "the keys": dict(schema.keys), "the keys that are texts": schema.text_keys}
 
 
 def _tell_long_lists(engine: Engine, schema: Schema, computed: set[str]) -> None:

@@ -63,10 +63,12 @@ class Log:
         return f"TRY_CAST({column} AS {wanted})"
 
     def missing(self, name: str) -> str:
-        """SQL of whether the column has no value; a number that is none (NaN) is what pandas writes for that."""
+        """SQL of whether the column has no value; NaN is what pandas writes for that, and counts as none."""
         column = self.column(name)
-        return f"({column} IS NULL OR isnan({column}))" if self.types[name] in ("FLOAT", "DOUBLE") else \
-            f"({column} IS NULL)"
+        if self.types[name] not in ("FLOAT", "DOUBLE"):
+            return f"({column} IS NULL)"
+        # DuckDB answers isnan from a Parquet file's least and greatest value, which leave NaN out.
+        return f"({column} IS NULL OR (NOT isfinite({column}) AND NOT isinf({column})))"
 
     def valid(self, name: str, wanted: str, is_list: bool = False) -> str:
         """SQL of whether the column's value is one of `wanted`, and would not be rounded or cut."""

@@ -38,14 +38,13 @@ class SplitBy:
         if not 0 < self.test_share < 1:
             raise UserError(f"--test_share must be above 0 and below 1. Received: {self.test_share}.")
 
-    def sql(self, log: Log, user: str, item: str) -> str:
-        """SQL of a row's split, before `divide`."""
+    def sql(self, log: Log, key: str) -> str:
+        """SQL of a row's split, before `divide`; `key` is SQL of the user's or item's id as the data set has it."""
         if self.way == "split":
             return log.cast(self.column, "VARCHAR")
         if self.way == "label":
             return "'train'"
-        key = log.cast(user if self.way == "user" else item, "VARCHAR")
-        held_out = f"left(md5({key}), 8) < '{int(self.test_share * 2**32):08x}'"
+        held_out = f"left(md5(CAST({key} AS VARCHAR)), 8) < '{int(self.test_share * 2**32):08x}'"
         return f"CASE WHEN {held_out} THEN 'test' ELSE 'train' END"
 
     def divide(self, engine: Engine, schema: Schema) -> None:

@@ -134,7 +134,7 @@ def typed(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextI
         local = f"CASE WHEN {local} BETWEEN 0 AND 4102444800000 THEN {local} END"
         day = f"strftime(make_timestamp({local} * 1000), '%Y%m%d')"
     else:
-        day = roles.split_by.sql(log, roles.user, roles.item)
+        day = roles.split_by.sql(log, columns[roles.item if roles.split_by.way == "item" else roles.user])
     random = f"CASE WHEN {log.cast(roles.random, 'BIGINT')} = 1 THEN '_random' ELSE '' END" if roles.random else "''"
     columns["split"] = f"{day} || {random}"
     if computed:

@@ -66,3 +66,20 @@ def test_a_cell_keeps_text_users(tmp_path):
     made = cells.cell(tmp_path, "mmoe", {}, lambda: {"keys/user": TEXTS})
     kept = cells.cell(tmp_path, "mmoe", {}, lambda: pytest.fail("computed again"))
     assert kept["keys/user"].tolist() == [t.encode() for t in made["keys/user"]]
+
+
+@pytest.mark.parametrize("array", [np.zeros(2, [("a", object)]), np.array([["a"]], object), np.array("a"),
+                                   np.array(["2020-01-01"], "M8[D]")])
+def test_what_would_be_pickled_or_changed_is_refused(tmp_path, array):
+    with pytest.raises(TypeError, match="array 'x' must hold numbers, or texts in one dimension"):
+        arrays.save(tmp_path / "a.npz", {"x": array})
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x93NUMPY\x01\x00", b"nothing of ours" * 9])
+def test_a_damaged_file_is_a_value_error_and_its_cell_is_computed_again(tmp_path, content):
+    cells.cell(tmp_path, "mmoe", {}, lambda: {"p": np.ones(3)})
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(content)
+    with pytest.raises(ValueError):
+        arrays.load(path)
+    assert cells.cell(tmp_path, "mmoe", {}, lambda: {"p": np.zeros(3)})["p"].tolist() == [0, 0, 0]

@@ -119,6 +119,19 @@ def test_rates_fall_at_the_end_of_a_stage_also_of_a_run_that_goes_on(log, tmp_pa
     np.testing.assert_allclose(rates.found, wanted, rtol=1e-5)
 
 
+def test_steps_of_one_call_have_the_mean_of_their_rates(log, tmp_path):
+    several = config(cooldown=0.5, steps_per_execution=3)
+    steps, rates = 2 * -(-sum(data.shards(log, ["20240101", "20240102"]).rows) // 32), Rates()
+    runs.train(requests.once(several, log, tmp_path / "m", DAYS, DAY), callbacks=[rates])
+    each = [0.001 * min(1, (steps - s) / (0.5 * steps)) for s in range(steps)]
+    half = steps // 2
+    wanted = [np.mean(each[a : min(a + 3, steps)] + [each[-1]] * max(a + 3 - steps, 0))
+              for start in (0, half) for a in range(start, start + half, 3)]
+    np.testing.assert_allclose(rates.found, wanted, rtol=1e-4)
+    with pytest.raises(UserError, match=f"steps_per_execution must be at most {steps // 8} for a cooldown of 0.5"):
+        train(log, tmp_path / "n", config(cooldown=0.5, steps_per_execution=32))
+
+
 def test_parameter_servers_have_no_cooldown(log):
     place = strategies.Place("parameter_server")
     assert place.asynchronous
@@ -289,7 +302,7 @@ def test_a_step_that_makes_a_day_worse_is_named(log, whole, tmp_path, capsys):
         assert list(steps) == ["20240104", "20240104_random"]
         report = (tmp_path / name / "report.md").read_text()
         click = steps["20240104"]["click"]
-        assert f"| 20240104 | click | {click['ne'][0]:.4f} → {click['ne'][1]:.4f} |" in report
+        assert f"| 20240104 after {DAY} | click | {click['ne'][0]:.4f} → {click['ne'][1]:.4f} |" in report
         assert click["worse"] == (name == "wild")
         if name == "calm":
             np.testing.assert_allclose(*click["ne"], rtol=1e-3)

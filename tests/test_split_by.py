@@ -117,3 +117,12 @@ def test_one_message_says_what_is_missing(tmp_path, flags, message, suggest):
     assert done.returncode and re.search(message.replace("<user|item|label|split>", "<user.item.label.split>"),
                                          done.stderr), done.stderr
     assert done.stderr.count("error: ") == 1 and "Traceback" not in done.stderr
+
+
+def test_one_user_in_several_spellings_is_in_one_split(tmp_path):
+    rng = random.Random(3)
+    rows = [{"who": rng.choice([f"{u}", f"{u}.0", f"0{u}"]), "page": "p", "open": 1, "subscribe": 0}
+            for u in range(40) for _ in range(6)]
+    numbers = Schema("r", (Feature("who", "int", "user", "content", size=64, hashed=True, width=2),), SCHEMA.tasks)
+    found = divided(tmp_path, rows, SplitBy("user", test_share=0.5), numbers)
+    assert not {row["who"] for row in found["train"]} & {row["who"] for row in found["test"]}

@@ -155,3 +155,44 @@ def test_a_label_may_be_missing_where_its_mask_is_0(tmp_path):
         write(tmp_path / "log.csv", [rows[3] | {column: None}])
         with pytest.raises(UserError, match=rf"column '{column}' must be 0 or 1 \(where its mask '\w+' is 0, it may"):
             convert(str(tmp_path / "log.csv"), shop, Roles("ts", "uid", "vid"), str(tmp_path / "out"))
+
+
+def test_a_day_of_numbers_among_texts_keeps_the_dictionary(tmp_path):
+    """Whether a key that is no feature holds texts is what the data set says, not the new day."""
+    days = [["17", "abc", "17", "5"], ["17", "5", "17"]]
+    counted = Schema("s", COUNTERS, (Task("click"),))
+    for day, users in enumerate(days):
+        write(tmp_path / f"{day}.csv", [{"ts": START + day * DAY + i * 60_000, "uid": u, "vid": f"v{i}", "click": 1}
+                                        for i, u in enumerate(users)])
+    roles = Roles("ts", "uid", "vid")
+    convert(str(tmp_path / "[01].csv"), counted, roles, str(tmp_path / "full"))
+    convert(str(tmp_path / "0.csv"), counted, roles, str(tmp_path / "out"))
+    convert(str(tmp_path / "1.csv"), counted, roles, str(tmp_path / "out"), how=Options(since="20220426"))
+    assert read_all(tmp_path / "out") == read_all(tmp_path / "full")
+    assert [row["user_impressions"] for row in read_all(tmp_path / "out")][-3:] == [2, 1, 3]
+
+
+def test_a_text_among_days_of_numbers_is_one_message(tmp_path):
+    plain = Schema("s", COUNTERS, (Task("click"),))
+    for day, user in enumerate((7, "seven")):
+        write(tmp_path / f"{day}.csv", [{"ts": START + day * DAY, "uid": user, "vid": 1, "click": 1}])
+    convert(str(tmp_path / "0.csv"), plain, Roles("ts", "uid", "vid"), str(tmp_path / "out"))
+    with pytest.raises(UserError, match="column 'uid' must be an integer within 64 bits. Received: seven"):
+        convert(str(tmp_path / "1.csv"), plain, Roles("ts", "uid", "vid"), str(tmp_path / "out"),
+                how=Options(since="20220426"))
+
+
+@pytest.mark.parametrize("others", [[], [float("inf")]])
+def test_a_number_that_is_none_counts_as_missing(tmp_path, others):
+    """pandas writes NaN for what a column of numbers lacks."""
+    nan = float("nan")
+    table = pa.table({
+        "ts": [START + i for i in range(4)], "uid": [1, 2, 3, 4], "vid": [1, 1, 2, 2], "click": [0, 1, 1, 0],
+        "buy": pa.array([nan, 1.0, 0.0, nan]), "age": pa.array([nan, 30.0, 40.0, None]),
+        "unread": pa.array([*others, 1.0, 2.0, 3.0, 4.0][:4]),
+    })
+    pq.write_table(table, tmp_path / "log.parquet")
+    buy = Schema("s", (Feature("age", "int", "user", "content", size=99, width=2),),
+                 (Task("click"), Task("buy", mask="click")))
+    convert(str(tmp_path / "log.parquet"), buy, Roles("ts", "uid", "vid"), str(tmp_path / "out"))
+    assert [(row["age"], row["buy"]) for row in read_all(tmp_path / "out")] == [(-1, 0), (30, 1), (40, 0), (-1, 0)]

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,7 +21,7 @@ def load(directory: str | os.PathLike, name: str, key: Mapping[str, Any]) -> Arr
         return arrays.load(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         print(f"{name}: {path} cannot be read ({error}), so it is computed again", flush=True)
         return None
 
