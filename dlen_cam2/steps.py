@@ -8,12 +8,13 @@ from scipy.stats import t as student
 
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.metrics import calibration, cross_entropy, normalized_entropy
+from dlen_cam2.paired import MIN_USERS
 from dlen_cam2.report import markdown
 from dlen_cam2.schema import Schema
 
 Change = dict[str, Any]
 # A warning is due for a task whose NE rose beyond this probability of a chance rise, and by this share at least, below
-# which it does not matter; with fewer users, positives or negatives no probability could be told.
+# which it does not matter; of fewer positives or negatives than this no probability could be told.
 CHANCE, LEAST, ENOUGH = 0.001, 0.001, 30
 
 
@@ -47,7 +48,7 @@ def changes(before: Predictions, after: Predictions, schema: Schema) -> dict[str
         n = len(d)
         spread = float(np.sqrt(max(np.sum(d**2) - d.sum() ** 2 / n, 0.0) * n / (n - 1))) if n > 1 else 0.0
         errors = float(d.sum() / spread) if spread > 0 else None
-        enough = min(n, y.sum(), len(y) - y.sum()) >= ENOUGH
+        enough = n >= MIN_USERS and min(y.sum(), len(y) - y.sum()) >= ENOUGH
         worse = bool(enough and errors is not None and errors > student.ppf(1 - CHANCE, n - 1)
                      and ne[1] > (1 + LEAST) * ne[0])  # type: ignore[operator]
         found[task] = {"ne": ne, "calibration": [calibration(y, p) for p in arms], "errors": errors, "worse": worse}

@@ -303,7 +303,7 @@ def test_a_step_that_makes_a_day_worse_is_named(log, whole, tmp_path, capsys):
         report = (tmp_path / name / "report.md").read_text()
         click = steps["20240104"]["click"]
         assert f"| 20240104 after {DAY} | click | {click['ne'][0]:.4f} → {click['ne'][1]:.4f} |" in report
-        assert click["worse"] == (name == "wild")
+        assert click["worse"] == (name == "wild"), click
         if name == "calm":
             np.testing.assert_allclose(*click["ne"], rtol=1e-3)
     assert "warning: the step made click worse on 20240104: NE" in found["wild"]

@@ -54,10 +54,10 @@ def test_a_step_without_effect_is_seldom_called_worse_and_a_bad_one_is():
 
 def test_too_little_to_tell_is_no_warning():
     rng = np.random.default_rng(2)
-    labels, mask, users = world(400, 20, rng)
+    labels, mask, users = world(400, 8, rng)
     before = predictions(labels, mask, users, np.full((400, 2), 0.3))
     found = steps.changes(before, predictions(labels, mask, users, np.full((400, 2), 0.9)), SCHEMA)
-    assert found["click"]["ne"][1] > 2 * found["click"]["ne"][0] and not found["click"]["worse"]  # 20 users
+    assert found["click"]["ne"][1] > 2 * found["click"]["ne"][0] and not found["click"]["worse"]  # 8 users
     labels[:] = 0
     assert steps.changes(predictions(labels, mask, users, np.full((400, 2), 0.3)), before, SCHEMA) == {}
     assert steps.warnings("day", found) == []
