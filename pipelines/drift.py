@@ -159,6 +159,8 @@ class Tracker:
         growing: list[Move] = []
         for feature, values in self.psi.items():
             grown = {kind for kind in self.references if self._grows(feature, kind)}
+            if "" in grown:  # then also on random exposures, of which a day has too few to show it
+                grown |= {kind for kind in self.references if self._risen(feature, kind)}
             for moves, names in ((drifted, [n for n in values if suffix(n) not in grown]),
                                  (growing, [n for n in values if suffix(n) in grown])):
                 above = [n for n in names if values[n] > max(limit, self._chance[feature, n])]
@@ -167,6 +169,10 @@ class Tracker:
                     reference = self.references[suffix(worst)]
                     moves.append(Move(feature, worst, values[worst], reference, above[0], len(above), len(names)))
         return sorted(drifted, key=lambda m: -m.psi), sorted(growing, key=lambda m: -m.psi)
+
+    def _risen(self, feature: str, kind: str) -> bool:
+        days = [d for d in self._levels[feature, kind] if d is not None]
+        return len(days) == len(self._levels[feature, kind]) and days[-1][0] >= days[0][0]
 
     def _grows(self, feature: str, kind: str) -> bool:
         days = [d for d in self._levels[feature, kind] if d is not None]

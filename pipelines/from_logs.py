@@ -40,10 +40,10 @@ from pipelines.engines import Engine, literal, quoted
 from pipelines.logs import OURS, Log, open_log
 from pipelines.options import Options, publish
 from pipelines.point_in_time import BINARY, SECONDS
-from pipelines.split_by import ROW_HASH, WAYS, SplitBy
+from pipelines.split_by import ROW_HASH, SPLITS, WAYS, SplitBy
 from pipelines.suggest import suggest
 from pipelines.text_ids import HISTORIES, TextIds
-from pipelines.typed import CONTRACT, UNITS, Roles, broken, holds_texts, text_ids, typed
+from pipelines.typed import CONTRACT, UNITS, Roles, broken, check_time, holds_texts, text_ids, typed
 
 FLAGS = flags.FLAGS
 
@@ -62,8 +62,9 @@ def propose(
         UserError: no file matches, a file cannot be read, or see `suggest`.
     """
     with how.connect(beside) as engine:
-        return suggest(engine, open_log(engine, files(logs)), roles.time, roles.user, roles.item, roles.random,
-                       roles.split_column)
+        log = open_log(engine, files(logs))
+        check_time(engine, log, roles)
+        return suggest(engine, log, roles.time, roles.user, roles.item, roles.random, roles.split_column)
 
 
 def convert(
@@ -220,6 +221,8 @@ def _splits(engine: Engine, schema: Schema, how: Options) -> Iterator[tuple[str,
     first = quoted(schema.keys["time"]) if "time" in schema.keys else ROW_HASH
     order = [first, *[quoted(c) for c in schema.columns if c not in lists]]
     found = [split for (split,) in engine.query("SELECT DISTINCT split FROM exposures ORDER BY split")]
+    if "time" not in schema.keys:
+        found.sort(key=lambda split: SPLITS.index(split.partition("_")[0]))  # what is trained on comes first
     how.check_days(found)
     if how.since and how.since not in {split.split("_")[0] for split in found}:
         raise UserError(f"--since must be a day of the log. Received: {how.since!r}. Days: {found}.")

@@ -137,10 +137,12 @@ def _parquet(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
     names = pyarrow.parquet.read_schema(path).names  # DuckDB would rename what stands twice
     reader = f"read_parquet({_path(path)})"
     found = engine.query(f"DESCRIBE SELECT * FROM {reader}")
-    types = {name: dtype for name, (_, dtype, *_) in zip(names, found, strict=True)}
-    if texts := [quoted(name) for name, dtype in types.items() if dtype == "UUID" or dtype.startswith("ENUM")]:
-        reader = f"(SELECT * REPLACE ({', '.join(f'CAST({c} AS VARCHAR) AS {c}' for c in texts)}) FROM {reader})"
-    return reader, [(n, "VARCHAR" if quoted(n) in texts else dtype) for n, dtype in types.items()]
+    types = [(name, dtype) for name, (_, dtype, *_) in zip(names, found, strict=True)]
+    texts = {name for name, dtype in types if dtype == "UUID" or dtype.startswith("ENUM")}
+    if texts:
+        casts = ", ".join(f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}" for name in sorted(texts))
+        reader = f"(SELECT * REPLACE ({casts}) FROM {reader})"
+    return reader, [(name, "VARCHAR" if name in texts else dtype) for name, dtype in types]
 
 
 def _csv(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:

@@ -23,6 +23,9 @@ from pipelines.suggest_names import (
 
 _DECIMALS = ("FLOAT", "DOUBLE", "DECIMAL")
 _FEW, _LONGEST = 64, 50  # distinct values of a small vocabulary; values of a list
+# Rows that a value of a large vocabulary needs for a row of its own. An id with fewer is learned by heart, and nothing
+# about it: on two logs 100 was better than 2 and 10 (BUILD.md).
+_OF_AN_ID, _OF_A_VALUE = 100, 10
 # Feedback lies inside another: the share of its ones that do, and how many ones it must have; the share of the rows in
 # which the other may be 1 at most; and the probability that as many ones lie there by chance.
 _INSIDE, _ONES, _AROUND, _CHANCE = 0.98, 10, 0.9, 1e-6
@@ -56,7 +59,9 @@ def suggest(
     Features:
 
     - Text, ids and integers from 0 to 99 are categorical with a learned vocabulary; hashed where over half of the rows
-      have a value of their own. Lists keep as many values as 99 of 100 rows have, at most 50.
+      have a value of their own. In a vocabulary of more than 64 values an id has a row of the table to itself from 100
+      rows on, and another value from 10; rarer ones share 16. Lists keep as many values as 99 of 100 rows have, at
+      most 50.
     - Other numbers are numeric: as log-odds if they are rates, as log1p if they are not negative and have a long tail.
     - The side is the user or the item that decides the value, see `Sides.of`: two rows of one item then agree much more
       often than any two. Rows without a value do not count. Otherwise it is the context.
@@ -188,6 +193,7 @@ def _tasks(sample: Sample, binary: list[Column], sides: Sides, why: dict[str, st
         negative = c.name in kinds and kinds[c.name].negative
         said = f"a task: {c.ones:,} of {sample.rows:,} rows are 1 ({c.ones / sample.rows:.2%})"
         said += ", a sign of dislike" * negative
+        said += "; its name is none of feedback: remove it if it is known before the exposure" * (c.name not in kinds)
         mask, values[c.name] = "", c.number
         if around := [m for m in labels if m.name in found and _inside(c, m, both, sample.rows)]:
             mask = min(around, key=lambda m: m.ones).name
@@ -253,7 +259,7 @@ def _feature(column: Column, sides: Sides, rows: int) -> tuple[Feature | None, s
         feature = Feature(column.name, dtype, side, cause, size=buckets, hashed=True, width=width, max_length=length)
     else:
         reason += f", {column.distinct:,} values in the sample"
-        least, buckets = (1, 0) if column.distinct <= _FEW else (2, 16)
+        least, buckets = (1, 0) if column.distinct <= _FEW else (_OF_AN_ID if named_id else _OF_A_VALUE, 16)
         feature = Feature(column.name, dtype, side, cause, min_count=least, oov_buckets=buckets, width=width,
                           max_length=length)
     if column.lacking:

@@ -79,6 +79,18 @@ def holds_texts(engine: Engine, log: Log, name: str) -> bool:
     return bool(engine.one(f"SELECT count(*) FROM log WHERE {column} IS NOT NULL AND NOT {log.valid(name, 'BIGINT')}"))
 
 
+def check_time(engine: Engine, log: Log, roles: Roles) -> None:
+    """Raise `UserError` if most rows have no time in the column of `roles`."""
+    if roles.time:
+        right = f"coalesce({_time_ms(log, roles)} BETWEEN 946684800000 AND {roles.now_ms}, false)"
+        rows, wrong, example = engine.query(
+            f"SELECT count(*), count(*) FILTER (NOT {right}), min(CAST({log.column(roles.time)} AS VARCHAR)) "
+            f"FILTER (NOT {right}) FROM log")[0]
+        if 2 * wrong > rows:
+            raise UserError(f"{log.name}: column {roles.time!r} must be a time from 2000-01-01 to now (unit "
+                            f"{roles.unit}; see --time_unit). Received: {example}; {wrong:,} of {rows:,} rows lack one.")
+
+
 def text_ids(engine: Engine, log: Log, schema: Schema, roles: Roles, before: Collection[str] | None) -> TextIds:
     """Which of the columns that counters and histories count by hold texts.
 

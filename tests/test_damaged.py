@@ -282,7 +282,7 @@ CASES = {
     "1e3 for an integer": bad_cell(C, "age", "1e3", INTEGER, "1e3"),
     "1.5 for an integer in JSON": bad_cell(J, "age", 1.5, INTEGER, "1.5"),
     "3.7 for an integer": bad_cell(P, "age", 3.7, INTEGER, "3.7", dtype=pa.float64()),
-    "NaN for an integer": bad_cell(P, "age", float("nan"), INTEGER, "nan", dtype=pa.float64()),
+    "NaN for a key": bad_cell(P, "uid", float("nan"), INTEGER, "nan", dtype=pa.float64()),
     "text for an integer": bad_cell(C, "age", "old", INTEGER, "old"),
     "a key that is null": bad_cell(P, "uid", None, INTEGER, "nothing"),
     "a key that is empty": bad_cell(C, "vid", None, INTEGER, "nothing"),
@@ -467,8 +467,7 @@ def test_duplicates_of_bad_rows_are_bad_rows(tmp_path):
 # What counters are made of is held to rules too.
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("author_id", "ann"), ("author_id", "1.5"), ("tab", "home"), ("duration_s", "long"), ("play_s", "nan"),
-    ("long_view", "2"), ("profile_enter", "yes"),
+    ("duration_s", "long"), ("play_s", "nan"), ("long_view", "2"), ("profile_enter", "yes"),
 ])
 def test_a_column_that_counters_are_made_of_is_never_read_as_nothing(tmp_path, name, value):
     schema = Schema("log", (*IDS, *point_in_time.COUNTERS), SCHEMA.tasks)

@@ -354,6 +354,7 @@ def test_examples_of_the_readme(ports, home, tmp_path):
     blocks = re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL)
     (tmp_path / "quickstart").mkdir()
     (tmp_path / "quickstart" / "data").symlink_to(home / "data")
+    (tmp_path / "quickstart" / "mmoe_dlen").symlink_to(home / "model")
     client = next(text for kind, text in blocks if kind == "python" and "PredictionServiceStub" in text)
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{client}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -246,7 +246,7 @@ def test_a_log_without_times_is_trained_and_tested(home, tmp_path):
     proposal = succeeded("pipelines.from_logs", *flags, "--suggest_schema", f"--schema={tmp_path / 'my.pbtxt'}")
     assert "computed from the log" not in proposal
     succeeded("pipelines.from_logs", *flags, f"--schema={tmp_path / 'my.pbtxt'}", f"--out={tmp_path / 'data'}")
-    assert list(storage.statistics(tmp_path / "data")["days"]) == ["test", "train"]
+    assert list(storage.statistics(tmp_path / "data")["days"]) == ["train", "test"]
     said = succeeded("dlen_cam2.train", OWN, *FEW, f"--data_dir={tmp_path / 'data'}", f"--model_dir={tmp_path / 'm'}",
                      "--train_days=train", "--eval_days=test")
     assert "| test | click |" in said

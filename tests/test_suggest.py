@@ -14,7 +14,7 @@ from dlen_cam2 import schema_pbtxt
 from dlen_cam2.cli import UserError
 from pipelines import sampled
 from pipelines.engines import connect
-from pipelines.from_logs import Roles, convert
+from pipelines.from_logs import Roles, convert, propose
 from pipelines.logs import open_log
 from pipelines.point_in_time import COUNTERS
 from pipelines.suggest import suggest
@@ -417,3 +417,27 @@ def test_no_counters_where_a_column_that_they_read_is_another(tmp_path, name, va
     schema, why = converted(tmp_path, **{name: values})
     assert ("user_clicks" in {f.name for f in schema.features}) == counters
     assert why[name].endswith("counters would read it, so none are proposed") != counters
+
+
+def test_a_flag_that_only_follows_feedback_says_so(tmp_path):
+    """Its name is none of feedback: whoever reads the proposal decides whether it is known before."""
+    flag = click * (np.arange(ROWS) % 7 == 0)
+    schema, why = found(tmp_path, gift_wrap=flag)
+    assert tasks(schema)["gift_wrap"] == ("click", False)
+    assert "its name is none of feedback: remove it if it is known before the exposure" in why["gift_wrap"]
+    assert "none of feedback" not in why["click"]
+
+
+@pytest.mark.parametrize("column", ["price", "brand"])
+def test_no_schema_is_proposed_by_a_column_that_is_no_time(tmp_path, column):
+    columns = {"ts": ts, "uid": u, "vid": v, "click": click, "price": np.linspace(1, 90, ROWS),
+               "brand": texts(v % 5)}
+    path = save(tmp_path / "log.parquet", columns)
+    with pytest.raises(UserError, match=f"column '{column}' must be a time from 2000-01-01 to now.*Received: .*lack one"):
+        propose(str(path), Roles(column, "uid", "vid"), tmp_path / "s")
+
+
+def test_ids_need_more_rows_than_other_values(tmp_path):
+    many = texts(np.arange(ROWS) % 200)
+    schema, _ = found(tmp_path, maker_id=many, maker=many)
+    assert [features(schema)[n].min_count for n in ("maker_id", "maker")] == [100, 10]

@@ -6,13 +6,17 @@ from dlen_cam2.config import Config, ModelConfig, TrainConfig
 def experiment(trunk: str, head: str) -> Config:
     """All features and tasks of whatever schema it is given, in sizes and at rates that no log is tuned for.
 
-    One pass, since ids of users and items are learned by heart in the second; rates that fall over the second half of
-    it, since at constant rates the last batches decide how often a rare task is predicted. Rates, passes and cooldown,
-    and those of a daily step (`config.train.daily`), were chosen on two logs that have little in common, a slice of
-    KuaiRand's videos and a drawn shop; the documentation of your own logs says how.
+    Three passes for logs of up to some million rows. A larger one has steps enough in one pass with larger batches:
+    `--config.train.epochs=1 --config.train.batch_size=4096`. The rates fall over the second half of the steps, since at
+    constant rates the last batches decide how often a rare task is predicted. Several passes need ids that are not
+    learned by heart: the schema that `--suggest_schema` proposes gives a row of its own to ids with 100 rows only.
+    Rates, passes and cooldown, and those of a daily step (`config.train.daily`), were chosen on two logs that have
+    little in common, a slice of KuaiRand's videos and a drawn shop; BUILD.md says how.
     """
     return Config(
         name=f"own_{trunk}" + ("" if head == "plain" else f"_{head}"),
         model=ModelConfig(trunk=trunk, head=head),
-        train=TrainConfig(epochs=1, batch_size=512, embedding_learning_rate=0.05, cooldown=0.5),
+        train=TrainConfig(
+            epochs=3, batch_size=512, embedding_learning_rate=0.02, learning_rate=0.002, cooldown=0.5
+        ),
     )
