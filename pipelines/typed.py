@@ -88,7 +88,8 @@ def check_time(engine: Engine, log: Log, roles: Roles) -> None:
             f"FILTER (NOT {right}) FROM log")[0]
         if 2 * wrong > rows:
             raise UserError(f"{log.name}: column {roles.time!r} must be a time from 2000-01-01 to now (unit "
-                            f"{roles.unit}; see --time_unit). Received: {example}; {wrong:,} of {rows:,} rows lack one.")
+                            f"{roles.unit}; see --time_unit). Received: {example}; {wrong:,} of {rows:,} rows lack "
+                            "one.")
 
 
 def text_ids(engine: Engine, log: Log, schema: Schema, roles: Roles, before: Collection[str] | None) -> TextIds:

@@ -433,11 +433,11 @@ def test_no_schema_is_proposed_by_a_column_that_is_no_time(tmp_path, column):
     columns = {"ts": ts, "uid": u, "vid": v, "click": click, "price": np.linspace(1, 90, ROWS),
                "brand": texts(v % 5)}
     path = save(tmp_path / "log.parquet", columns)
-    with pytest.raises(UserError, match=f"column '{column}' must be a time from 2000-01-01 to now.*Received: .*lack one"):
+    with pytest.raises(UserError, match=f"column '{column}' must be a time from 2000.*Received: .*lack one"):
         propose(str(path), Roles(column, "uid", "vid"), tmp_path / "s")
 
 
 def test_ids_need_more_rows_than_other_values(tmp_path):
-    many = texts(np.arange(ROWS) % 200)
+    many = [f"m{i % 200}" for i in range(ROWS)]
     schema, _ = found(tmp_path, maker_id=many, maker=many)
     assert [features(schema)[n].min_count for n in ("maker_id", "maker")] == [100, 10]
