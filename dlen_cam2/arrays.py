@@ -2,12 +2,13 @@
 
 import os
 import pathlib
-import uuid
 import zipfile
 import zlib
 from collections.abc import Mapping
 
 import numpy as np
+
+from dlen_cam2.files import beside
 
 # Suffixes of what a text array is kept as: the place of each row's text, the texts one after another, and their ends.
 _PARTS = ("#codes", "#bytes", "#ends")
@@ -35,15 +36,8 @@ def save(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], compress: bo
             raise TypeError(f"array {name!r} must hold numbers, or texts in one dimension. Received: {array.dtype}, "
                             f"shape {array.shape}.")
         plain |= _coded(name, array) if array.dtype.kind in "OSU" else {name: array}
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with aside.open("wb") as file:
-            (np.savez_compressed if compress else np.savez)(file, **plain)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with beside(path) as aside, aside.open("wb") as file:
+        (np.savez_compressed if compress else np.savez)(file, **plain)  # type: ignore[arg-type]
 
 
 def load(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Score the rows of a day and measure every task, exactly."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -9,8 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dlen_cam2 import data
-from dlen_cam2.arrays import load, save
+from dlen_cam2 import arrays, data
 from dlen_cam2.losses import targets
 from dlen_cam2.metrics import task_metrics
 from dlen_cam2.models import cause_scores, probabilities, serving_scores
@@ -46,22 +46,30 @@ class Predictions:
     columns: dict[str, np.ndarray]
     keys: dict[str, np.ndarray]
 
+    @functools.cached_property
+    def users(self) -> np.ndarray:
+        """(N,): the place of each row's user among the sorted distinct users; without a user key each row is its own.
+
+        Texts take long to sort, so this is done once.
+        """
+        return np.unique(self.keys.get("user", np.arange(len(self.labels))), return_inverse=True)[1]
+
     def save(self, path: pathlib.Path) -> None:
         """Write them as a whole to a NumPy archive."""
-        arrays: dict[str, np.ndarray] = {}
+        given: dict[str, np.ndarray] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, dict):
-                arrays |= {f"{field.name}/{key}": array for key, array in value.items()}
+                given |= {f"{field.name}/{key}": array for key, array in value.items()}
             elif value is not None:
-                arrays[field.name] = value
-        save(path, arrays)
+                given[field.name] = value
+        arrays.save(path, given)
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Predictions":
         """Read what `save` wrote."""
         values: dict[str, Any] = {"p_up": None, "serving": {}, "causes": {}, "columns": {}, "keys": {}}
-        for name, array in load(path).items():
+        for name, array in arrays.load(path).items():
             field, _, key = name.partition("/")
             if key:
                 values[field][key] = array
@@ -125,8 +133,7 @@ def evaluate(predictions: Predictions, schema: Schema, bootstrap: int = 200, see
     "entire_space", see there. With a latent state there is one entry more, "user_favor": P(UP) against "any positive
     behaviour", the convergence check of DLEN's section 3.3.
     """
-    users = predictions.keys.get("user", np.arange(len(predictions.labels)))
-    users = np.unique(users, return_inverse=True)[1]  # once: texts take long to sort
+    users = predictions.users
     result: dict[str, Any] = {}
     for column, task in enumerate(schema.tasks):
         rows = predictions.mask[:, column] == 1

@@ -136,16 +136,26 @@ def _remote_errors(path: str | os.PathLike) -> type[Exception]:
     return tf.errors.OpError
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write `text` to `path` so that readers see the old file or the new one, never a part."""
+@contextlib.contextmanager
+def beside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yield a path beside `path` to write to, whose file becomes `path` when the block ends without an error.
+
+    Readers see the old file or the new one, never a part.
+    """
     path = pathlib.Path(path)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        aside.write_text(text, encoding="utf-8")
+        yield aside
         _fsync(aside)
         aside.rename(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` to `path` so that readers see the old file or the new one, never a part."""
+    with beside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

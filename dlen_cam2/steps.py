@@ -35,9 +35,7 @@ def changes(before: Predictions, after: Predictions, schema: Schema) -> dict[str
         `{task: {"ne": [before, after], "calibration": [before, after], "errors": z, "worse": bool}}`; z is None where
         it is undefined. Tasks without rows of both classes are left out.
     """
-    users = before.keys.get("user", np.arange(len(before.labels)))
-    users = np.unique(users, return_inverse=True)[1]
-    found = {}
+    users, found = before.users, {}
     for k, task in enumerate(schema.task_names):
         rows = before.mask[:, k] == 1
         y, arms = before.labels[rows, k], [p.probabilities[rows, k] for p in (before, after)]

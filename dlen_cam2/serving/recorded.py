@@ -3,7 +3,6 @@
 import base64
 import os
 import pathlib
-import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from dlen_cam2 import data
 from dlen_cam2.cli import UserError
 from dlen_cam2.data import DTYPES
+from dlen_cam2.files import beside
 from dlen_cam2.schema import Feature, Schema
 
 # Where a server that loads a version looks for requests to send it first (at most 1000 of them, by its rule).
@@ -181,14 +181,9 @@ def write(path: str | os.PathLike, logs: Iterable[PredictionLog]) -> None:
     """Write the requests to a TFRecord file, whole or not at all."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with tf.io.TFRecordWriter(str(aside)) as writer:
-            for log in logs:
-                writer.write(log.SerializeToString())
-        aside.rename(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with beside(path) as aside, tf.io.TFRecordWriter(str(aside)) as writer:
+        for log in logs:
+            writer.write(log.SerializeToString())
 
 
 def read(path: str | os.PathLike) -> list[PredictionLog]:

@@ -98,7 +98,7 @@ class Day:
         self.negative = [task.name for task in schema.tasks if task.negative]
         given = {**predictions.serving, **predictions.causes}
         self.scores = {name: tf.constant(values, tf.float32) for name, values in given.items()}
-        self._users = np.unique(predictions.keys["user"], return_inverse=True)[1]
+        self._users = predictions.users
         rows = np.bincount(self._users)
         self._starts = np.cumsum(rows) - rows
         rank = 1 + np.arange(len(self._users)) - np.repeat(self._starts, rows)

@@ -117,7 +117,7 @@ def _head(asked: Asked, found: Comparison) -> str:
     if asked.trials:
         effort = f"Each network was tuned with {asked.trials} trials on {', '.join(asked.validation)}, see below."
     notes = zoo.NOTE + (f" {zoo.ESMM_NOTE}" if "ESMM" in found.models else "")
-    if any(task.endswith(in_entire_space("")) for task in measured.tasks):
+    if any(in_entire_space(task) in measured.tasks for task in measured.tasks):
         notes += f" {ENTIRE_SPACE_NOTE}"
     return (
         f"`{asked.config.name}`, trained on {_span(asked.log.train)}, measured on {_span(asked.log.measured)}, "
