@@ -91,13 +91,14 @@ def convert(
         log = open_log(engine, files(logs))
         for column in filter(None, (*roles.keys.values(), roles.random, roles.split_column)):
             log.column(column)
-        texts = dataset.standing(output)[0].text_keys if how.since else [
+        there = dataset.standing(output) if how.since else None
+        texts = there[0].text_keys if there else [
             name for name in (roles.user, roles.item) if name not in schema.columns and holds_texts(engine, log, name)]
         schema = _with_keys(schema, roles, texts)
         clock = {"time_unit": roles.unit, "utc_offset": roles.utc_offset, "random": roles.random}
         if roles.split_by:
             clock = {"split_by": dataclasses.asdict(roles.split_by), "random": roles.random}
-        before = _as_before(output, schema, clock) if how.since else None
+        before = _as_before(output, there, schema, clock) if there else None
         computed = {f.name for f in schema.features if f.name in _COMPUTED and f.name not in log.types}
         _calculable(schema, computed, roles)
         ids = text_ids(engine, log, schema, roles, before) if computed else TextIds()
@@ -170,9 +171,11 @@ def _calculable(schema: Schema, computed: set[str], roles: Roles) -> None:
                             f"{min(computed)!r} read it as 0 or 1. Received: a feature, {kind!r}.")
 
 
-def _as_before(directory: str, schema: Schema, clock: dict[str, Any]) -> Sequence[str]:
+def _as_before(
+    directory: str, there: tuple[Schema, dict[str, Any]], schema: Schema, clock: dict[str, Any]
+) -> Sequence[str]:
     """Which columns of ids held texts; raises `UserError` unless the data set was written by this schema and clock."""
-    stored, content = dataset.standing(directory)
+    stored, content = there
     source = content.get("source", {})
     for name, value in clock.items():
         if source.get(name, value) != value:

@@ -126,6 +126,7 @@ def splits(
         if engine.one("SELECT count(*) FROM exposures WHERE split IS NULL"):
             engine.execute(f"CREATE TABLE today AS SELECT {_NARROW}, 1 AS new FROM exposures WHERE split IS NULL")
             _advance(engine)
+    items = ids.items(engine, schema.columns)
     for day in days:
         _begin_day(engine, day, of_day[day])
         engine.run(SQL)
@@ -136,7 +137,7 @@ def splits(
             where = f"split = {literal(split)}"
             # A history without entries is null in SQL, an empty list in a data set.
             rows = engine.stream(f"SELECT {ids.select(schema.columns)} FROM rows WHERE {where} {_order(schema)}")
-            yield split, ids.decode(engine, rows)
+            yield split, ids.decode(rows, items)
         engine.drop("rows")
         _advance(engine)
         _save(engine, snapshots / day)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -72,15 +72,19 @@ class TextIds:
         return ", ".join(
             f"{quoted(self.names[c])} AS {quoted(c)}" if c in self.names else quoted(c) for c in columns)
 
-    def decode(self, engine: Engine, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
-        """The rows with histories of items as texts again."""
-        places = [i for i, name in enumerate(rows.schema.names) if name in HISTORIES]
-        if "video_id" not in self.columns or not places:
+    def items(self, engine: Engine, columns: Iterable[str]) -> pa.Array | None:
+        """The texts of the items by number, for `decode`; None if none of `columns` is a history of them."""
+        if "video_id" not in self.columns or not set(HISTORIES) & set(columns):
+            return None
+        found = engine.stream(f"SELECT value FROM {_table('video_id')} ORDER BY code")
+        return pa.concat_arrays([batch.column(0).cast(pa.large_string()) for batch in found])
+
+    @staticmethod
+    def decode(rows: pa.RecordBatchReader, texts: pa.Array | None) -> pa.RecordBatchReader:
+        """The rows with histories of items as texts again; `texts` are what `items` returned."""
+        if texts is None:
             return rows
-        texts = pa.concat_arrays([
-            batch.column(0).cast(pa.large_string())
-            for batch in engine.stream(f"SELECT value FROM {_table('video_id')} ORDER BY code")
-        ])
+        places = [i for i, name in enumerate(rows.schema.names) if name in HISTORIES]
         schema = rows.schema
         for place in places:
             schema = schema.set(place, pa.field(schema.field(place).name, pa.large_list(pa.large_string())))

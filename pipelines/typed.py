@@ -82,14 +82,14 @@ def holds_texts(engine: Engine, log: Log, name: str) -> bool:
 def check_time(engine: Engine, log: Log, roles: Roles) -> None:
     """Raise `UserError` if most rows have no time in the column of `roles`."""
     if roles.time:
-        right = f"coalesce({_time_ms(log, roles)} BETWEEN 946684800000 AND {roles.now_ms}, false)"
+        rule, holds = _time_rule(log, roles)
+        right = f"coalesce({holds}, false)"
         rows, wrong, example = engine.query(
             f"SELECT count(*), count(*) FILTER (NOT {right}), min(CAST({log.column(roles.time)} AS VARCHAR)) "
             f"FILTER (NOT {right}) FROM log")[0]
         if 2 * wrong > rows:
-            raise UserError(f"{log.name}: column {roles.time!r} must be a time from 2000-01-01 to now (unit "
-                            f"{roles.unit}; see --time_unit). Received: {example}; {wrong:,} of {rows:,} rows lack "
-                            "one.")
+            raise UserError(f"{log.name}: column {roles.time!r} must be {rule}. Received: {example}; "
+                            f"{wrong:,} of {rows:,} rows lack one.")
 
 
 def text_ids(engine: Engine, log: Log, schema: Schema, roles: Roles, before: Collection[str] | None) -> TextIds:
@@ -189,6 +189,12 @@ def _time_ms(log: Log, roles: Roles) -> str:
     return f"coalesce({time}, epoch_ms(TRY_CAST({column} AS TIMESTAMPTZ)))" if found == "VARCHAR" else time
 
 
+def _time_rule(log: Log, roles: Roles) -> tuple[str, str]:
+    """What a time must be, in words and as SQL."""
+    return (f"a time from 2000-01-01 to now (unit {roles.unit}; see --time_unit)",
+            f"{_time_ms(log, roles)} BETWEEN 946684800000 AND {roles.now_ms}")
+
+
 def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextIds) -> str:
     """SQL of the first rule that a row breaks, with what was received in which file, or null; as of `typed`."""
     lists = {f.name for f in schema.features if f.is_list}
@@ -203,8 +209,7 @@ def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: Text
                      f"{{'rule': '{said}', 'received': left({received}, 80), 'file': {log.file}}}")
 
     if roles.time:
-        rule(roles.time, f"a time from 2000-01-01 to now (unit {roles.unit}; see --time_unit)",
-             f"{_time_ms(log, roles)} BETWEEN 946684800000 AND {roles.now_ms}")
+        rule(roles.time, *_time_rule(log, roles))
     elif roles.split_column:
         rule(roles.split_column, f"one of {', '.join(SPLITS)}",
              f"{log.cast(roles.split_column, 'VARCHAR')} IN ({', '.join(map(literal, SPLITS))})")
