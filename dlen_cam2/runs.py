@@ -278,11 +278,9 @@ class Run:
     def _validate(self, stage: Stage) -> None:
         """Compute the monitored metric; keep the best weights of a stage, and end it if patience is out."""
         train, position = self.config.train, self.job.position
-        metrics = {}
         self.job.refresh()
-        for day in self.wanted.validation:
-            predictions = self._predictions(day)
-            metrics[day] = evaluation.evaluate(predictions, self.job.schema, bootstrap=0)
+        shown = {day: self._predictions(day) for day in self.wanted.validation}
+        metrics = {day: evaluation.evaluate(p, self.job.schema, bootstrap=0) for day, p in shown.items()}
         value = monitored(metrics, train.monitor)
         larger = larger_is_better(train.monitor)
         first = not self.best or self.best["stage"] != list(stage.days)
@@ -303,10 +301,12 @@ class Run:
             iterations = self.job.step
             checkpoints.read(self.work / "best", self.job.checkpoint)
             self.log.event("best restored", step=iterations, of=self.job.step)
+            if stage.daily:
+                self.job.refresh()
+                shown = {day: self._predictions(day) for day in self.wanted.validation}
         if stage.daily and position.epoch == 0:
-            self.job.refresh()
-            for day in self.wanted.validation:
-                self._compare(stage, day, self._predictions(day))
+            for day, predictions in shown.items():
+                self._compare(stage, day, predictions)
 
     def _predictions(self, day: str) -> Predictions:
         return evaluation.predict(
