@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import BalanceConfig
-from dlen_cam2.gradients import Shared, added, gram, last_kernel, shared_weights, side_by_side, total
+from dlen_cam2.gradients import Shared, added, gram, last_kernel, side_by_side, total
+from dlen_cam2.layers.axes import shared_weights
 from dlen_cam2.schema import Schema
 
 
@@ -153,9 +154,9 @@ class GradNorm(Balancer):
 class SharedGradients(Balancer):
     """Adds up the tasks' gradients, those of shared weights with factors that a subclass finds.
 
-    DESIGN: shared are the trunk's embeddings and experts, but for PLE's task experts of the last level, see
-    `dlen_cam2.gradients.shared_weights`. The gradients of all other weights (gates, towers, heads, the latent state,
-    CAM2's branches), and those of all other losses, are added as they are.
+    DESIGN: shared are the trunk's embeddings and experts, but for PLE's task experts of the last level, as their
+    layers declare, see `dlen_cam2.layers.axes`. The gradients of all other weights (gates, towers, heads, the latent
+    state, CAM2's branches), and those of all other losses, are added as they are.
 
     Args:
         tasks: number of tasks T.

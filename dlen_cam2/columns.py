@@ -135,7 +135,12 @@ class Feature:
     @property
     def rows(self) -> int:
         """Rows of the embedding table: one for missing or unknown, one for each known value or bucket."""
-        return 1 + (len(self.vocabulary) if self.has_vocabulary else self.size) + self.oov_buckets
+        return 1 + self.known + self.oov_buckets
+
+    @property
+    def known(self) -> int:
+        """Rows of the embedding table that are of known values, or of buckets of a hashed feature."""
+        return len(self.vocabulary) if self.has_vocabulary else self.size
 
     @property
     def group(self) -> str:

@@ -1,13 +1,14 @@
-"""Gradients of several tasks: side by side, added up, and the weights that tasks share."""
+"""Gradients of several tasks: side by side and added up."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from dlen_cam2.layers import CGC, Embeddings, Experts
+from dlen_cam2.cli import UserError
+from dlen_cam2.layers.axes import shared_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,43 +93,19 @@ def gram(vectors: tf.Tensor) -> tf.Tensor:
     return tf.einsum("irn,jrn->rij", vectors, vectors)
 
 
-def shared_weights(network: tf.keras.Model) -> list[np.ndarray | None]:
-    """For each trainable weight: which elements more than one task reaches, 1 or 0, to be broadcast; None: not shared.
-
-    DESIGN: shared are the trunk's embeddings (CAM2's branches have their own) and the trunk's experts. All experts of a
-    CGC level are fused in one weight. Through the shared gate all tasks reach all of them, but in the last level a
-    task's own experts are its alone.
-    """
-    masks: dict[int, np.ndarray] = {}
-    for layer in network.layers:
-        if isinstance(layer, Embeddings) and layer.name == "embeddings":
-            masks |= {id(table): np.ones(1, np.float32) for table in layer.tables}
-    for experts, reached in _trunk(network):
-        for level, (kernel, bias) in enumerate(zip(experts.kernels, experts.biases, strict=True)):
-            masks[id(kernel)] = reached[:, None] if experts.axis(level) else reached[:, None, None]
-            masks[id(bias)] = reached[:, None]
-    return [masks.get(id(v)) for v in network.trainable_variables]
-
-
 def last_kernel(network: tf.keras.Model) -> tuple[int, np.ndarray]:
-    """The kernel of the last layer of the trunk's last experts: index among the trainable weights, and mask."""
-    kernel = [experts for experts, _ in _trunk(network)][-1].kernels[-1]
-    place = [v is kernel for v in network.trainable_variables].index(True)
-    mask = shared_weights(network)[place]
-    assert mask is not None
-    return place, mask
+    """The last kernel that several tasks share: index among the trainable weights, and mask.
 
-
-def _trunk(network: tf.keras.Model) -> Iterator[tuple[Experts, np.ndarray]]:
-    """The trunk's experts, level by level; (E,): 1 for those that more than one task reaches.
-
-    Towers are `Experts`, too, but have an input each.
+    Raises:
+        UserError: there is none but tables.
     """
-    for layer in network.layers:
-        if isinstance(layer, CGC):
-            own = layer.tasks * layer.task_experts
-            reached = np.ones(own + layer.shared_experts, np.float32)
-            reached[:own] = not layer.last
-            yield layer.experts, reached
-        elif isinstance(layer, Experts) and len(layer.input_shape) == 2:
-            yield layer, np.ones(layer.count, np.float32)
+    found = None
+    for place, (weight, mask) in enumerate(zip(network.trainable_variables, shared_weights(network), strict=True)):
+        if mask is not None and weight.name.rpartition("/")[2].startswith("kernel"):
+            found = place, mask
+    if found is None:
+        raise UserError(
+            "config.train.balance.method='gradnorm' needs a trunk with a kernel that tasks share. Received: none in "
+            f"the layers {[layer.name for layer in network.layers if layer.weights]}."
+        )
+    return found

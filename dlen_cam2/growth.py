@@ -4,8 +4,8 @@ DESIGN, all of it: no paper of ours says how a ranker that is trained daily take
 
 - What yesterday's model fitted stays: vocabulary order, moments, positive rates (so DLEN's caps), CAM2's split. What is
   new is fitted on today's days.
-- Every axis of every variable is a sequence of named segments. A place that both networks have keeps its number, its
-  optimizer slots too; every other place starts as in a new network, but for two:
+- Every axis of every variable is a sequence of named segments, which its layer declares. A place that both networks
+  have keeps its number, its optimizer slots too; every other place starts as in a new network, but for two:
 - a new value's row of an embedding table starts as a copy of the row that yesterday's model read for it: "missing or
   unknown", or its oov bucket;
 - a new input column's weights into networks that yesterday had start at 0.
@@ -15,7 +15,6 @@ of a PLE with several levels, softmaxes without bias, and no start of their weig
 """
 
 import dataclasses
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +27,8 @@ from dlen_cam2.causes import Split, check_statistic
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import ANY_POSITIVE, Config
 from dlen_cam2.indexing import Indexer
-from dlen_cam2.layers import CGC, CappedHead, Dropout, Embeddings, Experts, Gates, LatentState, Residual, TaskLogits
+from dlen_cam2.layers import Dropout
+from dlen_cam2.layers.axes import Axis, axes_of, of_tasks
 from dlen_cam2.models.cam2 import interest_feature
 from dlen_cam2.report import markdown
 from dlen_cam2.schema import Feature, Schema, Task
@@ -41,38 +41,7 @@ _OF_TASK = ("label", "mask", "negative")
 _OF_TABLE = ("dtype", "width", "hashed", "oov_buckets", "has_vocabulary")
 _OF_FEATURE = ("dtype", "table", "is_list", "transform")
 
-Key = tuple[str, ...]
 Rows = list[list[str]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Axis:
-    """What the places along one axis of a variable are.
-
-    Attributes:
-        what: "rows" of tables, "inputs" (columns of the embedded row), "tasks", "experts", or "units" that never grow.
-        segments: (key, length) in order; places of one key in two networks correspond from its first place on.
-    """
-
-    what: str
-    segments: tuple[tuple[Key, int], ...]
-
-    def places(self, old: "Axis") -> np.ndarray:
-        """For each place its place on yesterday's axis, or -1."""
-        found, at = np.full(len(self), -1), old.starts()
-        for key, (start, length) in self.starts().items():
-            first, n = at.get(key, (0, 0))
-            n = min(n, length)
-            found[start : start + n] = np.arange(first, first + n)
-        return found
-
-    def starts(self) -> dict[Key, tuple[int, int]]:
-        """{key: (first place, length)}."""
-        firsts = itertools.accumulate((length for _, length in self.segments), initial=0)
-        return {key: (first, length) for (key, length), first in zip(self.segments, firsts, strict=False)}
-
-    def __len__(self) -> int:
-        return sum(length for _, length in self.segments)
 
 
 def resume(
@@ -91,7 +60,8 @@ def resume(
         on_bad_record, place: see `dlen_cam2.trainer.start`.
 
     Raises:
-        UserError: there is no model, or something changed that weights cannot follow.
+        UserError: there is no model, something changed that weights cannot follow, or a layer does not declare what its
+            weights are.
     """
     place = place or Place()
     if place.asynchronous:
@@ -201,7 +171,7 @@ def _causal(config: Config, data_dir: str | os.PathLike, before: Schema, schema:
 
 def _transfer(old: Job, job: Job) -> Rows:
     """Give `job` the weights and the state of `old` where both have a place for it; rows of the report."""
-    before, now = _axes(old), _axes(job)
+    before, now = (axes_of(each.network, of_tasks(each.schema.task_names)) for each in (old, job))
     places = {name: [axis.places(was) for axis, was in zip(now[name], before[name], strict=True)]
               for name in now if name in before}
     weights, report = {v.name: v for v in old.network.weights}, []
@@ -288,14 +258,9 @@ def _of_schema(before: Schema, now: Schema) -> Rows:
         rows += [[f"{what} {name}", "yes", "", "dropped", ""] for name in had if name not in has]
     tables = _tables(before)
     for table, feature in _tables(now).items():
-        if table in tables and (had := _known(tables[table])) != (has := _known(feature)):
+        if table in tables and (had := tables[table].known) != (has := feature.known):
             rows.append([f"table {table}", f"{had:,} values", f"{has:,} values", "grown", f"+{has - had:,} values"])
     return rows
-
-
-def _known(feature: Feature) -> int:
-    """How many rows of the table are of known values, or of buckets of a hashed feature."""
-    return feature.rows - 1 - feature.oov_buckets
 
 
 def _of_type(network: tf.keras.Model, kind: type) -> list[Any]:
@@ -316,54 +281,3 @@ def _origins(before: Axis, now: Axis, old: Mapping[str, Feature], new: Mapping[s
         rows = Indexer(Schema("", (feature,), ()))(raw)[feature.group][feature.name].numpy()
         origins[start + had : start + has] = first - 1 + rows  # the table's row 0 is the one before the known ones
     return origins
-
-
-def _axes(job: Job) -> dict[str, tuple[Axis, ...]]:
-    """The axes of each weight, by its name."""
-    network, found = job.network, {}
-    task_names = job.schema.task_names
-    tasks = Axis("tasks", tuple(((name,), 1) for name in task_names))
-
-    def put(variable: tf.Variable, *axes: Axis | None) -> None:
-        filled = [axis or Axis("units", ((("",), n),)) for axis, n in zip(axes, variable.shape, strict=False)]
-        rest = [Axis("units", ((("",), n),)) for n in variable.shape[len(axes):]]
-        found[variable.name] = (*filled, *rest)
-
-    def put_experts(layer: Experts, count: Axis | None, x: Axis | None = None) -> None:
-        for level, (kernel, bias) in enumerate(zip(layer.kernels, layer.biases, strict=True)):
-            put(kernel, *((x, count) if x and level == 0 else (count, None)))
-            put(bias, count)
-
-    layouts = {layer.name: layer.layout()[0] for layer in _of_type(network, Embeddings)}
-    inputs = {name: Axis("inputs", tuple(columns)) for name, columns in layouts.items()}
-    x = inputs["embeddings"]
-    for weight in network.weights:
-        put(weight)
-    for layer in network.layers:
-        if isinstance(layer, Embeddings):
-            for variable, features in zip(layer.tables, layer.layout()[1], strict=True):
-                put(variable, Axis("rows", tuple(
-                    ((f.table, kind), n) for f in features
-                    for kind, n in (("missing", 1), ("known", _known(f)), ("oov", f.oov_buckets))
-                )))
-        elif isinstance(layer, Experts):
-            put_experts(layer, *((tasks,) if layer.name == "towers" else (None, x)))
-        elif isinstance(layer, Gates):
-            put(layer.kernel, x, tasks)
-        elif isinstance(layer, CGC):
-            read = x if layer.name == "cgc_1" else None
-            own = tuple((("task", name), layer.task_experts) for name in task_names)
-            experts = Axis("experts", (*own, (("shared",), layer.shared_experts)))
-            put_experts(layer.experts, experts, read)
-            put(layer.task_gates.kernel, *((read, tasks) if read else (tasks, None)))
-            if layer.shared_gate is not None:
-                put(layer.shared_gate.kernel, *((read, None) if read else (None, None)), experts)
-        elif isinstance(layer, LatentState):
-            put_experts(layer.network, None, x)
-        elif isinstance(layer, Residual):
-            put(layer.into.kernel, inputs[f"{layer.name}_embeddings"])
-        elif isinstance(layer, TaskLogits | CappedHead):
-            for part in (layer,) if isinstance(layer, TaskLogits) else (layer.preferred, layer.not_preferred):
-                put(part.kernel, tasks)
-                put(part.bias, tasks)
-    return found

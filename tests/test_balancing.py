@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import tensorflow as tf
 from dlen_cam2.balancing import Decay, GradNorm, MetaBalance, PCGrad, Uncertainty, balancer, projected
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import BALANCE, BalanceConfig, TrainConfig
-from dlen_cam2.gradients import last_kernel, shared_weights, side_by_side, total
-from dlen_cam2.models import build
+from dlen_cam2.gradients import last_kernel, side_by_side, total
+from dlen_cam2.layers.axes import shared_weights
+from dlen_cam2.models import build, trunks
 from dlen_cam2.optimizers import composite
 from dlen_cam2.ranker import Ranker
 from dlen_cam2.schema import Task
@@ -551,3 +553,27 @@ def test_two_replicas_equal_one_device(replicas, method):
     assert got["moved"] > 0.01
     assert got["difference"] < 1e-5
     np.testing.assert_allclose(got["other_state"], got["state"], rtol=1e-4, atol=1e-6)
+
+
+class Strange(tf.keras.layers.Dense):
+    """Tells nobody that all tasks reach its weights."""
+
+
+class Alone(Strange):
+    def shared_weights(self):
+        return []
+
+
+@pytest.mark.parametrize(("layer", "method", "message"), [
+    (Strange, "pcgrad", "layer 'strange', a Strange without `shared_weights`"),
+    (Strange, "metabalance", "layer 'strange', a Strange without `shared_weights`"),
+    (Strange, "gradnorm", "layer 'strange', a Strange without `shared_weights`"),
+    (Alone, "gradnorm", "needs a trunk with a kernel that tasks share. Received: none in the layers"),
+])
+def test_a_trunk_whose_weights_are_not_known_to_be_shared_is_refused(monkeypatch, layer, method, message):
+    def trunk(x, tasks, units):
+        return tf.repeat(layer(units[-1], name="strange")(x)[:, None], tasks, axis=1)
+
+    monkeypatch.setattr(trunks, "shared_bottom", trunk)
+    with pytest.raises(UserError, match=re.escape(message)):
+        make(method, trunk="shared_bottom")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from dlen_cam2 import data, evaluation, growth, model_dir, schema_pbtxt, trainer
 from dlen_cam2.cli import UserError
 from dlen_cam2.config import BalanceConfig, Cam2Config, Config, ModelConfig, TrainConfig
 from dlen_cam2.indexing import Indexer
+from dlen_cam2.models import trunks
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.strategies import Place
 from pipelines.from_logs import Roles, convert
@@ -418,3 +420,46 @@ def test_cam2_refuses_another_engagement_and_other_interests(log, tmp_path):
     larger = copied(log, tmp_path / "data", lambda f: dataclasses.replace(f, size=8) if f.name == "shelf" else f)
     with pytest.raises(UserError, match="over the rows of 'shelf'. Received: 9 rows in place of 6"):
         growth.resume(config(cam2=values), larger, tmp_path / "m", DAYS[1:])
+
+
+class Strange(tf.keras.layers.Dense):
+    """Tells nobody what its weights are."""
+
+
+class Short(Strange):
+    """Knows one axis of two."""
+
+    def axes(self, read, tasks):
+        return [(self.kernel, (tasks, None)), (self.bias, (None,))]
+
+
+def strange_trunk(layer):
+    def trunk(x, tasks, units):
+        return tf.repeat(layer(units[-1], name="strange")(x)[:, None], tasks, axis=1)
+
+    return trunk
+
+
+@pytest.mark.parametrize(("layer", "received"), [
+    (Strange, "layer 'strange', a Strange without `axes`, with the weights"),
+    (Short, "'strange/kernel:0', shape (22, 6), of layer 'strange' (Short.axes). Received: axes of the lengths [2, 6]"),
+])
+def test_weights_that_no_layer_declares_are_not_copied_by_their_position(log, tmp_path, monkeypatch, layer, received):
+    monkeypatch.setattr(trunks, "shared_bottom", strange_trunk(layer))
+    trained(log, tmp_path / "m", trunk="shared_bottom")
+    with pytest.raises(UserError, match=re.escape(received)):
+        growth.resume(config("shared_bottom", without=()), log, tmp_path / "m", DAYS[1:])
+
+
+class Columns(Strange):
+    def axes(self, read, tasks):
+        return [(self.kernel, (read, None)), (self.bias, (None,))]
+
+
+def test_inserted_columns_of_a_layer_that_declares_its_axes(log, tmp_path, monkeypatch):
+    monkeypatch.setattr(trunks, "shared_bottom", strange_trunk(Columns))
+    old = trained(log, tmp_path / "m", trunk="shared_bottom")
+    new = growth.resume(config("shared_bottom", without=()), log, tmp_path / "m", DAYS[1:])
+    kernels = [weight(job, "strange/kernel") for job in (old, new)]
+    np.testing.assert_array_equal(kernels[1][KEPT], kernels[0])
+    assert not kernels[1][ADDED].any()

@@ -20,11 +20,11 @@ def of(network, name):
 def embedded(network, batch):
     """(B, D): the user's features, the others', the products, each looked up by itself."""
     schema, layer = tiny_schema(), next(layer for layer in network.layers if isinstance(layer, Embeddings))
-    columns, stacks = layer.layout()
     tables = {}
-    for variable, features in zip(layer.tables, stacks, strict=True):
-        parts = np.split(variable.numpy(), np.cumsum([f.rows for f in features])[:-1])
-        tables |= {f.table: part for f, part in zip(features, parts, strict=True)}
+    for variable, (axis, _) in layer.axes(None, None):
+        for (table, _), (row, count) in axis.starts().items():
+            before = tables.get(table, variable[:0])
+            tables[table] = np.concatenate([before, variable[row : row + count]])
 
     def vectors(name):
         feature = next(f for f in schema.features if f.name == name)
@@ -38,7 +38,8 @@ def embedded(network, batch):
             for row in values
         ])
 
-    return np.concatenate([np.prod([vectors(n) for n in names], axis=0) for names, _ in columns], axis=1)
+    columns = [names for names, _ in layer.columns().segments]
+    return np.concatenate([np.prod([vectors(n) for n in names], axis=0) for names in columns], axis=1)
 
 
 def dense(x, weights, expert, side_by_side):

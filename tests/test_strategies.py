@@ -218,12 +218,11 @@ def test_tables_of_a_tpu_train_like_the_others(log, tmp_path):
     for layer in jobs["tpu"].network.layers:
         if layer.name != "embeddings":
             layer.set_weights(kept[layer.name])
-    for variable, features in zip(plain.tables, plain.layout()[1], strict=True):
-        row = 0
-        for feature in features:
-            table = next(v for v in tpu.trainable_variables if v.name.endswith(f"/table_{feature.table}:0"))
-            table.assign(variable[row : row + feature.rows])
-            row += feature.rows
+    for variable, (axis, _) in plain.axes(None, None):
+        for (name, _), (row, count) in axis.starts().items():
+            table = next(v for v in tpu.trainable_variables if v.name.endswith(f"/table_{name}:0"))
+            first = row - axis.starts()[name, "missing"][0]
+            table[first : first + count].assign(variable[row : row + count])
     for job in jobs.values():
         trainer.fit(job, days)
     features, _ = next(iter(data.read(log, jobs["tpu"].schema, ["20240102"], 64)))

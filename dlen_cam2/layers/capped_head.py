@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.task_logits import TaskLogits
 
 
@@ -77,6 +78,12 @@ class CappedHead(tf.keras.layers.Layer):
             "alphas": self.alphas, "rates": self.rates, "preferred_rate": self.preferred_rate,
             "joined": self.joined,
         }
+
+    def axes(self, read: Axis | None, tasks: Axis) -> Axes:
+        return [*self.preferred.axes(read, tasks), *self.not_preferred.axes(read, tasks)]
+
+    def shared_weights(self) -> Reached:
+        return []
 
 
 def capped_probability(

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dlen_cam2.layers.axes import Axes, Axis, Reached
+
 
 class CauseMixture(tf.keras.layers.Layer):
     """Joins conditional heads c = Pr(t | X >= thresh) and r = Pr(t | X < thresh):
@@ -58,3 +60,9 @@ class CauseMixture(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"gated": self.gated, "share": self.share}
+
+    def axes(self, read: Axis | None, tasks: Axis) -> Axes:
+        return [(weight, (None,) * len(weight.shape)) for weight in self.weights]
+
+    def shared_weights(self) -> Reached:
+        return []

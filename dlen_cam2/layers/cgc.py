@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.experts import Experts
 from dlen_cam2.layers.gates import Gates
 
@@ -83,3 +85,17 @@ class CGC(tf.keras.layers.Layer):
             "tasks": self.tasks, "task_experts": self.task_experts, "shared_experts": self.shared_experts,
             "units": self.units, "last": self.last,
         }
+
+    def axes(self, read: Axis | None, tasks: Axis) -> Axes:
+        own = tuple((("task", *key), self.task_experts) for key, _ in tasks.segments)
+        experts = Axis("experts", (*own, (("shared",), self.shared_experts)))
+        found = [*self.experts.axes_along(experts, read), *self.task_gates.axes_along(read, tasks, None)]
+        return found if self.shared_gate is None else [*found, *self.shared_gate.axes_along(read, None, experts)]
+
+    def shared_weights(self) -> Reached:
+        """All experts are fused in one weight: through the shared gate all tasks reach all of them, but in the last
+        layer a task's own experts are its alone."""
+        own = self.tasks * self.task_experts
+        reached = np.ones(own + self.shared_experts, np.float32)
+        reached[:own] = not self.last
+        return self.experts.shared_along(reached)

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from dlen_cam2.config import CONFORMITY
+from dlen_cam2.layers.axes import Axes, Axis, Reached
 
 
 class Conformity(tf.keras.layers.Layer):
@@ -54,3 +55,9 @@ class Conformity(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"kind": self.kind, "rate": self.rate, "seed": self.seed}
+
+    def axes(self, read: Axis | None, tasks: Axis) -> Axes:
+        return [(weight, (None,) * len(weight.shape)) for weight in self.weights]
+
+    def shared_weights(self) -> Reached:
+        return []

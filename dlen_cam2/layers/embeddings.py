@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.candidates import Candidates, Product
 from dlen_cam2.layers.tpu_tables import look_up, tpu_tables
 from dlen_cam2.replicas import global_sum
@@ -36,6 +38,7 @@ class Embeddings(tf.keras.layers.Layer):
         backend: "gather": as above. "tpu": TFRS's `TPUEmbedding`, with one variable for each table, which on a TPU
             lie in its embedding memory (elsewhere they are plain variables); `l2` must be 0.
         learning_rate: of the tables' Adagrad on a TPU, which updates them while gradients are computed.
+        shared: the tasks' losses reach the tables. CAM2's branches have tables of their own, which they do not.
 
     Attributes:
         xla: whether XLA may compile the layer, see `read_rows`; True until a trainer knows that it does not.
@@ -54,7 +57,7 @@ class Embeddings(tf.keras.layers.Layer):
 
     def __init__(
         self, schema: Schema, l2: float = 0.0, stddev: float = 0.05, seed: int | None = None, backend: str = "gather",
-        learning_rate: float = 0.02, **kwargs: Any,
+        learning_rate: float = 0.02, shared: bool = True, **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if backend not in ("gather", "tpu") or (backend == "tpu" and l2):
@@ -62,6 +65,7 @@ class Embeddings(tf.keras.layers.Layer):
         self.xla = True
         self.backend = backend
         self.learning_rate = learning_rate
+        self.shared = shared
         self.schema = schema
         self.l2 = l2
         self.stddev = stddev
@@ -183,20 +187,28 @@ class Embeddings(tf.keras.layers.Layer):
                 found[feature.name,] = tf.math.divide_no_nan(total, tf.reduce_sum(weight, axis=1, keepdims=True))
         return found
 
-    def layout(self) -> tuple[list[tuple[tuple[str, ...], int]], list[list[Feature]]]:
-        """The order of the output and of the variables.
+    def columns(self) -> Axis:
+        """Those of the output: of a feature, `(feature,)`, or of a product, `(user's feature, item's feature)`."""
+        single = [((f.name,), f.width or 1) for f in self._user + self._others]
+        return Axis("inputs", (*single, *(((user.name, item.name), user.width) for user, item in self._pairs)))
 
-        Returns:
-            The output's columns, `((feature,), width)` or for a product `((user's, item's), width)`; and for each
-            variable of `tables` a feature of each table in it, in the order of the tables.
-        """
-        columns: list[tuple[tuple[str, ...], int]] = [((f.name,), f.width or 1) for f in self._user + self._others]
-        columns += [((user.name, item.name), user.width) for user, item in self._pairs]
-        return columns, [list({f.table: f for f in features}.values()) for features in self._by_width]
+    def axes(self, read: Axis | None, tasks: Axis) -> Axes:
+        found: Axes = []
+        for variable, features in zip(self.tables, self._by_width, strict=True):
+            found.append((variable, (Axis("rows", tuple(
+                ((f.table, kind), n) for f in {f.table: f for f in features}.values()
+                for kind, n in (("missing", 1), ("known", f.known), ("oov", f.oov_buckets))
+            )), None)))
+        return found
+
+    def shared_weights(self) -> Reached:
+        return [(table, np.ones(1, np.float32)) for table in self.tables] if self.shared else []
 
     def get_config(self) -> dict[str, Any]:
-        config = {"schema": dataclasses.asdict(self.schema), "l2": self.l2, "stddev": self.stddev, "seed": self.seed}
-        return super().get_config() | config | {"backend": self.backend, "learning_rate": self.learning_rate}
+        return super().get_config() | {
+            "schema": dataclasses.asdict(self.schema), "l2": self.l2, "stddev": self.stddev, "seed": self.seed,
+            "backend": self.backend, "learning_rate": self.learning_rate, "shared": self.shared,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Embeddings":

@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.candidates import Candidates, of_each, project, rows
 
 
@@ -24,6 +26,7 @@ class Experts(tf.keras.layers.Layer):
         units: sizes of the layers; ReLU after each. An empty sequence passes the input on.
         joined: so many of the input's last columns are joined from another network: their weights start at 0 and the
             others as without them, so that the outputs start as if they were not there.
+        per_task: the networks are the tasks', one each, in their order (towers).
 
     Input: (B, d) that all share (also as `Candidates`), or (B, E, d), one each. Output: (B, E, units[-1]).
 
@@ -35,11 +38,12 @@ class Experts(tf.keras.layers.Layer):
         MMOE (Ma et al., 2018), eq 6: f^k(x) = sum_i g^k(x)_i f_i(x).
     """
 
-    def __init__(self, count: int, units: Sequence[int], joined: int = 0, **kwargs: Any):
+    def __init__(self, count: int, units: Sequence[int], joined: int = 0, per_task: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.count = count
         self.units = tuple(units)
         self.joined = joined
+        self.per_task = per_task
 
     def build(self, input_shape: Any) -> None:
         self._shared_input = len(input_shape) == 2
@@ -88,7 +92,32 @@ class Experts(tf.keras.layers.Layer):
         return _outputs([x.each] * self.count, kernels, tf.split(bias, self.count))
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"count": self.count, "units": self.units, "joined": self.joined}
+        return super().get_config() | {
+            "count": self.count, "units": self.units, "joined": self.joined, "per_task": self.per_task,
+        }
+
+    def axes(self, read: Axis | None, tasks: Axis) -> Axes:
+        return self.axes_along(tasks if self.per_task else None, read)
+
+    def axes_along(self, count: Axis | None, read: Axis | None) -> Axes:
+        """`axes`, with what the networks are."""
+        found: Axes = []
+        for level, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
+            columns = read if level == 0 else None
+            found.append((kernel, (columns, count, None) if self.axis(level) else (count, columns, None)))
+            found.append((bias, (count, None)))
+        return found
+
+    def shared_weights(self) -> Reached:
+        return [] if self.per_task else self.shared_along(np.ones(self.count, np.float32))
+
+    def shared_along(self, reached: np.ndarray) -> Reached:
+        """`shared_weights`, of networks that more than one task reaches where `reached`, (E,), is 1."""
+        found: Reached = []
+        for level, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
+            found.append((kernel, reached[:, None] if self.axis(level) else reached[:, None, None]))
+            found.append((bias, reached[:, None]))
+        return found
 
 
 def _layer(inputs: Sequence[tf.Tensor], kernel: tf.Variable, bias: tf.Variable, axis: int) -> Sequence[tf.Tensor]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.candidates import Candidates, project
 
 
@@ -33,12 +34,13 @@ class Gates(tf.keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         if len(input_shape) == 3 and input_shape[1] != self.count:
             raise ValueError(f"inputs must be (B, d) or (B, count={self.count}, d). Received: shape={input_shape}.")
+        self._shared_input = len(input_shape) == 2
         # The limit is that of one gate: fan-in d, fan-out `experts`.
         limit = (6 / (input_shape[-1] + self.experts)) ** 0.5
         # A shared input meets all gates in one product, so there the gates lie side by side.
         self.kernel = self.add_weight(
             name="kernel", initializer=tf.keras.initializers.RandomUniform(-limit, limit),
-            shape=(input_shape[-1], self.count, self.experts) if len(input_shape) == 2 else
+            shape=(input_shape[-1], self.count, self.experts) if self._shared_input else
             (self.count, input_shape[-1], self.experts),
         )
         super().build(input_shape)
@@ -51,3 +53,13 @@ class Gates(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"count": self.count, "experts": self.experts}
+
+    def axes(self, read: Axis | None, tasks: Axis) -> Axes:
+        return self.axes_along(read, tasks, None)
+
+    def axes_along(self, read: Axis | None, count: Axis | None, experts: Axis | None) -> Axes:
+        """`axes`, with what the gates and the experts are."""
+        return [(self.kernel, (read, count, experts) if self._shared_input else (count, read, experts))]
+
+    def shared_weights(self) -> Reached:
+        return []

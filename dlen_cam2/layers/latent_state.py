@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.experts import Experts
 from dlen_cam2.layers.task_logits import TaskLogits
 
@@ -37,3 +38,10 @@ class LatentState(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"units": self.units, "rate": self.rate}
+
+    def axes(self, read: Axis | None, tasks: Axis) -> Axes:
+        return [*self.network.axes_along(None, read), (self.logit.kernel, (None, None)), (self.logit.bias, (None,))]
+
+    def shared_weights(self) -> Reached:
+        """None. DESIGN: balancing is about the trunk; gradients of the latent state are added as they are."""
+        return []

@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.candidates import Candidates, rows
 
 
@@ -59,3 +60,11 @@ class Residual(tf.keras.layers.Layer):
         return super().get_config() | {
             "units": self.units, "blocks": self.blocks, "outputs": self.outputs, "seed": self.seed,
         }
+
+    def axes(self, read: Axis | None, tasks: Axis) -> Axes:
+        rest = [weight for dense in (*self.inner, *self.outer, self.out) for weight in dense.weights]
+        return [(self.into.kernel, (read, None)), *((w, (None,) * len(w.shape)) for w in (self.into.bias, *rest))]
+
+    def shared_weights(self) -> Reached:
+        """None: CAM2's branches learn from the causal losses. DESIGN: so without the stop-gradient, too."""
+        return []

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.candidates import project
 from dlen_cam2.layers.experts import starts_at_zero
 
@@ -57,3 +58,9 @@ class TaskLogits(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"rates": self.rates, "joined": self.joined}
+
+    def axes(self, read: Axis | None, tasks: Axis) -> Axes:
+        return [(self.kernel, (tasks, None)), (self.bias, (tasks,))]
+
+    def shared_weights(self) -> Reached:
+        return []

@@ -73,7 +73,7 @@ def build(
         joined = sum(e.shape[-1] for e in embeddings)
         if at_towers:
             trunk = cam2.join(trunk, embeddings, config.cam2)
-    towers = Experts(tasks, config.tower_units, joined if at_towers else 0, name="towers")(trunk)
+    towers = Experts(tasks, config.tower_units, joined if at_towers else 0, per_task=True, name="towers")(trunk)
     if joined and not at_towers:
         towers = cam2.join(towers, embeddings, config.cam2)
     at_heads = 0 if at_towers else joined

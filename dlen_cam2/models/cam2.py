@@ -111,7 +111,7 @@ def _part(
 ) -> tf.Tensor:
     """One part of a branch, with embedding tables of its own."""
     read = {group: {f.name: inputs[group][f.name] for f in features} for group, features in schema.groups.items()}
-    x = Embeddings(schema, seed=_seed(), name=f"{name}_embeddings")(read)
+    x = Embeddings(schema, seed=_seed(), shared=False, name=f"{name}_embeddings")(read)
     return Residual(config.units, config.blocks, width, _seed(), name=name)(x)
 
 
