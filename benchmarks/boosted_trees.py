@@ -1,16 +1,18 @@
 """python -m benchmarks.boosted_trees --data_dir=DIR --train_days=A..B --eval_days=C: LightGBM on the same features.
 
-The trees of `dlen_cam2.suites.trees`, without the networks of a suite. Prints a table of the mean over seeds.
+The trees of `dlen_cam2.experiments.baselines.boosted_trees`, without the networks of a suite. Prints a table of the mean over seeds.
 """
 
 import numpy as np
 from absl import flags
 
-from dlen_cam2 import cli, data, schema_pbtxt
+from dlen_cam2 import data
 from dlen_cam2.config import Config, replaced
-from dlen_cam2.metrics import auc, normalized_entropy
-from dlen_cam2.suites import trees
-from dlen_cam2.suites.rows import Log
+from dlen_cam2.evaluation.metrics import auc, normalized_entropy
+from dlen_cam2.experiments.baselines import boosted_trees
+from dlen_cam2.experiments.rows import Log
+from dlen_cam2.schema import pbtxt
+from dlen_cam2.utils import commands
 
 FLAGS = flags.FLAGS
 
@@ -26,10 +28,10 @@ def main() -> None:
     known = list(data.statistics(FLAGS.data_dir)["days"])
     days = (tuple(data.parse_days(text, known)) for text in (FLAGS.train_days, FLAGS.eval_days))
     log = Log(FLAGS.data_dir, *days)
-    found = [trees.train(replaced(Config(), {"train.seed": seed}), log) for seed in range(FLAGS.seeds)]
-    print(f"LightGBM, {trees.ROUNDS} trees, mean (spread) over {FLAGS.seeds} seeds")
+    found = [boosted_trees.train(replaced(Config(), {"train.seed": seed}), log) for seed in range(FLAGS.seeds)]
+    print(f"LightGBM, {boosted_trees.ROUNDS} trees, mean (spread) over {FLAGS.seeds} seeds")
     print("| task | positives | AUC | NE |\n|---|---|---|---|", flush=True)
-    for k, task in enumerate(schema_pbtxt.load(FLAGS.data_dir).task_names):
+    for k, task in enumerate(pbtxt.load(FLAGS.data_dir).task_names):
         rows = found[0]["mask"][:, k] == 1
         labels = found[0]["labels"][rows, k]
         cells = []
@@ -40,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -19,9 +19,10 @@ from absl import flags
 
 from benchmarks.run import child, median
 from benchmarks.yardstick import MODELS, SIZES, Request
-from dlen_cam2 import cli
-from dlen_cam2.files import staged, write_json
-from dlen_cam2.report import markdown
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import staged, write_json
+from dlen_cam2.utils.markdown import markdown
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -96,7 +97,7 @@ def draw(path: pathlib.Path, found: dict[Point, list[dict[str, float]]]) -> None
 def main() -> None:
     for flag, values, known in (("models", FLAGS.models, MODELS), ("curves", FLAGS.curves, CURVES)):
         if unknown := [value for value in values if value not in known]:
-            raise cli.UserError(f"--{flag} must be of {list(known)}. Received: {unknown}.")
+            raise UserError(f"--{flag} must be of {list(known)}. Received: {unknown}.")
     found: dict[Point, list[dict[str, float]]] = {}
     scored: dict[str, list[dict[str, float]]] = {}
     for turn in range(FLAGS.rounds):
@@ -123,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -4,7 +4,7 @@ Rows of the yardstick (`benchmarks/yardstick.py`) are written as a data set in b
 `--rounds` times, the same network trains on batches
 
 - that lie in memory, made beforehand;
-- of `dlen_cam2.data.read` with shuffling, as `dlen_cam2.train` reads.
+- of `dlen_cam2.data.read` with shuffling, as `dlen_cam2.cli.train` reads.
 
 "waiting" is the share of the time in which the training loop stands still until the next batch is there. Most of it is
 the first window of a pass, half a second, so a pass should be as long as those over a day's log. On few cores reading
@@ -25,12 +25,15 @@ from absl import flags
 
 from benchmarks.contenders import ours
 from benchmarks.yardstick import MODELS, SIZES, Batch, Request, batches
-from dlen_cam2 import cli, data, schema_pbtxt, trainer
+from dlen_cam2 import data
 from dlen_cam2.config import Config, TrainConfig
-from dlen_cam2.files import write_text
-from dlen_cam2.report import markdown
-from dlen_cam2.storage import LAYOUTS
-from dlen_cam2.strategies import Place
+from dlen_cam2.data.manifest import LAYOUTS
+from dlen_cam2.schema import pbtxt
+from dlen_cam2.training import trainer
+from dlen_cam2.training.distribution import Place
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.files import write_text
+from dlen_cam2.utils.markdown import markdown
 from pipelines.dataset import write_dataset
 from pipelines.shards import Form
 
@@ -89,7 +92,7 @@ def main() -> None:
             }
             for layout in LAYOUTS:
                 path = pathlib.Path(home, layout)
-                schema = data.fit(path, schema_pbtxt.load(path), ["20240101"])
+                schema = data.fit(path, pbtxt.load(path), ["20240101"])
                 sources[f"shards of {layout}s"] = lambda path=path, schema=schema: data.read(
                     path, schema, ["20240101"], size.batch, shuffle=100_000
                 ).repeat()
@@ -115,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -20,7 +20,8 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from dlen_cam2 import cli
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
 
 FLAGS = flags.FLAGS
 ROOT = pathlib.Path(__file__).parent.parent
@@ -33,12 +34,12 @@ def define_flags() -> None:
     flags.DEFINE_integer("seed", 0, "Of the times.")
     flags.DEFINE_float("least", 3.0, "Seconds before a kill, at the least.", lower_bound=0)
     flags.DEFINE_float("most", 15.0, "Seconds before a kill, at the most.", lower_bound=0)
-    flags.DEFINE_list("train", [], "Flags of dlen_cam2.train, separated by commas .")
+    flags.DEFINE_list("train", [], "Flags of dlen_cam2.cli.train, separated by commas .")
 
 
 def command(model_dir: pathlib.Path, arguments: Sequence[str]) -> list[str]:
     """The command line of a training job."""
-    return [sys.executable, "-m", "dlen_cam2.train", f"--model_dir={model_dir}", *arguments]
+    return [sys.executable, "-m", "dlen_cam2.cli.train", f"--model_dir={model_dir}", *arguments]
 
 
 def killed(
@@ -89,10 +90,10 @@ def main() -> None:
                 print(f"kill {kills}: last line of the log: {moment}", flush=True)
             jobs += 1
             if different := differences(whole, parts):
-                raise cli.UserError(f"after {kills} kills, tensors differ. Received: {different}.")
+                raise UserError(f"after {kills} kills, tensors differ. Received: {different}.")
             print(f"job {jobs} has the weights of the uninterrupted one", flush=True)
         print(f"{kills} kills of {jobs} jobs in {(time.monotonic() - start) / 60:.0f} minutes; no tensor differs")
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

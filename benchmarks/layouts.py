@@ -5,8 +5,9 @@ import pathlib
 
 import pyarrow as pa
 
-from dlen_cam2 import data, schema_pbtxt
-from dlen_cam2.storage import LAYOUTS
+from dlen_cam2 import data
+from dlen_cam2.data.manifest import LAYOUTS
+from dlen_cam2.schema import pbtxt
 from pipelines.dataset import write_dataset
 from pipelines.raw import tables
 from pipelines.shards import Form
@@ -14,13 +15,13 @@ from pipelines.shards import Form
 
 def rows_of(data_dir: str) -> pa.Table:
     """All rows of a data set."""
-    schema = schema_pbtxt.load(data_dir)
+    schema = pbtxt.load(data_dir)
     return pa.concat_tables(t for day in data.statistics(data_dir)["days"] for t in tables(data_dir, schema, day))
 
 
 def write_layouts(data_dir: str, directory: pathlib.Path, copies: int) -> dict[str, str]:
     """Write the rows of `data_dir`, `copies` times, in every layout; returns the directories by layout."""
-    schema, rows = schema_pbtxt.load(data_dir), rows_of(data_dir)
+    schema, rows = pbtxt.load(data_dir), rows_of(data_dir)
     for layout in LAYOUTS:
         splits = ((f"202401{copy + 1:02d}", rows) for copy in range(copies))
         write_dataset(directory / layout, schema, splits, {}, form=Form(layout))

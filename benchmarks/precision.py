@@ -12,9 +12,10 @@ import tempfile
 import numpy as np
 from absl import flags
 
-from dlen_cam2 import cli, requests, runs
 from dlen_cam2.configs import quickstart_mmoe
-from dlen_cam2.report import markdown
+from dlen_cam2.training import runs, train_request
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.markdown import markdown
 
 FLAGS = flags.FLAGS
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -33,7 +34,7 @@ def aucs(precision: str, seed: int) -> dict[str, float]:
     config.train = dataclasses.replace(config.train, precision=precision, seed=seed, bootstrap=0)
     with tempfile.TemporaryDirectory() as home:
         model = pathlib.Path(home, "model")
-        metrics = runs.train(requests.once(config, FLAGS.data_dir, model, FLAGS.train_days, FLAGS.eval_days))
+        metrics = runs.train(train_request.once(config, FLAGS.data_dir, model, FLAGS.train_days, FLAGS.eval_days))
     (tasks,) = metrics.values()
     return {name: values["auc"] for name, values in tasks.items()}
 
@@ -55,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

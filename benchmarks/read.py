@@ -19,8 +19,10 @@ import tensorflow as tf
 from absl import flags
 
 from benchmarks.layouts import write_layouts
-from dlen_cam2 import cli, data, schema_pbtxt
-from dlen_cam2.records import chunk, open_shard, parser
+from dlen_cam2 import data
+from dlen_cam2.data.parsing import chunk, open_shard, parser
+from dlen_cam2.schema import pbtxt
+from dlen_cam2.utils import commands
 
 FLAGS = flags.FLAGS
 
@@ -35,7 +37,7 @@ def define_flags() -> None:
 def candidates(directory: str) -> dict[str, tuple[int, Callable[[], Iterable]]]:
     """What to measure, by name: the rows of a pass, and the pass."""
     days = list(data.statistics(directory)["days"])
-    schema = data.fit(directory, schema_pbtxt.load(directory), days)
+    schema = data.fit(directory, pbtxt.load(directory), days)
     found, first = data.shards(directory, days), data.shards(directory, days[:1])
     records = list(open_shard(list(first.paths), first.compression).batch(chunk(first.layout)))
     parse = tf.function(parser(schema, first.layout), autograph=False)
@@ -72,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -24,9 +24,10 @@ import matplotlib
 from absl import flags
 
 from benchmarks.yardstick import MODELS, SIZES, Request
-from dlen_cam2 import cli
-from dlen_cam2.files import staged, write_json
-from dlen_cam2.report import markdown
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import staged, write_json
+from dlen_cam2.utils.markdown import markdown
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -97,7 +98,7 @@ def installed(peer: str, home: pathlib.Path) -> str:
     for command in ([sys.executable, "-m", "venv", str(home / peer)], [str(python), "-m", "pip", "install", *wanted]):
         ended = subprocess.run(command, capture_output=True, text=True)
         if ended.returncode:
-            raise cli.UserError(f"{peer} cannot be installed. Received: {_last(ended.stderr)}")
+            raise UserError(f"{peer} cannot be installed. Received: {_last(ended.stderr)}")
     done.touch()
     return str(python)
 
@@ -117,7 +118,7 @@ def child(python: str, module: str, *arguments: str, **variables: str) -> dict[s
     } | variables
     ended = subprocess.run([python, "-m", module, *arguments], env=environment, capture_output=True, text=True)
     if ended.returncode:
-        raise cli.UserError(f"{module} failed. Received: {_last(ended.stderr)}")
+        raise UserError(f"{module} failed. Received: {_last(ended.stderr)}")
     return json.loads(ended.stdout.splitlines()[-1])
 
 
@@ -142,7 +143,7 @@ def measured(contenders: Sequence[Contender]) -> tuple[Found, list[dict[str, flo
                     continue
                 try:
                     figures = train(contender, model)
-                except cli.UserError as error:
+                except UserError as error:
                     failed[key] = str(error)
                     continue
                 found[model].setdefault(contender.name, []).append(figures)
@@ -198,13 +199,13 @@ def main() -> None:
     for name, values, known in (("models", FLAGS.models, MODELS), ("modes", FLAGS.modes, MODES),
                                 ("contend", FLAGS.contend, PEERS)):
         if unknown := [value for value in values if value not in known]:
-            raise cli.UserError(f"--{name} must be of {list(known)}. Received: {unknown}.")
+            raise UserError(f"--{name} must be of {list(known)}. Received: {unknown}.")
     contenders = [Contender(f"ours, {mode}", "ours", sys.executable, *MODES[mode]) for mode in FLAGS.modes]
     skipped = {}
     for peer in FLAGS.contend:
         try:
             contenders.append(Contender(peer, peer, installed(peer, pathlib.Path(FLAGS.peers).resolve())))
-        except cli.UserError as error:
+        except UserError as error:
             skipped[peer] = str(error)
     found, limits, failed = measured(contenders)
     head = ["", "rows/s", "range", "to the fastest peer", "GFLOP/s", "of the products' limit", "peak GiB"]
@@ -228,4 +229,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

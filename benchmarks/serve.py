@@ -24,14 +24,15 @@ import tensorflow as tf
 from absl import flags
 
 from benchmarks import c_session
-from dlen_cam2 import cli, data, schema_pbtxt, serving
+from dlen_cam2 import data, serving
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
-from dlen_cam2.files import staged
-from dlen_cam2.model_dir import TrainedModel
 from dlen_cam2.models import build
-from dlen_cam2.report import markdown
-from dlen_cam2.schema import Schema
-from dlen_cam2.serving import recorded
+from dlen_cam2.schema import Schema, pbtxt
+from dlen_cam2.serving import request_log
+from dlen_cam2.training.model_directory import TrainedModel
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.files import staged
+from dlen_cam2.utils.markdown import markdown
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -84,7 +85,7 @@ def requests(schema: Schema, rows: Mapping[str, np.ndarray], number: int) -> dic
     of_user = {f.name for f in schema.features if f.side == "user"}
     full = {name: column[place * (name not in of_user)] for name, column in rows.items()}
     once = {name: column[:1] if name in of_user else column for name, column in full.items()}
-    return {"rank": once, "raw": full, "serving_default": {"examples": recorded.examples(schema, full)}}
+    return {"rank": once, "raw": full, "serving_default": {"examples": request_log.examples(schema, full)}}
 
 
 def timed(
@@ -138,8 +139,8 @@ def draw(path: pathlib.Path, found: Mapping[str, Mapping[tuple[str, int], list[f
 
 def main() -> None:
     numbers = [int(number) for number in FLAGS.candidates]
-    schema = data.fit(FLAGS.data_dir, schema_pbtxt.load(FLAGS.data_dir), [FLAGS.day])
-    rows = recorded.first_rows(FLAGS.data_dir, FLAGS.day, schema, max(numbers))
+    schema = data.fit(FLAGS.data_dir, pbtxt.load(FLAGS.data_dir), [FLAGS.day])
+    rows = request_log.first_rows(FLAGS.data_dir, FLAGS.day, schema, max(numbers))
     sent = {number: requests(schema, rows, number) for number in numbers}
     found: dict[str, dict[tuple[str, int], list[float]]] = {}
     text = [f"# Serving\n\n{len(schema.features)} features, {len(schema.tasks)} tasks. Milliseconds."]
@@ -160,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

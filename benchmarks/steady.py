@@ -1,6 +1,6 @@
 """python -m benchmarks.steady --data_dir=DIR: do step time and memory grow while a job trains?
 
-Trains `--steps` steps through the reader, with the callbacks and checkpoints of `dlen_cam2.train`, and prints for
+Trains `--steps` steps through the reader, with the callbacks and checkpoints of `dlen_cam2.cli.train`, and prints for
 each tenth of them the median milliseconds of a step and the memory; then how the last fifth compares with the second.
 """
 
@@ -16,8 +16,10 @@ import psutil
 import tensorflow as tf
 from absl import flags
 
-from dlen_cam2 import cli, data, requests, runs
+from dlen_cam2 import data
 from dlen_cam2.configs import quickstart_mmoe_dlen
+from dlen_cam2.training import runs, train_request
+from dlen_cam2.utils import commands
 
 FLAGS = flags.FLAGS
 
@@ -58,7 +60,7 @@ def main() -> None:
     )
     watch = Watch()
     with tempfile.TemporaryDirectory() as directory:
-        wanted = requests.once(
+        wanted = train_request.once(
             config, FLAGS.data_dir, pathlib.Path(directory, "model"), f"{days[0]}..{days[-2]}", days[-1],
             checkpoint_steps=500,
         )
@@ -77,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -1,6 +1,6 @@
 """python -m benchmarks.switch --served=DIR --requests=100000: is an answer lost or mixed while versions are switched?
 
-Starts `dlen_cam2.serve` on a directory of its own, publishes copies of DIR's two newest versions there by turns under
+Starts `dlen_cam2.cli.serve` on a directory of its own, publishes copies of DIR's two newest versions there by turns under
 rising numbers (renamed into place, old ones removed), and asks on loopback all the while. An answer is mixed if it is
 not what the version that it names says of that request. Requests are those of the warm-up file to `--signature`. Both
 sides are Python: the requests a second and their latencies say nothing of TensorFlow Serving.
@@ -29,9 +29,10 @@ import tensorflow as tf
 from absl import flags
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from dlen_cam2 import cli
-from dlen_cam2.serving import recorded, versions
+from dlen_cam2.serving import request_log, versions
 from dlen_cam2.serving.servable import Servable
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
 
 FLAGS = flags.FLAGS
 ROOT = pathlib.Path(__file__).parent.parent
@@ -62,9 +63,9 @@ class Tally:
 
 @contextlib.contextmanager
 def server(served: pathlib.Path, *options: str) -> Iterator[tuple[int, int]]:
-    """`python -m dlen_cam2.serve` in a process of its own, on free ports: yields gRPC's and REST's."""
+    """`python -m dlen_cam2.cli.serve` in a process of its own, on free ports: yields gRPC's and REST's."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "dlen_cam2.serve", f"--served={served}", f"--name={NAME}", *options]
+    command = [sys.executable, "-m", "dlen_cam2.cli.serve", f"--served={served}", f"--name={NAME}", *options]
     ports = ["--port=0", "--rest_port=0"]
     process = subprocess.Popen([*command, *ports], env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -72,7 +73,7 @@ def server(served: pathlib.Path, *options: str) -> Iterator[tuple[int, int]]:
         ready = (re.search(r"gRPC on .*:(\d+), REST on .*:(\d+)", line) for line in process.stdout)
         found = next(filter(None, ready), None)
         if found is None:
-            raise cli.UserError(f"dlen_cam2.serve ended with status {process.wait()}.")
+            raise UserError(f"dlen_cam2.cli.serve ended with status {process.wait()}.")
         threading.Thread(target=process.stdout.read, daemon=True).start()  # so that its pipe is never full
         yield int(found[1]), int(found[2])
     finally:
@@ -139,7 +140,7 @@ def switching(
         version = Servable(NAME, part)
         wanted.append([scores(version.predict(request)) for request in requests])
     if any(same(a, b) for a, b in zip(*wanted[:2], strict=True)):
-        raise cli.UserError(f"the versions must give different scores. Received: {[str(part) for part in parts]}.")
+        raise UserError(f"the versions must give different scores. Received: {[str(part) for part in parts]}.")
     tally = Tally()
     with tempfile.TemporaryDirectory() as directory:
         served = pathlib.Path(directory)
@@ -171,12 +172,12 @@ def define_flags() -> None:
 def main() -> None:
     parts = [pathlib.Path(FLAGS.served, str(number)) for number in versions.numbers(FLAGS.served)[-2:]]
     if len(parts) < 2:
-        raise cli.UserError(f"{FLAGS.served} must hold two versions. Received: {len(parts)}.")
-    logs = recorded.read(parts[0] / recorded.WARM_UP)
+        raise UserError(f"{FLAGS.served} must hold two versions. Received: {len(parts)}.")
+    logs = request_log.read(parts[0] / request_log.WARM_UP)
     recordings = [log.predict_log.request for log in logs]
     requests = [request for request in recordings if request.model_spec.signature_name == FLAGS.signature]
     if not requests:
-        raise cli.UserError(f"{parts[0] / recorded.WARM_UP} must hold requests to {FLAGS.signature}. Received: none.")
+        raise UserError(f"{parts[0] / request_log.WARM_UP} must hold requests to {FLAGS.signature}. Received: none.")
     tally = switching(parts, requests, FLAGS.requests, FLAGS.clients, FLAGS.switch_seconds)
     p50, p99 = 1e3 * np.quantile(tally.seconds, (0.5, 0.99))
     print(
@@ -185,8 +186,8 @@ def main() -> None:
         f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
     )
     if tally.lost or tally.mixed:
-        raise cli.UserError(f"all must be answered by one version. Received: {tally.lost[:3]}, {tally.mixed[:3]}.")
+        raise UserError(f"all must be answered by one version. Received: {tally.lost[:3]}, {tally.mixed[:3]}.")
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

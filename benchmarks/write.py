@@ -18,7 +18,8 @@ import tensorflow as tf
 from absl import flags
 
 from benchmarks.layouts import rows_of
-from dlen_cam2 import cli, schema_pbtxt
+from dlen_cam2.schema import pbtxt
+from dlen_cam2.utils import commands
 from pipelines.shards import ROWS_PER_SHARD, Form, processes, write_shards
 
 FLAGS = flags.FLAGS
@@ -50,7 +51,7 @@ def row_by_row(table: pa.Table, path: str) -> None:
 
 
 def main() -> None:
-    schema = schema_pbtxt.load(FLAGS.data_dir)
+    schema = pbtxt.load(FLAGS.data_dir)
     table = rows_of(FLAGS.data_dir).slice(0, FLAGS.rows)
     table = pa.table({n: c.cast(_text(c.type)) for n, c in zip(table.column_names, table.columns, strict=True)})
     shards = [table.slice(start, ROWS_PER_SHARD) for start in range(0, len(table), ROWS_PER_SHARD)]
@@ -94,4 +95,4 @@ def _text(dtype: pa.DataType) -> pa.DataType:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -9,8 +9,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from dlen_cam2.cli import UserError
-from dlen_cam2.files import read_json, write_json
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import read_json, write_json
 
 TRUNKS = ("shared_bottom", "mmoe", "cgc", "ple")
 HEADS = ("plain", "dlen", "esmm")
@@ -30,7 +30,7 @@ ANY_POSITIVE = "any_positive"
 
 @dataclasses.dataclass
 class Cam2Config:
-    """CAM2's conformity and relevance branches, beside any trunk and head (`dlen_cam2/models/cam2.py`).
+    """CAM2's conformity and relevance branches, beside any trunk and head (`dlen_cam2/models/causal/cam2.py`).
 
     Attributes:
         variant: a row of the paper's Table 1. "production": no branches. "proposed": the branches' embeddings, behind
@@ -125,7 +125,7 @@ class ModelConfig:
 
 @dataclasses.dataclass
 class BalanceConfig:
-    """How the tasks' losses are balanced (`dlen_cam2/balancing.py`).
+    """How the tasks' losses are balanced (`dlen_cam2/training/balancing.py`).
 
     Attributes:
         method: "fixed": the weights of `model.task_weights`. The others start from them. "decay": PLE's weights,

@@ -17,11 +17,16 @@ import tensorflow as tf
 from IPython.display import Markdown
 from scipy.stats import spearmanr
 
-from dlen_cam2 import causes, data, paired, recovery, report, schema_pbtxt, slices
+from dlen_cam2 import data
+from dlen_cam2.cli import compare_with_truth
 from dlen_cam2.configs import simulated_cam2
+from dlen_cam2.evaluation import bootstrap, slices
+from dlen_cam2.experiments.recurring import recurring
 from dlen_cam2.models import build
-from dlen_cam2.models.cam2 import partition
-from dlen_cam2.recurring import recurring
+from dlen_cam2.models.causal import causes
+from dlen_cam2.models.causal.cam2 import partition
+from dlen_cam2.schema import pbtxt
+from dlen_cam2.utils.markdown import markdown
 from pipelines import simulate
 
 # %% [markdown]
@@ -44,7 +49,7 @@ from pipelines import simulate
 # %%
 world = simulate.World(rows=24_000, days=4, seed=1)
 simulate.write(world, "data")
-schema = schema_pbtxt.load("data")
+schema = pbtxt.load("data")
 config = simulated_cam2.get_config()
 config.model.experts, config.model.expert_units, config.model.tower_units = 4, (64, 32), (32,)
 names = (  # some of the 56, so that training takes seconds
@@ -55,7 +60,7 @@ names = (  # some of the 56, so that training takes seconds
 config.model.features = names
 schema = schema.select(features=names)
 cam2 = config.model.cam2
-Markdown(report.markdown(
+Markdown(markdown(
     ["branch", "part", "features"],
     [[branch, part, ", ".join(f.name for f in found.features)]
      for branch, parts in partition(schema, cam2).items() for part, found in parts.items()],
@@ -86,7 +91,7 @@ for variant in ("production", "proposed"):
     chosen.model.cam2.variant = variant
     found[variant] = recurring(chosen, "data", warm, measured, ("video_age_days", "video_impressions", cam2.statistic))
 logged, random = found["proposed"]["logged"], found["proposed"]["random"]
-truth = {kind: recovery.truth_at("data", rows.keys["time"]) for kind, rows in found["proposed"].items()}
+truth = {kind: compare_with_truth.truth_at("data", rows.keys["time"]) for kind, rows in found["proposed"].items()}
 
 # %% [markdown]
 # Where the threshold lies, on the days that were measured. Left, engagement grows with X: that growth is what the label
@@ -141,7 +146,7 @@ for kind, p in found["proposed"].items():
                         "production's expected engagement": engagement}.items():
         rows.append([kind, name, *(f"{spearmanr(score, truth[kind][c]).statistic:+.3f}"
                                    for c in ("popularity", "relevance"))])
-Markdown(report.markdown(["exposures", "score", "true popularity", "true interest"], rows))
+Markdown(markdown(["exposures", "score", "true popularity", "true interest"], rows))
 
 # %% [markdown]
 # ## 5. The stop-gradient
@@ -172,13 +177,13 @@ for variant in ("proposed", "joint_loss"):
 
 # %%
 base = found["production"]["logged"]
-resamples = paired.Resamples.draw(logged.keys["user"], seeds=1)
+resamples = bootstrap.Resamples.draw(logged.keys["user"], seeds=1)
 masks = {"all rows": np.ones(len(engaged), bool)}
 masks |= {f"age {name}": mask for name, mask in slices.by_age(logged.columns["video_age_days"]).items()}
 masks |= {f"impressions, {name}": mask
           for name, mask in slices.by_decile(logged.columns["video_impressions"]).items()}
 changes = {
-    f"{name} ({mask.sum():,} rows)": paired.ne_change(
+    f"{name} ({mask.sum():,} rows)": bootstrap.ne_change(
         logged.labels[mask], logged.mask[mask], logged.probabilities[None, mask], base.probabilities[None, mask],
         resamples.of(mask), fitted.task_names)["aggregated"]
     for name, mask in masks.items() if mask.any()
@@ -201,4 +206,4 @@ plt.show()
 # show either.
 #
 # The whole experiment, five variants and all tables of the paper, is
-# `python -m dlen_cam2.experiments --suite=cam2 --data_dir=data --output=results --seeds=5`.
+# `python -m dlen_cam2.cli.run_suite --suite=cam2 --data_dir=data --output=results --seeds=5`.

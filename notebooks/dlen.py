@@ -15,10 +15,13 @@ import numpy as np
 import tensorflow as tf
 from IPython.display import Markdown
 
-from dlen_cam2 import data, evaluation, recovery, report, trainer
+from dlen_cam2 import data, evaluation
+from dlen_cam2.cli import compare_with_truth
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.evaluation.metrics import auc
 from dlen_cam2.layers.capped_head import capped_probability
-from dlen_cam2.metrics import auc
+from dlen_cam2.training import trainer
+from dlen_cam2.utils.markdown import markdown
 from pipelines import simulate
 
 # %% [markdown]
@@ -105,12 +108,12 @@ job, predictions = trained(alpha=0.3)
 schema = job.schema
 
 # %%
-truth = recovery.truth_at("data", predictions.keys["time"])
+truth = compare_with_truth.truth_at("data", predictions.keys["time"])
 count = evaluation.behaviours(predictions, schema)
 like = predictions.labels[:, schema.task_names.index("like")]
 preferred = truth["preferred"] == 1
 print(f"{preferred.mean():.1%} of the exposures were preferred, and {like[preferred].mean():.1%} of these liked")
-Markdown(report.markdown(
+Markdown(markdown(
     ["positive behaviours", "rows", "truly preferred", "mean P(UP) of the model"],
     [[str(n), f"{(count == n).sum():,}", f"{preferred[count == n].mean():.1%}",
       f"{predictions.p_up[count == n].mean():.3f}"] for n in np.unique(count)],
@@ -160,7 +163,7 @@ right.hist(predictions.p_up, 30, (0, 1), alpha=0.7, label="model")
 right.set(xlabel="P(UP)", ylabel="rows", title="Distribution over rows")
 right.legend()
 plt.show()
-Markdown(recovery.table({"MMOE-DLEN, c = 0.3": recovery.recovery(predictions, schema, truth)}))
+Markdown(compare_with_truth.table({"MMOE-DLEN, c = 0.3": compare_with_truth.recovery(predictions, schema, truth)}))
 
 # %% [markdown]
 # `AUC P(UP)` is against the preference that was drawn, which only a simulator knows; the oracle ranks by the true
@@ -176,7 +179,7 @@ Markdown(recovery.table({"MMOE-DLEN, c = 0.3": recovery.recovery(predictions, sc
 any_positive = count > 0
 scores = {"P(UP)": predictions.p_up}
 scores |= {f"P({task})": predictions.probabilities[:, k] for k, task in enumerate(schema.task_names)}
-Markdown(report.markdown(
+Markdown(markdown(
     ["score", "AUC against any positive behaviour", "AUC against the true preference"],
     [[name, f"{auc(any_positive, score):.4f}", f"{auc(preferred, score):.4f}"] for name, score in scores.items()],
 ))
@@ -192,8 +195,8 @@ Markdown(report.markdown(
 # %%
 results, latent = {}, {}
 for name, (_, predicted) in {"c = 0.3": (job, predictions), "no cap": trained(alpha_constant=1.0)}.items():
-    results[name], latent[name] = recovery.recovery(predicted, schema, truth), predicted.p_up
-Markdown(report.markdown(
+    results[name], latent[name] = compare_with_truth.recovery(predicted, schema, truth), predicted.p_up
+Markdown(markdown(
     ["cap", "mean P(UP)", "AUC of P(UP), true preference", "share of the way", "mean distance of P(k) from the truth",
      "AUC, any positive"],
     [[name, f"{latent[name].mean():.3f}", f"{r['p_up']:.4f}", f"{r['way']:.1%}", f"{r['mean_error']:.4f}",
@@ -214,7 +217,7 @@ Markdown(report.markdown(
 
 # %%
 print(f"true mean P(UP): {truth['p_up'].mean():.3f}")
-Markdown(report.markdown(
+Markdown(markdown(
     ["task", "mean P(k), eq 1", "mean P(k, UP), eq 4", "observed rate"],
     [[task, f"{predictions.probabilities[:, k].mean():.4f}", f"{predictions.serving[f'{task}_up'].mean():.4f}",
       f"{predictions.labels[:, k].mean():.4f}"] for k, task in enumerate(schema.task_names)],

@@ -13,9 +13,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image, Markdown
 
-from dlen_cam2 import data, evaluation, model_dir, recovery, report, requests, runs, schema_pbtxt, serving
+from dlen_cam2 import data, evaluation, serving
+from dlen_cam2.cli import compare_with_truth
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
-from dlen_cam2.serving import recorded, versions
+from dlen_cam2.evaluation import report
+from dlen_cam2.schema import pbtxt
+from dlen_cam2.serving import request_log, versions
+from dlen_cam2.training import model_directory, runs, train_request
+from dlen_cam2.utils.markdown import markdown
 from pipelines import simulate
 
 # %% [markdown]
@@ -28,8 +33,8 @@ from pipelines import simulate
 # %%
 world = simulate.World(rows=20_000, days=4, seed=0)
 simulate.write(world, "data")
-schema = schema_pbtxt.load("data")
-Markdown(report.markdown(
+schema = pbtxt.load("data")
+Markdown(markdown(
     ["group", "features"], [[group, ", ".join(f.name for f in found)] for group, found in schema.groups.items()]
 ))
 
@@ -78,7 +83,7 @@ print("click:", labels["click"].numpy())
 # $$f^k(x) = \sum_i g^k_i(x)\, f_i(x), \qquad g^k(x) = \mathrm{softmax}(W_{gk}\, x), \qquad y_k = h^k(f^k(x)).$$
 #
 # A `Config` says what is built and how it is trained; every field is documented in `dlen_cam2/config.py`. On the
-# command line the same is `python -m dlen_cam2.train --config=FILE --data_dir=data --model_dir=mmoe …`.
+# command line the same is `python -m dlen_cam2.cli.train --config=FILE --data_dir=data --model_dir=mmoe …`.
 
 # %%
 config = Config(
@@ -86,7 +91,7 @@ config = Config(
     model=ModelConfig(trunk="mmoe", experts=4, expert_units=(64, 32), tower_units=(32,)),
     train=TrainConfig(epochs=2, batch_size=256, embedding_learning_rate=0.1, bootstrap=100),
 )
-metrics = runs.train(requests.once(config, "data", "mmoe", ",".join(train_days), ",".join(test_days)))
+metrics = runs.train(train_request.once(config, "data", "mmoe", ",".join(train_days), ",".join(test_days)))
 
 # %% [markdown]
 # ## 3. What it learned
@@ -105,7 +110,7 @@ metrics = runs.train(requests.once(config, "data", "mmoe", ",".join(train_days),
 Markdown(report.table(metrics))
 
 # %% [markdown]
-# The same as a picture; `mmoe/report.md` has both, and is what `dlen_cam2.train` leaves behind.
+# The same as a picture; `mmoe/report.md` has both, and is what `dlen_cam2.cli.train` leaves behind.
 
 # %%
 Image("mmoe/report.png")
@@ -119,10 +124,10 @@ Image("mmoe/report.png")
 # computed once.
 
 # %%
-model = model_dir.load("mmoe")
+model = model_directory.load("mmoe")
 version = serving.export(model, "served/ranker")
 server = versions.load(version)
-rows = recorded.first_rows("data", "20240104", schema, 50)
+rows = request_log.first_rows("data", "20240104", schema, 50)
 _, distinct = np.unique(rows["video_id"], return_index=True)
 request = {f.name: rows[f.name][:1] if f.side == "user" else rows[f.name][distinct] for f in schema.features}
 answer = server.run("rank", request)
@@ -135,7 +140,7 @@ print(f"version {version.name}, signatures {sorted(server.signatures)}")
 
 # %%
 first = answer["order"][:5]
-Markdown(report.markdown(
+Markdown(markdown(
     ["place", "video", *schema.task_names, "fused"],
     [[str(place + 1), str(request["video_id"][row]), *(f"{answer[task][row]:.3f}" for task in schema.task_names),
       f"{answer['fused'][row]:.2e}"] for place, row in enumerate(first)],
@@ -148,7 +153,7 @@ Markdown(report.markdown(
 
 # %%
 predictions = evaluation.predict(evaluation.scorer(model.network, model.schema), model.schema, "data", "20240104")
-truth = recovery.truth_at("data", predictions.keys["time"])
+truth = compare_with_truth.truth_at("data", predictions.keys["time"])
 figure, axis = plt.subplots(figsize=(5, 4.6), layout="constrained")
 for k, task in enumerate(schema.task_names):
     tenths = np.array_split(np.argsort(predictions.probabilities[:, k]), 10)
@@ -159,7 +164,7 @@ axis.set(xlabel="predicted probability", ylabel="true probability", title="Predi
          yscale="log", xlim=(0.005, 1), ylim=(0.005, 1))
 axis.legend()
 plt.show()
-Markdown(recovery.table({"first_ranker": recovery.recovery(predictions, model.schema, truth)}))
+Markdown(compare_with_truth.table({"first_ranker": compare_with_truth.recovery(predictions, model.schema, truth)}))
 
 # %% [markdown]
 # **Next**: `dlen.ipynb` and `cam2.ipynb` for the two papers, `your_own_logs.ipynb` for your data.

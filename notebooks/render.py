@@ -15,8 +15,9 @@ from absl import flags
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from dlen_cam2 import cli
-from dlen_cam2.files import write_text
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import write_text
 
 FLAGS = flags.FLAGS
 
@@ -69,7 +70,7 @@ def run(script: pathlib.Path) -> nbformat.NotebookNode:
         try:
             client.execute(env=environment)
         except CellExecutionError as error:
-            raise cli.UserError(f"{script.name}: {error}") from error
+            raise UserError(f"{script.name}: {error}") from error
         for cell in made.cells:
             if cell.cell_type == "code":
                 cell.outputs = _portable(cell.outputs, os.path.realpath(directory))
@@ -94,7 +95,7 @@ def define_flags() -> None:
 def main() -> None:
     known = {script.stem: script for script in SCRIPTS}
     if unknown := sorted(set(FLAGS.names) - set(known)):
-        raise cli.UserError(f"--names must be scripts of {DIRECTORY.name}/. Received: {unknown}. Known: {list(known)}.")
+        raise UserError(f"--names must be scripts of {DIRECTORY.name}/. Received: {unknown}. Known: {list(known)}.")
     for name in FLAGS.names or known:
         start = time.monotonic()
         print(f"{name} runs", flush=True)
@@ -103,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

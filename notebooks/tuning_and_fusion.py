@@ -10,10 +10,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image, Markdown
 
-from dlen_cam2 import evaluation, fuse, recovery, report, trainer, tuning
+from dlen_cam2 import evaluation, tuning
+from dlen_cam2.cli import compare_with_truth, search_fusion
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.evaluation import report
 from dlen_cam2.serving.fusion import Fusion
-from dlen_cam2.serving.search import Constraint, Day, Goal, Space, search
+from dlen_cam2.serving.fusion_search import Constraint, Day, Goal, Space, search
+from dlen_cam2.training import trainer
+from dlen_cam2.utils.markdown import markdown
 from pipelines import simulate
 
 world = simulate.World(rows=20_000, days=4, seed=0)
@@ -25,7 +29,7 @@ statistics = simulate.write(world, "data")
 # MMOE with DLEN's head, so that P(UP) can take part in the fusion. A *space* is a function of keras-tuner's `hp` that
 # returns values by key of the configuration; `dlen_cam2/configs/spaces.py` has the usual ones. Each trial trains on two
 # days and is measured on the third by NE (below 1 is better than the base rate). Two choices are few: a real search
-# takes twenty or more (`python -m dlen_cam2.tune`, also `--tuner=hyperband|bayesian`, and `--processes`).
+# takes twenty or more (`python -m dlen_cam2.cli.tune`, also `--tuner=hyperband|bayesian`, and `--processes`).
 
 # %%
 config = Config(
@@ -54,7 +58,7 @@ found = tuning.search(config, rates, "data", "20240101..20240102", "20240103", o
                       trials=2, seed=0, output="search")
 
 # %%
-Markdown(report.markdown(
+Markdown(markdown(
     ["trial", "NE", "AUC", *found.varied],
     [[trial.name, *(f"{trial.metrics[name]:.4f}" for name in ("ne", "auc")),
       *(f"{trial.values[key]:.4g}" for key in found.varied)]
@@ -98,7 +102,7 @@ days = {day: Day(p, schema, goals, top=5) for day, p in predictions.items()}
 baseline = Fusion.default(schema.tasks)  # the product of all tasks
 space = Space(days[search_day], "product", schema.task_names)
 best, trials = search(days[search_day], space, baseline, maximize, constraints, trials=600, seed=0)
-Markdown(fuse.weights(baseline, best.fusion))
+Markdown(search_fusion.weights(baseline, best.fusion))
 
 # %% [markdown]
 # ## 3. The trade-off
@@ -108,11 +112,11 @@ Markdown(fuse.weights(baseline, best.fusion))
 # learned by heart.
 
 # %%
-fuse.draw("trade_off.png", days, baseline, best.fusion, maximize, constraints, trials)
+search_fusion.draw("trade_off.png", days, baseline, best.fusion, maximize, constraints, trials)
 Image("trade_off.png")
 
 # %%
-Markdown(fuse.table(days, baseline, best.fusion, constraints))
+Markdown(search_fusion.table(days, baseline, best.fusion, constraints))
 
 # %% [markdown]
 # Ask of this table: does the gain hold on the second day, and does its interval leave zero out? A constraint is kept on
@@ -124,7 +128,7 @@ plain = {"chosen": best.fusion, "product of all tasks": baseline,
          **{f"{task} alone": Fusion("product", {task: 1.0}) for task in schema.task_names},
          **{f"{task}_up alone (DLEN, eq 4)": Fusion("product", {f"{task}_up": 1.0}) for task in ("like", "long_view")}}
 values = {name: days[measure_day].measure(fusion) for name, fusion in plain.items()}
-Markdown(report.markdown(
+Markdown(markdown(
     [f"{measure_day}, ranked by", *map(str, goals)],
     [[name, *(f"{found[goal]:.4f}" for goal in goals)] for name, found in values.items()],
 ))
@@ -137,7 +141,7 @@ Markdown(report.markdown(
 # below the floor stays that of the product.
 
 # %%
-truth = recovery.truth_at("data", predictions[measure_day].keys["time"])
+truth = compare_with_truth.truth_at("data", predictions[measure_day].keys["time"])
 users, p_up = predictions[measure_day].keys["user"], predictions[measure_day].p_up
 
 
@@ -169,5 +173,5 @@ plt.show()
 # was nothing to hold back: in this world all behaviours come of the preference, so that most scores order by it
 # already.
 #
-# To serve the chosen weights: `python -m dlen_cam2.export … --fusion=fusion.json` (`best.fusion.save("fusion.json")`).
-# A served model takes others without training or exporting again: `python -m dlen_cam2.reweigh`.
+# To serve the chosen weights: `python -m dlen_cam2.cli.export … --fusion=fusion.json` (`best.fusion.save("fusion.json")`).
+# A served model takes others without training or exporting again: `python -m dlen_cam2.cli.change_fusion`.

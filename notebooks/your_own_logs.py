@@ -14,9 +14,14 @@ import urllib.request
 import numpy as np
 from IPython.display import Markdown
 
-from dlen_cam2 import model_dir, report, requests, runs, schema_pbtxt, serving
+from dlen_cam2 import serving
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
-from dlen_cam2.serving import local, recorded, rest
+from dlen_cam2.evaluation import report
+from dlen_cam2.schema import pbtxt
+from dlen_cam2.serving import request_log
+from dlen_cam2.serving.testing_server import grpc_server, rest
+from dlen_cam2.training import model_directory, runs, train_request
+from dlen_cam2.utils.markdown import markdown
 from pipelines import check
 from pipelines.from_logs import Roles, convert, propose
 
@@ -61,7 +66,7 @@ print(open("log.csv", encoding="utf-8").read(400))
 # %%
 roles = Roles(time="ts", user="uid", item="vid")
 schema, why = propose("log.csv", roles)
-Markdown(report.markdown(["column", "taken for"], [[name, reason] for name, reason in why.items()]))
+Markdown(markdown(["column", "taken for"], [[name, reason] for name, reason in why.items()]))
 
 # %% [markdown]
 # `is_click` and `is_finish` were taken for feedback by their names. `gift` is no name that feedback goes by, but it is
@@ -95,7 +100,7 @@ schema = dataclasses.replace(
     ),
     targets=("completion",),  # kept beside the labels, and seen by no network
 )
-text = schema_pbtxt.dumps(schema)
+text = pbtxt.dumps(schema)
 print(text[text.index('name: "gift"') - 12 :][:260])
 
 # %%
@@ -117,7 +122,7 @@ config = Config(
     model=ModelConfig(trunk="mmoe", experts=3, expert_units=(32, 16), tower_units=(16,)),
     train=TrainConfig(epochs=3, batch_size=128, embedding_learning_rate=0.1, bootstrap=100),
 )
-metrics = runs.train(requests.once(config, "data", "model", ",".join(days[:-1]), days[-1]))
+metrics = runs.train(train_request.once(config, "data", "model", ",".join(days[:-1]), days[-1]))
 Markdown(report.table(metrics))
 
 # %% [markdown]
@@ -125,13 +130,13 @@ Markdown(report.table(metrics))
 #
 # Rows of the last day go along as warm-up requests. The local server speaks TensorFlow Serving's protocol (in
 # production it is the image `tensorflow/serving` on the same directory; on the command line
-# `python -m dlen_cam2.serve --served=served/cooking --name=cooking`).
+# `python -m dlen_cam2.cli.serve --served=served/cooking --name=cooking`).
 
 # %%
-model = model_dir.load("model")
-candidates = recorded.first_rows("data", days[-1], model.schema, 8)
+model = model_directory.load("model")
+candidates = request_log.first_rows("data", days[-1], model.schema, 8)
 serving.export(model, "served/cooking", rows=candidates)
-served = local.Model("cooking", "served/cooking")
+served = grpc_server.Model("cooking", "served/cooking")
 served.poll()
 web = rest.start(served, port=0)
 address = f"http://127.0.0.1:{web.server_port}/v1/models/cooking"
@@ -142,12 +147,12 @@ address = f"http://127.0.0.1:{web.server_port}/v1/models/cooking"
 
 # %%
 inputs = {f.name: candidates[f.name][:1] if f.side == "user" else candidates[f.name] for f in model.schema.features}
-body = {"signature_name": "rank", "inputs": recorded.as_json(inputs)}
+body = {"signature_name": "rank", "inputs": request_log.as_json(inputs)}
 with urllib.request.urlopen(f"{address}:predict", data=json.dumps(body).encode(), timeout=30) as response:
     outputs = json.load(response)["outputs"]
 web.shutdown()
 
-Markdown(report.markdown(
+Markdown(markdown(
     ["place", "video", "dish", *model.schema.task_names],
     [[str(place + 1), str(inputs["vid"][row]), inputs["dishes"][row][0].decode(),
       *(f"{outputs[task][row]:.3f}" for task in model.schema.task_names)]

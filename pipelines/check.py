@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from dlen_cam2 import cli, data, schema_pbtxt
-from dlen_cam2.cli import UserError
-from dlen_cam2.files import join, names, read_bytes, size, write_text
-from dlen_cam2.schema import Schema
+from dlen_cam2 import data
+from dlen_cam2.schema import Schema, pbtxt
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import join, names, read_bytes, size, write_text
 from pipelines import drift, leaks
 from pipelines.findings import FAIL, PASS, SHOWN, WARN, Finding, Report, suffix
 from pipelines.raw import Column, Split, read_split
@@ -44,7 +45,7 @@ def check(directory: str | os.PathLike, leak_auc: float = 0.95, psi: float = 0.2
     Raises:
         UserError: the schema or the statistics cannot be used, so nothing can be checked.
     """
-    schema = schema_pbtxt.load(directory)
+    schema = pbtxt.load(directory)
     statistics = data.statistics(directory)
     _check_statistics(join(directory, data.STATISTICS), statistics)
     report = Report(str(directory))
@@ -66,7 +67,7 @@ def _files(report: Report, directory: str, statistics: Mapping[str, Any]) -> Non
     faults, changed, extra, count = [], [], [], 0
     for split, entry in statistics["days"].items():
         try:
-            found = data.manifest(directory, split)
+            found = data.read_manifest(directory, split)
         except UserError as error:
             faults.append(str(error).rstrip("."))
             continue
@@ -259,4 +260,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags, positional="data_dir")
+    commands.run(main, define_flags, positional="data_dir")

@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 from absl import flags
 
-from dlen_cam2 import cli
-from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Feature, Schema, Task
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
 from pipelines import options
 from pipelines.dataset import write_dataset
 from pipelines.options import Options
@@ -86,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -1,4 +1,4 @@
-"""Write a data set: see `dlen_cam2.storage` for what it consists of.
+"""Write a data set: see `dlen_cam2.data.manifest` for what it consists of.
 
 A split is a day ("20220425"), or a day's uniformly random exposures ("20220425_random"), or what a source without
 days has ("train", "test").
@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dlen_cam2 import schema_pbtxt, storage
-from dlen_cam2.cli import UserError
-from dlen_cam2.files import join, replaceable, size, staged, write_json
-from dlen_cam2.schema import Schema
-from dlen_cam2.storage import COUNTS, MANIFEST, STATISTICS
+from dlen_cam2.data import manifest
+from dlen_cam2.data.manifest import COUNTS, MANIFEST, STATISTICS
+from dlen_cam2.schema import Schema, pbtxt
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import join, replaceable, size, staged, write_json
 from pipelines.shards import ROWS_PER_SHARD, Form, processes, write_shards
 from pipelines.statistics import Statistics
 
@@ -53,9 +53,9 @@ def write_dataset(
         UserError: a column is missing or of the wrong type, holds nulls or NaN, a label is not 0 or 1, the disk is
             full, or there are no rows at all.
     """
-    if there := list(replaceable(directory, schema_pbtxt.FILE).glob(f"*/{MANIFEST}")):
+    if there := list(replaceable(directory, pbtxt.FILE).glob(f"*/{MANIFEST}")):
         print(f"replaces the data set of {len(there)} splits at {directory}", flush=True)
-    with staged(directory, schema_pbtxt.FILE) as stage, processes(form) as pool:
+    with staged(directory, pbtxt.FILE) as stage, processes(form) as pool:
         days = {}
         for split, rows in splits:
             if split in days:
@@ -63,10 +63,10 @@ def write_dataset(
             days[split] = _write_split(stage, schema, split, rows, form, pool)
         if not any(day["rows"] for day in days.values()):
             raise UserError(f"there must be rows to write to {directory}. Received: none.")
-        learned = storage.parse_days(train_days, list(days)) if train_days else default_train_days(list(days))
+        learned = manifest.parse_days(train_days, list(days)) if train_days else default_train_days(list(days))
         names = [f.name for f in schema.features if f.min_count]
-        schema = schema.learn(storage.counts(stage, learned, names))
-        schema_pbtxt.save(schema, stage)
+        schema = schema.learn(manifest.counts(stage, learned, names))
+        pbtxt.save(schema, stage)
         content = {"source": dict(source), "vocabularies_of": learned, "days": days}
         write_json(stage / STATISTICS, content)
         _write_tfds(stage, schema, form)
@@ -91,7 +91,7 @@ def standing(directory: str | os.PathLike) -> tuple[Schema, dict[str, Any]]:
     if size(join(directory, STATISTICS)) < 0:
         raise UserError(f"--since adds days to a data set: run without --since first. Received: {directory}, which has "
                         f"no {STATISTICS}.")
-    return schema_pbtxt.load(directory), storage.statistics(directory)
+    return pbtxt.load(directory), manifest.statistics(directory)
 
 
 def append(
@@ -116,13 +116,13 @@ def append(
     """
     schema, content = standing(directory)
     for split in content["days"]:
-        found = storage.manifest(directory, split)
+        found = manifest.read_manifest(directory, split)
         if (found.layout, found.compression) != (form.layout, form.compression):
             raise UserError(
                 f"{directory} has the layout {found.layout!r} and the compression {found.compression!r}, and what is "
                 f"added must have them too. Received: {form.layout!r}, {form.compression!r}."
             )
-    with staged(directory, schema_pbtxt.FILE) as stage, processes(form) as pool:
+    with staged(directory, pbtxt.FILE) as stage, processes(form) as pool:
         _link(pathlib.Path(directory), stage)
         added = {split: _write_split(stage, schema, split, rows, form, pool) for split, rows in splits}
         content["source"] = dict(source)
@@ -242,7 +242,7 @@ def _write_tfds(directory: pathlib.Path, schema: Schema, form: Form) -> None:
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
-    from dlen_cam2.records import DTYPES
+    from dlen_cam2.data.parsing import DTYPES
 
     lists = {f.name for f in schema.features if f.is_list}
     features = {
@@ -258,8 +258,8 @@ def _write_tfds(directory: pathlib.Path, schema: Schema, form: Form) -> None:
     info = tfds.core.DatasetInfo(builder=identity, features=tfds.features.FeaturesDict(features))
     info.set_file_format("tfrecord")
     splits = []
-    for split in storage.statistics(directory)["days"]:
-        shards = storage.manifest(directory, split).shards.values()
+    for split in manifest.statistics(directory)["days"]:
+        shards = manifest.read_manifest(directory, split).shards.values()
         splits.append(tfds.core.SplitInfo(
             name=split, shard_lengths=[s["rows"] for s in shards], num_bytes=sum(s["bytes"] for s in shards),
             filename_template=template.replace(split=split),

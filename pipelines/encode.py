@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 import numpy as np
 import pyarrow as pa
 
-from dlen_cam2.storage import LENGTHS, NARROW, WIDE
+from dlen_cam2.data.manifest import LENGTHS, NARROW, WIDE
 
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 0x0A, 0x12, 0x1A  # field numbers 1, 2, 3 of Feature, length-delimited
 
@@ -56,7 +56,7 @@ def examples(table: pa.Table) -> Iterator[bytes]:
 
 
 def block(table: pa.Table, binary: Collection[str]) -> bytes:
-    """All rows as one `tf.train.Example` that holds columns, see `dlen_cam2.records`.
+    """All rows as one `tf.train.Example` that holds columns, see `dlen_cam2.data.parsing`.
 
     Args:
         table: columns as for `examples`.

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet
 
-from dlen_cam2.cli import UserError
+from dlen_cam2.utils.errors import UserError
 
 ENGINES = ("duckdb", "spark")
 _BATCH = 16384

@@ -31,10 +31,10 @@ from typing import Any
 import pyarrow as pa
 from absl import flags
 
-from dlen_cam2 import cli, schema_pbtxt
-from dlen_cam2.cli import UserError
-from dlen_cam2.files import read_bytes, write_text
-from dlen_cam2.schema import Schema
+from dlen_cam2.schema import Schema, pbtxt
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import read_bytes, write_text
 from pipelines import dataset, options, point_in_time
 from pipelines.engines import Engine, literal, quoted
 from pipelines.logs import OURS, Log, open_log
@@ -268,7 +268,7 @@ def main() -> None:
         raise UserError(f"--schema and --out must be given. Received: {FLAGS.schema!r}, {FLAGS.output!r}.")
     content = read_bytes(FLAGS.schema)
     try:
-        schema = schema_pbtxt.loads(content.decode())
+        schema = pbtxt.loads(content.decode())
     except (UserError, UnicodeDecodeError) as error:
         raise UserError(f"{FLAGS.schema}: {error}") from error
     statistics = convert(FLAGS.logs, schema, roles, FLAGS.output, FLAGS.on_bad_row, options.from_flags())
@@ -283,11 +283,11 @@ def _suggest(roles: Roles) -> None:
     for name, reason in why.items():
         print(f"{name}: {reason}")
     if FLAGS.schema:
-        write_text(FLAGS.schema, schema_pbtxt.dumps(schema))
+        write_text(FLAGS.schema, pbtxt.dumps(schema))
         print(f"The proposal is {FLAGS.schema}: read it, correct it, then run without --suggest_schema.")
     else:
-        print(schema_pbtxt.dumps(schema))
+        print(pbtxt.dumps(schema))
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 from absl import flags
 from scipy.stats import spearmanr
 
-from dlen_cam2 import cli, data, schema_pbtxt
-from dlen_cam2.cli import UserError
-from dlen_cam2.schema import Schema
+from dlen_cam2 import data
+from dlen_cam2.schema import Schema, pbtxt
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
 from pipelines.dataset import write_dataset
 from pipelines.raw import tables
 from pipelines.shards import Form
@@ -87,7 +88,7 @@ def write(data_dir: str, output: str, seed: int) -> tuple[np.ndarray, np.ndarray
     source = pathlib.Path(data_dir).resolve()
     if source.is_relative_to(pathlib.Path(output).resolve()):
         raise UserError(f"output must not be data_dir or hold it, since it is replaced. Received: {output!r}.")
-    schema, statistics = schema_pbtxt.load(data_dir), data.statistics(data_dir)
+    schema, statistics = pbtxt.load(data_dir), data.statistics(data_dir)
     if "item" not in schema.keys:
         raise UserError(f"the schema of {data_dir} must have an item key, whose exposures are counted. "
                         f"Received keys: {dict(schema.keys)}.")
@@ -106,7 +107,7 @@ def write(data_dir: str, output: str, seed: int) -> tuple[np.ndarray, np.ndarray
               "cap_percentile": CAP_PERCENTILE, "rows_left_out": left_out}
     truth = source / data.TRUTH
     sides = {data.TRUTH: pq.read_table(truth)} if truth.is_file() else {}
-    stored = data.manifest(data_dir, days[0])
+    stored = data.read_manifest(data_dir, days[0])
     form = Form(stored.layout, stored.compression)
     write_dataset(output, schema, _splits(data_dir, schema, days, parts), report, sides, form)
     return items, parts
@@ -164,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

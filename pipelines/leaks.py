@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dlen_cam2.metrics import auc
+from dlen_cam2.evaluation.metrics import auc
 from dlen_cam2.schema import Schema
 from pipelines import purity
 from pipelines.coded import Coded

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet
 
-from dlen_cam2.cli import UserError
+from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, brief, quoted
 
 _PARQUET = (".parquet",)

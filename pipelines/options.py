@@ -9,9 +9,9 @@ from typing import Any
 
 from absl import flags
 
-from dlen_cam2 import storage
+from dlen_cam2.data import manifest
+from dlen_cam2.data.manifest import COMPRESSIONS, LAYOUTS
 from dlen_cam2.schema import Schema
-from dlen_cam2.storage import COMPRESSIONS, LAYOUTS
 from pipelines import dataset, engines, point_in_time
 from pipelines.engines import Engine
 from pipelines.shards import Form
@@ -48,7 +48,7 @@ class Options:
     def check_days(self, splits: Sequence[str]) -> None:
         """Raise `UserError` if `train_days` are not among the `splits` that will be written, before the work."""
         if self.train_days and not self.since:
-            storage.parse_days(self.train_days, splits)
+            manifest.parse_days(self.train_days, splits)
 
 
 def publish(

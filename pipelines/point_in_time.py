@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Feature, Schema
+from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, literal, quoted
 from pipelines.text_ids import HISTORIES, TextIds
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from dlen_cam2 import data
-from dlen_cam2.records import Rectangle
+from dlen_cam2.data.parsing import Rectangle
 from dlen_cam2.schema import KEYS, Schema
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dlen_cam2.cli import UserError
+from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, quoted
 from pipelines.logs import Log
 from pipelines.suggest_names import clock, is_duration, is_id, is_month

@@ -19,8 +19,8 @@ from typing import Any
 import google_crc32c
 import pyarrow as pa
 
-from dlen_cam2.cli import UserError
-from dlen_cam2.storage import COMPRESSIONS, LAYOUTS
+from dlen_cam2.data.manifest import COMPRESSIONS, LAYOUTS
+from dlen_cam2.utils.errors import UserError
 from pipelines.encode import block, examples
 
 ROWS_PER_SHARD = 16384

@@ -15,9 +15,10 @@ import pyarrow as pa
 from absl import flags
 from scipy.special import ndtr
 
-from dlen_cam2 import cli
+from dlen_cam2.data.manifest import TRUTH
 from dlen_cam2.schema import Feature, Schema, Task
-from dlen_cam2.storage import TRUTH
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
 from pipelines import options
 from pipelines.options import Options, publish
 from pipelines.point_in_time import COUNTERS, histories
@@ -94,7 +95,7 @@ class World:
 
     def __post_init__(self) -> None:
         if not 0 <= self.broken <= 1:
-            raise cli.UserError(f"--broken must be in [0, 1]. Received: {self.broken}.")
+            raise UserError(f"--broken must be in [0, 1]. Received: {self.broken}.")
 
     @property
     def users(self) -> int:
@@ -379,4 +380,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Schema
+from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, quoted
 from pipelines.logs import Log
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Feature, Schema
+from dlen_cam2.utils.errors import UserError
 
 _PENDING = 1_000_000  # values that wait before equal ones are counted together
 
@@ -24,7 +24,7 @@ class Statistics:
     def __init__(self, schema: Schema):
         # What the model sees, by the function that it uses. TensorFlow takes seconds to load, which is done here,
         # before the clock of a split starts.
-        from dlen_cam2.indexing import transform
+        from dlen_cam2.data.preprocessing import transform
 
         self._transform = transform
         self.schema = schema

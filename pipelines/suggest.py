@@ -3,8 +3,8 @@
 import dataclasses
 import math
 
-from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Feature, Schema, Task
+from dlen_cam2.utils.errors import UserError
 from pipelines import point_in_time
 from pipelines.engines import Engine, quoted
 from pipelines.logs import INTEGERS, OURS, Log

@@ -4,7 +4,7 @@ import csv
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from dlen_cam2.cli import UserError
+from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, quoted
 
 # When a text is a value of the type; a null is one of any type. A cast back and forth also refuses what an engine

@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Collection, Mapping
 
-from dlen_cam2.cli import UserError
 from dlen_cam2.schema import Schema
+from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, literal
 from pipelines.logs import Log
 from pipelines.point_in_time import BINARY

@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config, ModelConfig, TrainConfig, check, load, save
 from dlen_cam2.configs import kuairand_mmoe
-from tests.builders import command, tiny_config
+from dlen_cam2.utils.errors import UserError
+from tests.support.builders import command, tiny_config
 
 OTHER = Config(
     "other",
@@ -153,7 +153,7 @@ def test_the_greatest_seed_is_allowed():
 ])
 def test_a_wrong_override_is_one_message(tmp_path, override, words):
     done = command(
-        "dlen_cam2.train", "--config=dlen_cam2/configs/kuairand_mmoe.py", override, f"--data_dir={tmp_path}",
+        "dlen_cam2.cli.train", "--config=dlen_cam2/configs/kuairand_mmoe.py", override, f"--data_dir={tmp_path}",
         f"--model_dir={tmp_path}/model", "--train_days=1", "--eval_days=2",
     )
     assert done.returncode == 2

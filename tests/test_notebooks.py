@@ -3,7 +3,7 @@
 import nbformat
 import pytest
 
-from dlen_cam2.cli import UserError
+from dlen_cam2.utils.errors import UserError
 from notebooks import render
 
 

@@ -12,15 +12,19 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.switch import NAME, server
-from dlen_cam2 import evaluation, metrics, model_dir, report, requests, runs, schema_pbtxt, slices, storage
+from dlen_cam2 import evaluation
 from dlen_cam2.config import replaced
 from dlen_cam2.configs.own import mmoe
-from dlen_cam2.evaluation import Predictions
-from dlen_cam2.recurring import active_days
-from dlen_cam2.suites import dice, networks, trees
-from dlen_cam2.suites.rows import Log
-from tests import shop
-from tests.builders import ROOT, command
+from dlen_cam2.data import manifest
+from dlen_cam2.evaluation import Predictions, metrics, report, slices
+from dlen_cam2.experiments import networks
+from dlen_cam2.experiments.baselines import boosted_trees, dice
+from dlen_cam2.experiments.recurring import active_days
+from dlen_cam2.experiments.rows import Log
+from dlen_cam2.schema import pbtxt
+from dlen_cam2.training import model_directory, runs, train_request
+from tests.support import shop
+from tests.support.builders import ROOT, command
 
 DAYS = 10
 SPLITS = [f"202503{3 + day:02d}" for day in range(DAYS)]
@@ -60,7 +64,7 @@ def home(tmp_path_factory):
                                      f"--out={home / 'data'}", "--workers=1")
     said["since"] = succeeded("pipelines.from_logs", f"--logs={home}/logs/*/*", *shop.ROLES, *proposed,
                                    f"--out={home / 'data'}", "--workers=1", f"--since={MEASURED}")
-    said["train"] = succeeded("dlen_cam2.train", OWN, *FEW, f"--data_dir={home / 'data'}",
+    said["train"] = succeeded("dlen_cam2.cli.train", OWN, *FEW, f"--data_dir={home / 'data'}",
                                    f"--model_dir={home / 'model'}", f"--train_days={TRAINED}",
                                    f"--eval_days={CALIBRATED},{MEASURED}")
     (home / "said.json").write_text(json.dumps(said))
@@ -75,7 +79,7 @@ def said(home):
 
 @pytest.fixture(scope="module")
 def model(home):
-    return model_dir.load(home / "model")
+    return model_directory.load(home / "model")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +90,7 @@ def predictions(home, model):
 # === Raw files to a model ===
 
 def test_the_proposal_is_what_the_shop_is(home, said):
-    schema = schema_pbtxt.load(home / "data")
+    schema = pbtxt.load(home / "data")
     assert [(t.name, t.mask, t.negative) for t in schema.tasks] == [
         ("click", "", False), ("add_to_cart", "click", False), ("purchase", "add_to_cart", False),
         ("return_item", "purchase", True)]
@@ -112,7 +116,7 @@ def test_the_model_is_written_and_measured_in_both_spaces(home, said, model):
 
 def test_evaluation_and_slices_by_text_users(home, model, predictions):
     out = home / "evaluated.json"
-    succeeded("dlen_cam2.evaluate", f"--model_dir={home / 'model'}", f"--data_dir={home / 'data'}",
+    succeeded("dlen_cam2.cli.evaluate", f"--model_dir={home / 'model'}", f"--data_dir={home / 'data'}",
               f"--days={MEASURED}", f"--output={out}", "--bootstrap=20")
     assert json.loads(out.read_text())[MEASURED] == json.loads((home / "model" / "metrics.json").read_text())[MEASURED]
     users = predictions.keys["user"]
@@ -139,7 +143,7 @@ class Stop(Exception):
 
 def test_a_run_that_stops_after_its_last_pass_goes_on(home, model, tmp_path, monkeypatch):
     """It has saved what it predicted of rows with text keys; the same command ends with the same model."""
-    wanted = requests.once(small(), home / "data", tmp_path / "model", TRAINED, f"{CALIBRATED},{MEASURED}")
+    wanted = train_request.once(small(), home / "data", tmp_path / "model", TRAINED, f"{CALIBRATED},{MEASURED}")
     with monkeypatch.context() as patched:
         patched.setattr(runs.report, "write", lambda *a, **k: (_ for _ in ()).throw(Stop))
         with pytest.raises(Stop):
@@ -148,12 +152,12 @@ def test_a_run_that_stops_after_its_last_pass_goes_on(home, model, tmp_path, mon
     assert isinstance(measured.keys["user"][0], bytes)
     found = runs.train(wanted)
     assert found == json.loads((home / "model" / "metrics.json").read_text())
-    for mine, theirs in zip(model_dir.load(tmp_path / "model").network.weights, model.network.weights, strict=True):
+    for mine, theirs in zip(model_directory.load(tmp_path / "model").network.weights, model.network.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
 def test_a_day_more(home, tmp_path):
-    said = succeeded("dlen_cam2.train", OWN, *FEW, f"--data_dir={home / 'data'}", f"--model_dir={tmp_path / 'next'}",
+    said = succeeded("dlen_cam2.cli.train", OWN, *FEW, f"--data_dir={home / 'data'}", f"--model_dir={tmp_path / 'next'}",
                      f"--train_days={CALIBRATED}", f"--eval_days={MEASURED}", f"--continue_from={home / 'model'}",
                      "--grow")
     assert "a day more (config.train.daily): passes 1, rates times 0.3, cooldown 0.5" in said
@@ -169,14 +173,14 @@ def test_a_day_more(home, tmp_path):
 def test_mmoe_is_at_least_boosted_trees_and_below_the_truth(home):
     """Means of three seeds, AUC over all exposures of the measured day."""
     log = Log(str(home / "data"), tuple(SPLITS[:-1]), (MEASURED,))
-    schema = schema_pbtxt.load(home / "data")
+    schema = pbtxt.load(home / "data")
 
     def aucs(arrays):
         found = evaluation.entire_space(schema, arrays["labels"], arrays["mask"], arrays["probabilities"])
         plain = {"click": (arrays["labels"][:, 0], arrays["mask"][:, 0], arrays["probabilities"][:, 0])}
         return np.array([metrics.auc(y, p) for y, _, p in ((plain | found)[task] for task in CHAIN)])
 
-    of_trees = aucs(trees.train(mmoe.get_config(), log))
+    of_trees = aucs(boosted_trees.train(mmoe.get_config(), log))
     seeds = [networks.train(replaced(mmoe.get_config(), {"train.seed": seed}), log) for seed in range(3)]
     ours = np.mean([aucs(arrays) for arrays in seeds], axis=0)
     assert (ours >= of_trees).all(), (ours, of_trees)
@@ -193,21 +197,21 @@ def test_mmoe_is_at_least_boosted_trees_and_below_the_truth(home):
 def served(home):
     """Version 1 without, version 2 with a calibration and a fusion that were fitted on a day of their own."""
     common = [f"--model_dir={home / 'model'}", f"--data_dir={home / 'data'}"]
-    succeeded("dlen_cam2.calibrate", *common, f"--day={CALIBRATED}", f"--measure_day={MEASURED}",
+    succeeded("dlen_cam2.cli.calibrate", *common, f"--day={CALIBRATED}", f"--measure_day={MEASURED}",
               f"--output={home / 'calibration.json'}")
-    succeeded("dlen_cam2.fuse", *common, f"--day={CALIBRATED}", f"--measure_day={MEASURED}", "--trials=64",
+    succeeded("dlen_cam2.cli.search_fusion", *common, f"--day={CALIBRATED}", f"--measure_day={MEASURED}", "--trials=64",
               "--maximize=ndcg/purchase", "--subject_to=rate/click>=0", f"--output={home / 'fusion'}")
-    said = succeeded("dlen_cam2.export", f"--model_dir={home / 'model'}", f"--output={home / 'served'}")
+    said = succeeded("dlen_cam2.cli.export", f"--model_dir={home / 'model'}", f"--output={home / 'served'}")
     assert "builds the signatures" in said and "writes the SavedModel with the signatures" in said
-    succeeded("dlen_cam2.export", *common, f"--day={MEASURED}", f"--output={home / 'served'}",
+    succeeded("dlen_cam2.cli.export", *common, f"--day={MEASURED}", f"--output={home / 'served'}",
               f"--calibration={home / 'calibration.json'}", f"--fusion={home / 'fusion' / 'fusion.json'}")
     return home / "served"
 
 
 def test_served_scores_are_those_that_were_evaluated(served, home, model, predictions):
-    from dlen_cam2.serving import recorded
+    from dlen_cam2.serving import request_log
 
-    raw = recorded.first_rows(home / "data", MEASURED, model.schema, 2000)
+    raw = request_log.first_rows(home / "data", MEASURED, model.schema, 2000)
     signature = tf.saved_model.load(str(served / "1")).signatures["raw"]
     found = signature(**{name: tf.constant(values) for name, values in raw.items()})
     for k, task in enumerate(model.schema.task_names):
@@ -246,7 +250,7 @@ def test_a_log_without_times_is_trained_and_tested(home, tmp_path):
     proposal = succeeded("pipelines.from_logs", *flags, "--suggest_schema", f"--schema={tmp_path / 'my.pbtxt'}")
     assert "computed from the log" not in proposal
     succeeded("pipelines.from_logs", *flags, f"--schema={tmp_path / 'my.pbtxt'}", f"--out={tmp_path / 'data'}")
-    assert list(storage.statistics(tmp_path / "data")["days"]) == ["train", "test"]
-    said = succeeded("dlen_cam2.train", OWN, *FEW, f"--data_dir={tmp_path / 'data'}", f"--model_dir={tmp_path / 'm'}",
+    assert list(manifest.statistics(tmp_path / "data")["days"]) == ["train", "test"]
+    said = succeeded("dlen_cam2.cli.train", OWN, *FEW, f"--data_dir={tmp_path / 'data'}", f"--model_dir={tmp_path / 'm'}",
                      "--train_days=train", "--eval_days=test")
     assert "| test | click |" in said

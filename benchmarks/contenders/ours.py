@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from benchmarks.contenders.keras import fit
 from benchmarks.yardstick import Batch, Clock, Request, Size, contend
-from dlen_cam2 import trainer
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.schema import Feature, Schema, Task
-from dlen_cam2.strategies import Place
+from dlen_cam2.training import trainer
+from dlen_cam2.training.distribution import Place
 
 
 def schema(size: Size) -> Schema:

@@ -1,4 +1,4 @@
-"""Search spaces of `dlen_cam2.tune`: what it may change, and between which values.
+"""Search spaces of `dlen_cam2.cli.tune`: what it may change, and between which values.
 
 A space is a function of keras-tuner's `hp` that returns `{key of the configuration: value}`:
 
@@ -13,8 +13,8 @@ ranges but that of alpha. (An `hp.Int` has `step=1`, without which keras-tuner 1
 from collections.abc import Callable
 from typing import Any
 
-from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config
+from dlen_cam2.utils.errors import UserError
 
 # `hp` is a keras_tuner.HyperParameters.
 Space = Callable[[Any], dict[str, Any]]

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dlen_cam2.cli import UserError
 from dlen_cam2.layers.dropout import Dropout
+from dlen_cam2.utils.errors import UserError
 
 Key = tuple[str, ...]
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.candidates import Candidates, Product
 from dlen_cam2.layers.tpu_tables import look_up, tpu_tables
-from dlen_cam2.replicas import global_sum
 from dlen_cam2.schema import Feature, Schema
+from dlen_cam2.utils.all_reduce import global_sum
 
 # The vectors of features that lie side by side, (B, width of all), by their names.
 Found = dict[tuple[str, ...], tf.Tensor]

@@ -14,12 +14,12 @@ def tpu_tables(
 ) -> tfrs.layers.embedding.TPUEmbedding:
     """One table for each of the schema's, with the optimizer that a TPU applies to it.
 
-    On other devices the tables are plain variables, which `dlen_cam2.optimizers.composite` trains.
+    On other devices the tables are plain variables, which `dlen_cam2.training.optimizers.composite` trains.
 
     Args:
         features: categorical features; those of one table share it. A list's combiner is the mean.
         initializer: of table n.
-        learning_rate: of Adagrad, see `dlen_cam2.optimizers.composite`.
+        learning_rate: of Adagrad, see `dlen_cam2.training.optimizers.composite`.
     """
     embedding = tf.tpu.experimental.embedding
     tables = {

@@ -5,12 +5,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from dlen_cam2.causes import Split
-from dlen_cam2.cli import UserError
 from dlen_cam2.config import ModelConfig
 from dlen_cam2.layers import Dropout, Embeddings, Experts
-from dlen_cam2.models import cam2, heads, trunks
+from dlen_cam2.models import heads, trunks
+from dlen_cam2.models.causal import cam2
+from dlen_cam2.models.causal.causes import Split
 from dlen_cam2.schema import Feature, Schema
+from dlen_cam2.utils.errors import UserError
 
 
 @tf.autograph.experimental.do_not_convert  # nothing of it needs conversion, which takes longer than tracing

@@ -11,10 +11,10 @@ import tensorflow as tf
 from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit, logit
 
-from dlen_cam2.cli import UserError
 from dlen_cam2.evaluation import Predictions
-from dlen_cam2.files import read_json, write_json
 from dlen_cam2.schema import Schema
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import read_json, write_json
 
 ENOUGH = 20  # positives, and negatives, of a task or of a knot: the log-odds of 20 are known to about 1/sqrt(20) = 0.22
 KNOTS = 64  # of a task at most: finer steps than a day's noise, and the served table stays within a few kilobytes

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dlen_cam2.files import staged
-from dlen_cam2.model_dir import TrainedModel
-from dlen_cam2.serving import recorded, versions
+from dlen_cam2.serving import request_log, versions
 from dlen_cam2.serving.signatures import Server
+from dlen_cam2.training.model_directory import TrainedModel
+from dlen_cam2.utils.files import staged
 
 _METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
 
@@ -48,5 +48,5 @@ def export(
         origin = "rows of the log" if rows else "rows made of the schema"
         print(f"writes the requests that warm a server up, from {origin}", flush=True)
         name = target.parent.resolve().name
-        recorded.write(stage / recorded.WARM_UP, recorded.warm_up(model.schema, signatures, name, rows))
+        request_log.write(stage / request_log.WARM_UP, request_log.warm_up(model.schema, signatures, name, rows))
     return target

@@ -10,10 +10,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from dlen_cam2.cli import UserError
-from dlen_cam2.files import read_bytes, read_json, staged, write_json
 from dlen_cam2.schema import Task
 from dlen_cam2.serving import versions
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import read_bytes, read_json, staged, write_json
 
 ASSET = "fusion.tsv"
 P_UP = "p_up"

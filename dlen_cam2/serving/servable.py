@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from dlen_cam2.serving import recorded, versions
+from dlen_cam2.serving import request_log, versions
 
 DEFAULT = "serving_default"
 
@@ -50,9 +50,9 @@ class Servable:
         self._spec = model_pb2.ModelSpec(name=name, version={"value": int(directory.name)})
         self._loaded = versions.load(directory)
         self.signatures = self._loaded.signatures
-        if (directory / recorded.WARM_UP).exists():
+        if (directory / request_log.WARM_UP).exists():
             answers = {"predict_log": self.predict, "classify_log": self.classify, "regress_log": self.regress}
-            for log in recorded.read(directory / recorded.WARM_UP):
+            for log in request_log.read(directory / request_log.WARM_UP):
                 kind = log.WhichOneof("log_type")
                 answers[kind](getattr(log, kind).request)
 

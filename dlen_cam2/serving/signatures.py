@@ -6,16 +6,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from dlen_cam2.cli import UserError
-from dlen_cam2.data import DTYPES, parse_examples
-from dlen_cam2.indexing import Indexer
+from dlen_cam2.data.parsing import DTYPES, parse_examples
+from dlen_cam2.data.preprocessing import Indexer
 from dlen_cam2.layers import Embeddings
-from dlen_cam2.model_dir import TrainedModel
 from dlen_cam2.models import cause_scores, functional, serving_scores
-from dlen_cam2.models.cam2 import AUXILIARY
+from dlen_cam2.models.causal.cam2 import AUXILIARY
 from dlen_cam2.schema import Feature
 from dlen_cam2.serving.calibration import Calibration
 from dlen_cam2.serving.fusion import Fusion, FusionTable
+from dlen_cam2.training.model_directory import TrainedModel
+from dlen_cam2.utils.errors import UserError
 
 FUSED = "fused"
 ORDER = "order"

@@ -14,8 +14,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
-from dlen_cam2.cli import UserError
-from dlen_cam2.files import read_bytes
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import read_bytes
 
 SAVED_MODEL = "saved_model.pb"
 

@@ -1,7 +1,7 @@
 """Hyperparameters by search: the same budget for every model, and a record of what it took."""
 
-from dlen_cam2.tuning.found import Found, Trial
-from dlen_cam2.tuning.page import write
+from dlen_cam2.tuning.report import write
+from dlen_cam2.tuning.result import Found, Trial
 from dlen_cam2.tuning.tuner import TUNERS, search
 
 __all__ = ["TUNERS", "Found", "Trial", "search", "write"]

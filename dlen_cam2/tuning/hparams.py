@@ -8,7 +8,7 @@ from tensorboard.plugins.hparams import api
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from dlen_cam2.tuning.found import Trial
+from dlen_cam2.tuning.result import Trial
 
 DIRECTORY = "tensorboard"
 

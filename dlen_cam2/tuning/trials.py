@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dlen_cam2.cli import UserError
 from dlen_cam2.config import Config, larger_is_better, replaced
-from dlen_cam2.files import read_json, write_json
 from dlen_cam2.tuning import hparams
-from dlen_cam2.tuning.found import CONFIGURED, Found, Trial
-from dlen_cam2.tuning.processes import LOG, TrialProcess
+from dlen_cam2.tuning.result import CONFIGURED, Found, Trial
+from dlen_cam2.tuning.trial_process import LOG, TrialProcess
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import read_json, write_json
 
 TRIALS = "trials"
 _RESULT = "result.json"

@@ -22,14 +22,17 @@ from keras_tuner.engine.trial import Trial as Chosen
 from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.src import config as keras_tuner_config
 
-from dlen_cam2 import __version__, children, data, requests, schema_pbtxt
-from dlen_cam2.cli import UserError
+from dlen_cam2 import __version__, data
 from dlen_cam2.config import MONITORS, Config, larger_is_better, replaced
 from dlen_cam2.configs.spaces import Space
-from dlen_cam2.files import locked, read_json, replaceable, write_json
-from dlen_cam2.tuning.found import Found
-from dlen_cam2.tuning.processes import TrialProcess
+from dlen_cam2.schema import pbtxt
+from dlen_cam2.training import train_request
+from dlen_cam2.tuning.result import Found
+from dlen_cam2.tuning.trial_process import TrialProcess
 from dlen_cam2.tuning.trials import TRIALS, Trials
+from dlen_cam2.utils import worker_processes
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import locked, read_json, replaceable, write_json
 
 keras_tuner_config.DEBUG = False  # a trial that fails is said in a line, by us, and not by its traceback
 
@@ -45,7 +48,7 @@ def search(
     config: Config, space: Space, data_dir: str | os.PathLike, train_days: str, validation_days: str, objective: str,
     tuner: str, trials: int, seed: int, output: str | os.PathLike, processes: int = 1, restart: bool = False,
 ) -> Found:
-    """Try `trials` choices of `space`, and `config` as it is, each trained as `dlen_cam2.train` does it.
+    """Try `trials` choices of `space`, and `config` as it is, each trained as `dlen_cam2.cli.train` does it.
 
     A search that was killed goes on where it was when it is called again with the same arguments (`processes` and
     `restart` aside); finished trials are kept, and a call of a finished search returns at once what it found.
@@ -71,7 +74,7 @@ def search(
         UserError: an argument cannot be used, `output` is that of another search, or all trials failed.
     """
     _check(config, objective, tuner, {"trials": trials, "processes": processes}, data_dir)
-    stages = requests.once(config, data_dir, output, train_days, validation_days).stages
+    stages = train_request.once(config, data_dir, output, train_days, validation_days).stages
     hp = keras_tuner.HyperParameters()
     values = space(hp)
     replaced(config, values)
@@ -90,7 +93,7 @@ def search(
         _claim(target, asked, restart)
         record = Trials(config, os.fspath(data_dir), train_days, validation_days, objective, trials, target)
         oracle = _oracle(tuner, hp, objective, trials, seed, config.train.epochs)
-        threads = max(children.cores() // processes, 1)
+        threads = max(worker_processes.cores() // processes, 1)
         tuners = [_Tuner(oracle, record, space, TrialProcess(threads), f"process{i}") for i in range(processes)]
         _run(tuners, oracle, list(values))
         return record.found(asked)
@@ -112,7 +115,7 @@ def _check(
         raise UserError(
             f"the objective must be one of {tuple(MONITORS)}, or TASK/ and one of these. Received: {objective!r}."
         )
-    names = schema_pbtxt.load(data_dir).select(config.model.tasks).task_names
+    names = pbtxt.load(data_dir).select(config.model.tasks).task_names
     if task and task not in names:
         raise UserError(f"the objective must name a task of the model. Received: {task!r}. Known: {list(names)}.")
     if tuner not in _ORACLES:

@@ -1,0 +1,112 @@
+"""python -m dlen_cam2.cli.calibrate --model_dir=DIR --data_dir=DIR --day=D --output=FILE.json [--measure_day=E].
+
+Fits a monotone map from each task's probability to a calibrated one on a day that the model was not trained on, for
+`dlen_cam2.cli.export --calibration=FILE.json`. Prints what it changes on that day and on `--measure_day`, which neither
+the model nor the map has seen, and draws `FILE.png`.
+"""
+
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+from absl import flags
+
+from dlen_cam2 import evaluation
+from dlen_cam2.evaluation import Predictions
+from dlen_cam2.evaluation.metrics import calibration_curve
+from dlen_cam2.schema import Schema
+from dlen_cam2.serving.calibration import ENOUGH, METHODS, fit
+from dlen_cam2.training import model_directory
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.markdown import markdown
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.cli.train wrote.", required=True)
+    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
+    flags.DEFINE_string("day", None, "Day to fit on, later than the training days.", required=True)
+    flags.DEFINE_string("measure_day", None, "Another day, to measure on what was not fitted.")
+    flags.DEFINE_enum("method", "isotonic", list(METHODS), "A curve, or a line in the logit.")
+    flags.DEFINE_string("output", None, "FILE.json; the picture goes beside it.", required=True)
+
+
+def main() -> None:
+    output = pathlib.Path(FLAGS.output)
+    if output.suffix != ".json":
+        raise UserError(f"--output must end in .json. Received: {output}.")
+    model = model_directory.load(FLAGS.model_dir)
+    days = [FLAGS.day] + ([FLAGS.measure_day] if FLAGS.measure_day else [])
+    if len({*days} - {*model.days}) < len(days):
+        raise UserError(
+            f"--day and --measure_day must be two days that the model was not trained on. Received: {days}; "
+            f"trained on: {model.days}."
+        )
+    score = evaluation.scorer(model.network, model.schema)
+    before = {day: evaluation.predict(score, model.schema, FLAGS.data_dir, day) for day in days}
+    calibration = fit(before[FLAGS.day], model.schema, FLAGS.method, FLAGS.day)
+    tasks = model.schema.task_names
+    after = {day: calibration.apply(predictions, tasks) for day, predictions in before.items()}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    picture = output.with_suffix(".png")
+    _draw(picture, model.schema, days[-1], before[days[-1]], after[days[-1]])
+    calibration.save(output)
+    print(table(model.schema, before, after))
+    for task in tasks:
+        if task not in calibration.knots:
+            print(f"{task} is left as it is: fewer than {ENOUGH} positives or {ENOUGH} negatives on {FLAGS.day}.")
+    print(f"calibration: {output}, picture: {picture}")
+
+
+def table(schema: Schema, before: Mapping[str, Predictions], after: Mapping[str, Predictions]) -> str:
+    """Every task on every day, uncalibrated → calibrated, as markdown."""
+    lines = []
+    for day in before:
+        old, new = (evaluation.evaluate(predictions[day], schema, bootstrap=0) for predictions in (before, after))
+        for task in schema.task_names:
+            cells = [
+                "undefined" if old[task][name] is None else f"{old[task][name]:.4f} → {new[task][name]:.4f}"
+                for name in ("auc", "ne", "calibration", "ece")
+            ]
+            lines.append([day, task, f"{old[task]['rows']:,}", f"{old[task]['positives']:,}", *cells])
+    return markdown(["day", "task", "rows", "positives", "AUC", "NE", "calibration", "ECE"], lines)
+
+
+def _draw(path: pathlib.Path, schema: Schema, day: str, before: Predictions, after: Predictions) -> None:
+    """For each task the observed rate by predicted probability, uncalibrated and calibrated."""
+    from matplotlib.figure import Figure
+
+    columns = min(4, len(schema.tasks))
+    rows = -(-len(schema.tasks) // columns)
+    figure = Figure(figsize=(3.2 * columns, 3.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for column, (axis, task) in enumerate(zip(axes, schema.tasks, strict=False)):
+        shown = before.mask[:, column] == 1
+        labels = before.labels[shown, column]
+        bins = int(np.clip(labels.sum() // ENOUGH, 1, 10))  # few positives, few bins
+        ends = [0.1]
+        for predictions, name in ((before, "uncalibrated"), (after, "calibrated")):
+            curve = calibration_curve(labels, predictions.probabilities[shown, column], bins)
+            points = np.array([(b["predicted"], b["observed"]) for b in curve]).reshape(-1, 2)
+            points = points[(points > 0).all(axis=1)]  # the axes are logarithmic
+            axis.plot(*points.T, marker="o", markersize=3, linewidth=1, label=name)
+            ends += points.ravel().tolist()
+        decades = (10.0 ** np.floor(np.log10(min(ends))), 1.0)
+        axis.plot(decades, decades, color="grey", linewidth=0.8, linestyle=":")
+        axis.set(xscale="log", yscale="log", xlim=decades, ylim=decades)
+        axis.set_title(f"{task.name}, {labels.sum():,.0f} positives", fontsize=10)
+    for axis in axes[len(schema.tasks):]:
+        axis.remove()
+    axes[0].legend(fontsize=8)
+    figure.supxlabel("predicted", fontsize=10)
+    figure.supylabel("observed", fontsize=10)
+    figure.suptitle(f"Calibration on {day} (equal-mass bins)", fontsize=11)
+    aside = path.with_name(f".{path.name}")
+    figure.savefig(aside, format="png", dpi=110)
+    aside.rename(path)
+
+
+if __name__ == "__main__":
+    commands.run(main, define_flags)

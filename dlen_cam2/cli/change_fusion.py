@@ -1,0 +1,26 @@
+"""python -m dlen_cam2.cli.change_fusion --served=served/ranker --fusion=fusion.json: the next version, with other weights.
+
+The network and all else is as in the version that it is made of; see `dlen_cam2.serving.fusion` for the formula.
+"""
+
+from absl import flags
+
+from dlen_cam2.serving.fusion import Fusion, reweigh
+from dlen_cam2.utils import commands
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("served", None, "Directory of versions, as dlen_cam2.cli.export writes it.", required=True)
+    flags.DEFINE_string("fusion", None, "JSON file, as dlen_cam2.cli.search_fusion writes it or by hand.", required=True)
+    flags.DEFINE_integer("version", None, "Version to take. Default: the newest.", lower_bound=0)
+
+
+def main() -> None:
+    target = reweigh(FLAGS.served, Fusion.load(FLAGS.fusion), FLAGS.version)
+    print(f"version with the weights of {FLAGS.fusion}: {target}")
+
+
+if __name__ == "__main__":
+    commands.run(main, define_flags)

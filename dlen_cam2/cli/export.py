@@ -1,0 +1,44 @@
+"""python -m dlen_cam2.cli.export --model_dir=DIR --output=DIR: write DIR/<version>/ for TensorFlow Serving."""
+
+from absl import flags
+
+from dlen_cam2 import serving
+from dlen_cam2.serving import request_log
+from dlen_cam2.serving.calibration import Calibration
+from dlen_cam2.serving.fusion import Fusion
+from dlen_cam2.training import model_directory
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.cli.train wrote.", required=True)
+    flags.DEFINE_string("output", None, "Directory of versions; the next number is added.", required=True)
+    flags.DEFINE_bool("causes", False, "Serve CAM2's conformity and relevance scores beside the tasks'.")
+    flags.DEFINE_string("calibration", None, "JSON file that dlen_cam2.cli.calibrate wrote. Default: as trained.")
+    flags.DEFINE_string("fusion", None, "JSON file that dlen_cam2.cli.search_fusion wrote. Default: the product of all tasks.")
+    flags.DEFINE_bool("classify", False, "Add the signature classify: tasks as classes, for the Classify method.")
+    flags.DEFINE_string("regress", "", "Add the signature regress: this score, such as fused, for the Regress method.")
+    flags.DEFINE_string("data_dir", None, "Data set whose rows warm a server up. Default: rows made of the schema.")
+    flags.DEFINE_string("day", None, "Its day.")
+
+
+def main() -> None:
+    model = model_directory.load(FLAGS.model_dir)
+    if (FLAGS.data_dir is None) != (FLAGS.day is None):
+        raise UserError("--data_dir and --day must be given together. Received: "
+                            f"data_dir={FLAGS.data_dir}, day={FLAGS.day}.")
+    target = serving.export(
+        model, FLAGS.output, FLAGS.causes,
+        rows=request_log.first_rows(FLAGS.data_dir, FLAGS.day, model.schema, max(request_log.CANDIDATES))
+        if FLAGS.data_dir else None,
+        calibration=Calibration.load(FLAGS.calibration) if FLAGS.calibration else None,
+        fusion=Fusion.load(FLAGS.fusion) if FLAGS.fusion else None, classify=FLAGS.classify, regress=FLAGS.regress,
+    )
+    print(f"SavedModel: {target}")
+
+
+if __name__ == "__main__":
+    commands.run(main, define_flags)

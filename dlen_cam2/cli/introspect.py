@@ -1,0 +1,59 @@
+"""python -m dlen_cam2.cli.introspect MODEL_DIR --data_dir=DIR --day=D --output=DIR: what a trained model does inside.
+
+Prints tables and writes them with pictures, `inspect.md`, `gates.png`, `latent.png`, over all rows of the day:
+
+- gates: how much each task listens to each expert, how evenly, and which experts nobody uses;
+- DLEN: how near P(k|¬UP) is to its cap, and P(UP) by the number of positive behaviours.
+"""
+
+from absl import flags
+
+from dlen_cam2 import data
+from dlen_cam2.evaluation import introspection
+from dlen_cam2.schema import pbtxt
+from dlen_cam2.training import model_directory
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import replaceable, staged
+
+FLAGS = flags.FLAGS
+
+REPORT = "inspect.md"
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.cli.train wrote.")
+    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
+    flags.DEFINE_string("day", None, "Day to look at: 20220505, 20240108_random.", required=True)
+    flags.DEFINE_string("output", None, "Directory for inspect.md and its pictures.", required=True)
+    flags.DEFINE_integer("batch_size", 4096, "Rows that are scored together.", lower_bound=1)
+    flags.DEFINE_enum("on_bad_record", "fail", data.POLICIES, "Damaged records: stop, or skip and count them.")
+
+
+def main() -> None:
+    output = replaceable(FLAGS.output, REPORT)
+    model = model_directory.load(FLAGS.model_dir)
+    stored = pbtxt.load(FLAGS.data_dir).columns
+    absent = [name for name in model.schema.columns if name not in stored]
+    if absent:
+        raise UserError(
+            f"{FLAGS.data_dir} lacks columns that the model in {FLAGS.model_dir} reads: {absent}. "
+            f"It has: {list(stored)}."
+        )
+    with data.explained(FLAGS.data_dir, model.schema, [FLAGS.day]):
+        batches = data.read(
+            FLAGS.data_dir, model.schema, [FLAGS.day], FLAGS.batch_size, on_bad_record=FLAGS.on_bad_record
+        )
+        found = introspection.inspect(model.network, model.schema, batches)
+    text = introspection.tables(found)
+    with staged(output, REPORT) as stage:
+        pictures = introspection.draw(stage, found)
+        shown = "".join(f"\n![{name.removesuffix('.png')}]({name})\n" for name in pictures)
+        title = f"# {model.config.name}: {model.config.model.trunk} trunk, {model.config.model.head} head, {FLAGS.day}"
+        (stage / REPORT).write_text(f"{title}\n\n{text}{shown}", encoding="utf-8")
+    print(text)
+    print(f"{REPORT}{''.join(f', {name}' for name in pictures)} are in {output}")
+
+
+if __name__ == "__main__":
+    commands.run(main, define_flags, positional="model_dir")

@@ -1,0 +1,37 @@
+"""python -m dlen_cam2.cli.predict --model=DIR --data_dir=DIR --day=D [--rows=5]: ask a SavedModel for scores.
+
+It knows nothing of how the model was built: it restores the SavedModel into a TensorFlow session, as a
+serving process would, and sends the raw columns of the day's first rows.
+"""
+
+from absl import flags
+
+from dlen_cam2.schema import pbtxt
+from dlen_cam2.serving import request_log, versions
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("model", None, "A version directory, or the directory of versions (newest).", required=True)
+    flags.DEFINE_string("data_dir", None, "Data set to take rows from.", required=True)
+    flags.DEFINE_string("day", None, "Day to take rows from.", required=True)
+    flags.DEFINE_integer("rows", 5, "How many rows to score.", lower_bound=1)
+
+
+def main() -> None:
+    version = versions.resolve(FLAGS.model)
+    model = versions.load(version)
+    if "raw" not in model.signatures:
+        raise UserError(f"{version} must have the signature raw. Received: {sorted(model.signatures)}.")
+    schema = pbtxt.load(FLAGS.data_dir).select(features=model.signatures["raw"].inputs)
+    scores = model.run("raw", request_log.first_rows(FLAGS.data_dir, FLAGS.day, schema, FLAGS.rows))
+    print("row  " + "  ".join(f"{name:>14}" for name in scores))
+    for row in range(len(next(iter(scores.values())))):
+        print(f"{row:>3}  " + "  ".join(f"{scores[name][row]:14.6g}" for name in scores))
+
+
+if __name__ == "__main__":
+    commands.run(main, define_flags)

@@ -1,0 +1,138 @@
+"""python -m dlen_cam2.cli.run_suite --suite=NAME --data_dir=DIR --output=DIR --seeds=5: a paper's tables on your data.
+
+| suite | what |
+|---|---|
+| dlen | DLEN's tables 1 and 3: MMOE and PLE with and without DLEN, and baselines, on a log with several tasks |
+| cam2 | the five variants of CAM2's table 1 by recurring training, with slices, rankings and causal scores |
+| mtl | PLE's table of multi-task against single-task models, on pipelines.census or any other log |
+| synthetic | where the truth is known: MTL gain by the tasks' correlation, DLEN's cap, its story broken |
+
+Writes `report.md`, `results.json` and pictures; finished cells are kept in `OUTPUT/cells`, so the command goes on where
+it was stopped. `--config` is an experiment file, whose sizes and rates all rows have; without it, data sets of our
+pipelines take theirs from dlen_cam2/configs, and others `own/mmoe.py` there (but for cam2, which needs one).
+"""
+
+import pathlib
+from collections.abc import Callable
+
+from absl import flags
+from ml_collections import config_flags
+
+from dlen_cam2 import config as config_module
+from dlen_cam2 import data
+from dlen_cam2.config import Config
+from dlen_cam2.configs import (
+    aliccp_ple,
+    census_ple,
+    kuairand_cam2,
+    kuairand_mmoe,
+    movielens_mmoe,
+    quickstart_mmoe,
+    simulated_cam2,
+)
+from dlen_cam2.configs.own import mmoe as own_mmoe
+from dlen_cam2.experiments import pages
+from dlen_cam2.experiments.papers import cam2, cam2_report, dlen, ple, synthetic
+from dlen_cam2.experiments.rows import Log
+from dlen_cam2.experiments.tables import Asked
+from dlen_cam2.schema import pbtxt
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
+
+FLAGS = flags.FLAGS
+_TABLES = {
+    "kuairand": kuairand_mmoe.get_config, "simulated": quickstart_mmoe.get_config, "aliccp": aliccp_ple.get_config,
+    "census": census_ple.get_config, "movielens": movielens_mmoe.get_config,
+}
+# {suite: {the data set's name: its configuration}}
+CONFIGS: dict[str, dict[str, Callable[[], Config]]] = {
+    "dlen": _TABLES, "mtl": _TABLES,
+    "cam2": {"kuairand": kuairand_cam2.get_config, "simulated": simulated_cam2.get_config},
+}
+SUITES = (*CONFIGS, "synthetic")
+
+
+def define_flags() -> None:
+    flags.DEFINE_enum("suite", None, SUITES, "Which tables.", required=True)
+    config_flags.DEFINE_config_file("config", None, "Experiment file; the default follows the data set's name.")
+    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote; synthetic makes its own.")
+    flags.DEFINE_string("output", None, "Directory for the page, its pictures and the cells.", required=True)
+    flags.DEFINE_integer("seeds", 5, "Seeds 0, 1, … of every row.", lower_bound=1)
+    flags.DEFINE_integer("processes", 0, "Cells that train at a time; 0: as many as there are cores.", lower_bound=0)
+    flags.DEFINE_string("train_days", "", "dlen, mtl: days to train on; default: all but the measured ones.")
+    flags.DEFINE_string("eval_days", "", "dlen, mtl: days to measure on; default: the last, or `test`.")
+    flags.DEFINE_integer("trials", 0, "dlen, mtl: trials of each network's search for hyperparameters; 0: none.",
+                         lower_bound=0)
+    flags.DEFINE_string("validation_days", "", "dlen, mtl: what --trials measures; default: the last training day, or "
+                        "`validation`.")
+    flags.DEFINE_integer("rows", 200_000, "synthetic: rows of the simulated feed.", lower_bound=2000)
+    flags.DEFINE_integer("warm_days", 0, "cam2: days to train on before the first is measured; 0: half.", lower_bound=0)
+    flags.DEFINE_integer("top_k", 3, "cam2: rows of a user's ranking that count as shown.", lower_bound=1)
+    flags.DEFINE_string("age", "video_age_days", "cam2: column of the item's age in days.")
+    flags.DEFINE_string("popularity", "video_impressions", "cam2: column of the item's popularity before the row.")
+
+
+def _config() -> Config:
+    if isinstance(FLAGS.config, Config):
+        return FLAGS.config
+    name, known = pbtxt.load(FLAGS.data_dir).name, CONFIGS[FLAGS.suite]
+    if name not in known and FLAGS.suite == "cam2":  # whose causes nobody can guess
+        raise UserError(
+            f"--config must name an experiment file, since the data set {name!r} has none of its own. Known: "
+            f"{sorted(known)}."
+        )
+    return known.get(name, own_mmoe.get_config)()
+
+
+def _log() -> Log:
+    """The days to train and to measure on."""
+    known = list(data.statistics(FLAGS.data_dir)["days"])
+    # Splits such as 20240108_random are measured only where they are asked for.
+    whole = [day for day in known if "_" not in day]
+    last = "test" if "test" in whole else whole[-1]
+    measured = data.parse_days(FLAGS.eval_days or last, known)
+    earlier = [day for day in whole if day not in (*measured, "validation")] or whole
+    trained = data.parse_days(FLAGS.train_days, known) if FLAGS.train_days else earlier
+    return Log(FLAGS.data_dir, tuple(trained), tuple(measured))
+
+
+def _asked() -> Asked:
+    log, known = _log(), list(data.statistics(FLAGS.data_dir)["days"])
+    usual = "validation" if "validation" in known and "validation" not in log.train else log.train[-1]
+    validation = data.parse_days(FLAGS.validation_days or usual, known) if FLAGS.trials else []
+    return Asked(
+        _config(), log, pathlib.Path(FLAGS.output), FLAGS.seeds, FLAGS.processes, FLAGS.trials, tuple(validation)
+    )
+
+
+def _cam2() -> None:
+    config, output = _config(), pathlib.Path(FLAGS.output)
+    config_module.check(config)
+    results = cam2.run(
+        config, FLAGS.data_dir, output, FLAGS.seeds, FLAGS.warm_days, FLAGS.top_k, FLAGS.age, FLAGS.popularity,
+        FLAGS.processes,
+    )
+    cam2_report.write(results, output)
+
+
+def main() -> None:
+    if FLAGS.suite != "synthetic" and not FLAGS.data_dir:
+        raise UserError(f"--data_dir must name a data set for --suite={FLAGS.suite}. Received: none.")
+    output = pathlib.Path(FLAGS.output)
+    if output.is_dir() and any(output.iterdir()) and not (output / "cells").is_dir():
+        raise UserError(f"{output} is not empty and holds no earlier run (it has no cells), so it is left alone.")
+    if FLAGS.suite == "cam2":
+        _cam2()
+    elif FLAGS.suite == "dlen":
+        dlen.run(_asked())
+    elif FLAGS.suite == "mtl":
+        ple.run(_asked())
+    else:
+        config = FLAGS.config if isinstance(FLAGS.config, Config) else quickstart_mmoe.get_config()
+        config_module.check(config)
+        synthetic.run(config, output, FLAGS.seeds, FLAGS.rows, FLAGS.processes)
+    print((output / pages.REPORT).read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    commands.run(main, define_flags)

@@ -1,0 +1,51 @@
+"""python -m dlen_cam2.cli.serve --served=DIR --name=ranker: a local stand-in for TensorFlow Serving, gRPC and REST.
+
+For tests, and for trying out where Docker is not at hand: it listens on the loopback interface only, and Python is in
+the way of every request. Production uses the tensorflow/serving image on the same directory. Ends on SIGTERM or Ctrl-C,
+after the requests in flight.
+"""
+
+import signal
+import sys
+import threading
+
+from absl import flags
+
+from dlen_cam2.serving.testing_server import grpc_server, rest
+from dlen_cam2.utils import commands
+from dlen_cam2.utils.errors import UserError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("served", None, "Directory of versions that dlen_cam2.cli.export wrote.", required=True)
+    flags.DEFINE_string("name", "ranker", "The model's name in requests.")
+    flags.DEFINE_integer("port", 8500, "Of gRPC; 0: a free one.", lower_bound=0, upper_bound=65535)
+    flags.DEFINE_integer("rest_port", 8501, "Of REST; 0: a free one.", lower_bound=0, upper_bound=65535)
+    flags.DEFINE_string("models_config", None, "TensorFlow Serving's models.config: which versions, and their labels.")
+    flags.DEFINE_float("poll_seconds", 1, "How often the directory and the config are looked at.", lower_bound=0.01)
+
+
+def main() -> None:
+    model = grpc_server.Model(FLAGS.name, FLAGS.served, FLAGS.models_config)
+    model.poll()
+    if not model.served:
+        raise UserError(f"{FLAGS.served} must hold a version that can be loaded. Received: none.")
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    server, port = grpc_server.start(model, FLAGS.port)
+    web = rest.start(model, FLAGS.rest_port)
+    print(f"{FLAGS.name}: gRPC on 127.0.0.1:{port}, REST on 127.0.0.1:{web.server_port}", flush=True)
+    while not ended.wait(FLAGS.poll_seconds):
+        try:
+            model.poll()
+        except UserError as error:  # what was served still is
+            print(f"error: {error}", file=sys.stderr, flush=True)
+    web.shutdown()
+    server.stop(grace=30).wait()
+
+
+if __name__ == "__main__":
+    commands.run(main, define_flags)

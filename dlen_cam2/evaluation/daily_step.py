@@ -1,0 +1,74 @@
+"""What a daily step changed: the model before it and after it, on the same rows that it was not trained on."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from dlen_cam2.evaluation import Predictions
+from dlen_cam2.evaluation.bootstrap import MIN_USERS
+from dlen_cam2.evaluation.metrics import calibration, cross_entropy, normalized_entropy
+from dlen_cam2.schema import Schema
+from dlen_cam2.utils.markdown import markdown
+
+Change = dict[str, Any]
+# A warning is due for a task whose NE rose beyond this probability of a chance rise, and by this share at least, below
+# which it does not matter; of fewer positives or negatives than this no probability could be told.
+CHANCE, LEAST, ENOUGH = 0.001, 0.001, 30
+
+
+def changes(before: Predictions, after: Predictions, schema: Schema) -> dict[str, Change]:
+    """NE and calibration of each task before and after, on its own sample space, and whether NE became worse.
+
+        z = Σ_u d_u / √((Σ_u d_u² - (Σ_u d_u)² / U) U / (U - 1)),    d_u the change of user u's summed cross entropy
+
+    The rows are the same, so the entropy of their base rate cancels, and rows of a user count together. NE became worse
+    if z is beyond Student's quantile of 1 - `CHANCE` with U - 1 degrees of freedom. Sums over few positives are skewed,
+    so of rare tasks a warning comes by chance more often, one in some 200 at 60 positives.
+
+    Args:
+        before, after: of the same rows.
+        schema: their tasks.
+
+    Returns:
+        `{task: {"ne": [before, after], "calibration": [before, after], "errors": z, "worse": bool}}`; z is None where
+        it is undefined. Tasks without rows of both classes are left out.
+    """
+    users, found = before.users, {}
+    for k, task in enumerate(schema.task_names):
+        rows = before.mask[:, k] == 1
+        y, arms = before.labels[rows, k], [p.probabilities[rows, k] for p in (before, after)]
+        ne = [normalized_entropy(y, p) for p in arms]
+        if None in ne:
+            continue
+        d = np.bincount(users[rows], cross_entropy(y, arms[1]) - cross_entropy(y, arms[0]))[np.unique(users[rows])]
+        n = len(d)
+        spread = float(np.sqrt(max(np.sum(d**2) - d.sum() ** 2 / n, 0.0) * n / (n - 1))) if n > 1 else 0.0
+        errors = float(d.sum() / spread) if spread > 0 else None
+        enough = n >= MIN_USERS and min(y.sum(), len(y) - y.sum()) >= ENOUGH
+        worse = bool(enough and errors is not None and errors > student.ppf(1 - CHANCE, n - 1)
+                     and ne[1] > (1 + LEAST) * ne[0])  # type: ignore[operator]
+        found[task] = {"ne": ne, "calibration": [calibration(y, p) for p in arms], "errors": errors, "worse": worse}
+    return found
+
+
+def warnings(day: str, found: Mapping[str, Change]) -> list[str]:
+    """A line for each task that the step made worse on `day`."""
+    return [
+        f"warning: the step made {task} worse on {day}: NE {c['ne'][0]:.4f} -> {c['ne'][1]:.4f} "
+        f"({c['errors']:.1f} standard errors), predicted over observed {c['calibration'][0]:.2f} -> "
+        f"{c['calibration'][1]:.2f}; try lower config.train.daily.rates, or train on more days together"
+        for task, c in found.items() if c["worse"]
+    ]
+
+
+def table(days: Mapping[str, Mapping[str, Change]]) -> str:
+    """Every task of every day before → after the step, as markdown."""
+    def line(day: str, task: str, change: Change) -> Iterable[str]:
+        pairs = (" → ".join(f"{v:.4f}" for v in change[name]) for name in ("ne", "calibration"))
+        errors = "" if change["errors"] is None else f"{change['errors']:+.1f}"
+        return [day, task, *pairs, errors, "worse" if change["worse"] else ""]
+
+    lines = [list(line(day, task, c)) for day, found in days.items() for task, c in found.items()]
+    return markdown(["day", "task", "NE", "predicted / observed", "standard errors", ""], lines)

@@ -1,0 +1,188 @@
+"""Score the rows of a day and measure every task, exactly."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dlen_cam2 import data
+from dlen_cam2.evaluation.metrics import task_metrics
+from dlen_cam2.models import cause_scores, probabilities, serving_scores
+from dlen_cam2.models.heads import Calibrate
+from dlen_cam2.models.losses import targets
+from dlen_cam2.schema import Schema
+from dlen_cam2.utils import arrays
+
+USER_FAVOR = "user_favor"
+USER_FAVOR_NOTE = (
+    "AUC of P(UP) against any positive behaviour (DLEN, section 3.3). A necessary sign of convergence and not a "
+    "sufficient one: never a measure of the model's quality."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """The rows of one day, scored.
+
+    Attributes:
+        labels, mask, probabilities: (N, T) in the schema's task order; `probabilities` is P(k) (DLEN: eq 1).
+        p_up: (N,), DLEN's P(UP), else None.
+        serving: {score: (N,)}, what the exported model returns.
+        causes: {"conformity", "relevance"}: (N,), CAM2's scores of the causes; empty without branches.
+        columns: {column: (N,)}, the schema's targets.
+        keys: {role: (N,)} raw key columns: int64, or objects that are bytes.
+    """
+
+    labels: np.ndarray
+    mask: np.ndarray
+    probabilities: np.ndarray
+    p_up: np.ndarray | None
+    serving: dict[str, np.ndarray]
+    causes: dict[str, np.ndarray]
+    columns: dict[str, np.ndarray]
+    keys: dict[str, np.ndarray]
+
+    @functools.cached_property
+    def users(self) -> np.ndarray:
+        """(N,): the place of each row's user among the sorted distinct users; without a user key each row is its own.
+
+        Texts take long to sort, so this is done once.
+        """
+        return np.unique(self.keys.get("user", np.arange(len(self.labels))), return_inverse=True)[1]
+
+    def save(self, path: pathlib.Path) -> None:
+        """Write them as a whole to a NumPy archive."""
+        given: dict[str, np.ndarray] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, dict):
+                given |= {f"{field.name}/{key}": array for key, array in value.items()}
+            elif value is not None:
+                given[field.name] = value
+        arrays.save(path, given)
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> "Predictions":
+        """Read what `save` wrote."""
+        values: dict[str, Any] = {"p_up": None, "serving": {}, "causes": {}, "columns": {}, "keys": {}}
+        for name, array in arrays.load(path).items():
+            field, _, key = name.partition("/")
+            if key:
+                values[field][key] = array
+            else:
+                values[field] = array
+        return cls(**values)
+
+
+Score = Callable[[Any, Any], tuple[Any, ...]]
+
+
+def scorer(network: tf.keras.Model, schema: Schema, calibration: Calibrate | None = None) -> Score:
+    """The network with its derived scores as one graph, for `predict` to call on every batch of any day.
+
+    `calibration` changes what is served, and not `Predictions.probabilities`, which every metric is of.
+    """
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def score(features: Any, labels: Any) -> tuple[Any, ...]:
+        outputs = network(features, training=False)
+        return (
+            *targets(labels, schema), probabilities(outputs),
+            serving_scores(outputs, schema.tasks, calibration),
+            cause_scores(outputs),
+        )
+
+    return score
+
+
+def predict(
+    score: Score, schema: Schema, directory: str | os.PathLike, day: str, batch_size: int = 4096,
+    on_bad_record: str = "fail",
+) -> Predictions:
+    """Score every row of `day` with what `scorer` returned, in file order. Arguments: see `dlen_cam2.data.read`."""
+    parts: list[tuple[Any, ...]] = []
+    with data.explained(directory, schema, [day]):
+        for features, labels in data.read(directory, schema, [day], batch_size, on_bad_record=on_bad_record):
+            columns = {column: labels[column] for column in schema.targets}
+            keys = {role: labels[column] for role, column in schema.keys.items()}
+            parts.append(tf.nest.map_structure(lambda t: t.numpy(), (*score(features, labels), columns, keys)))
+    if not parts:
+        empty = np.zeros((0, len(schema.tasks)), np.float32)
+        keys = {role: np.zeros(0, np.int64) for role in schema.keys}
+        return Predictions(empty, empty, empty, None, {}, {}, {c: np.zeros(0) for c in schema.targets}, keys)
+    whole = tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+    labels, mask, scores, serving, causes, columns, keys = whole
+    return Predictions(labels, mask, scores, serving.get("p_up"), serving, causes, columns, keys)
+
+
+def together(parts: Sequence[Predictions]) -> Predictions:
+    """The rows of several predictions as one."""
+    filled = [p for p in parts if len(p.labels)] or parts[:1]
+    fields = [{f.name: getattr(p, f.name) for f in dataclasses.fields(Predictions)} for p in filled]
+    return Predictions(**tf.nest.map_structure(lambda *a: None if a[0] is None else np.concatenate(a), *fields))
+
+
+def evaluate(predictions: Predictions, schema: Schema, bootstrap: int = 200, seed: int = 0) -> dict[str, Any]:
+    """`{task: metrics}` of one day, see `dlen_cam2.evaluation.metrics.task_metrics`; undefined values are None.
+
+    A task is measured on its own sample space. One that follows others has the same metrics of its entire space in
+    "entire_space", see there. With a latent state there is one entry more, "user_favor": P(UP) against "any positive
+    behaviour", the convergence check of DLEN's section 3.3.
+    """
+    users = predictions.users
+    result: dict[str, Any] = {}
+    for column, task in enumerate(schema.tasks):
+        rows = predictions.mask[:, column] == 1
+        result[task.name] = task_metrics(
+            predictions.labels[rows, column], predictions.probabilities[rows, column], users[rows], bootstrap, seed
+        )
+    for name, (y, shown, p) in entire_space(
+            schema, predictions.labels, predictions.mask, predictions.probabilities).items():
+        rows = shown == 1
+        result[name]["entire_space"] = task_metrics(y[rows], p[rows], users[rows], bootstrap, seed)
+    if predictions.p_up is not None:
+        any_positive = (behaviours(predictions, schema) > 0).astype(np.float32)
+        result[USER_FAVOR] = task_metrics(any_positive, predictions.p_up, users, bootstrap, seed)
+        result[USER_FAVOR]["note"] = USER_FAVOR_NOTE
+    return result
+
+
+def entire_space(
+    schema: Schema, labels: np.ndarray, mask: np.ndarray, probabilities: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Each task that follows others, over the sample space of the first of them: purchases of all exposures.
+
+        y = Π_a y_a,   p = Π_a P(a | the task before a),   a over the task and those that it follows
+
+    Whatever the head, a row's chance is the product of its chain, so that heads that learn conditional probabilities
+    and ESMM, which learns the product, can be compared.
+
+    Args:
+        schema: the T tasks.
+        labels, mask: (N, T).
+        probabilities: (…, N, T).
+
+    Returns:
+        {task: (labels (N,), mask (N,), probabilities (…, N))}.
+
+    References:
+        ESMM (Ma et al., SIGIR 2018), eq 1.
+    """
+    found = {}
+    for k, before in enumerate(schema.ancestors):
+        if before:
+            chain, root = [k, *before], before[-1]
+            y = (labels * mask)[:, chain].prod(axis=1)
+            found[schema.task_names[k]] = y, mask[:, root], probabilities[..., chain].prod(axis=-1)
+    return found
+
+
+def behaviours(predictions: Predictions, schema: Schema) -> np.ndarray:
+    """(N,): how many positive behaviours each row shows; negative tasks do not count."""
+    positive = [i for i, t in enumerate(schema.tasks) if not t.negative]
+    return (predictions.labels[:, positive] * predictions.mask[:, positive]).sum(axis=1).astype(int)

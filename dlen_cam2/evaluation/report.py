@@ -1,0 +1,124 @@
+"""`report.md` and its picture: what a person looks at after training."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dlen_cam2.config import Config
+from dlen_cam2.evaluation import USER_FAVOR, USER_FAVOR_NOTE, Predictions, behaviours
+from dlen_cam2.evaluation.metrics import calibration_curve
+from dlen_cam2.schema import Schema
+from dlen_cam2.utils.markdown import markdown
+
+PICTURE = "report.png"
+ENTIRE_SPACE_NOTE = (
+    "A task that follows another (a purchase after a click) is measured twice: on the rows where the one before it "
+    "happened, by its own probability; and in its entire space, on all rows where the first of them could happen, by "
+    "the product of their probabilities."
+)
+
+
+def table(metrics: Mapping[str, Any]) -> str:
+    """Metrics as a markdown table; 95% intervals over users in brackets, "undefined" where there is no value.
+
+    A task that follows others has a second line, of its entire space.
+    """
+    lines = []
+    for day, tasks in metrics.items():
+        named = [(name, m) for task, found in tasks.items() for name, m in (
+            (task, found), (in_entire_space(task), found.get("entire_space"))) if m]
+        for name, m in named:
+            cells = [day, name, f"{m['rows']:,}", f"{m['positives']:,}"]
+            cells += [_cell(m, name) for name in ("auc", "gauc", "ne", "calibration", "ece")]
+            lines.append(cells)
+    return markdown(["day", "task", "rows", "positives", "AUC", "GAUC", "NE", "calibration", "ECE"], lines)
+
+
+def in_entire_space(task: str) -> str:
+    """How tables name a task that is measured in its entire space."""
+    return f"{task} (entire space)"
+
+
+def _cell(metrics: Mapping[str, Any], name: str) -> str:
+    if metrics[name] is None:
+        return "undefined"
+    interval = metrics["intervals"].get(name)
+    return f"{metrics[name]:.4f}" + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
+
+
+def write(
+    directory: pathlib.Path, config: Config, schema: Schema, metrics: Mapping[str, Any],
+    predictions: Mapping[str, Predictions], train_days: str, more: str = "",
+) -> None:
+    """Write `report.md`, with `more` after its table, and `report.png` into `directory`."""
+    draw(directory / PICTURE, schema, metrics, predictions)
+    note = f"\n`{USER_FAVOR}`: {USER_FAVOR_NOTE}\n" if any(USER_FAVOR in m for m in metrics.values()) else ""
+    if any("entire_space" in m for tasks in metrics.values() for m in tasks.values()):
+        note = f"\n{ENTIRE_SPACE_NOTE}\n{note}"
+    text = (
+        f"# {config.name}: {config.model.trunk} trunk, {config.model.head} head\n\n"
+        f"Trained on {train_days}, measured on {', '.join(metrics)}. Brackets: 95% intervals, bootstrap over "
+        f"users. NE below 1 is better than the constant base rate.\n\n{table(metrics)}\n{note}{more}\n"
+        f"![AUC and NE by day, calibration, P(UP)]({PICTURE})\n\n"
+        f"Configuration:\n\n```json\n{json.dumps(dataclasses.asdict(config), indent=1)}\n```\n"
+    )
+    (directory / "report.md").write_text(text, encoding="utf-8")
+
+
+def draw(
+    path: pathlib.Path, schema: Schema, metrics: Mapping[str, Any], predictions: Mapping[str, Predictions]
+) -> None:
+    """AUC and NE of every task by day; of the largest split, calibration and P(UP) by positive behaviours."""
+    from matplotlib.figure import Figure
+
+    largest = max(predictions, key=lambda day: len(predictions[day].labels))
+    shown = predictions[largest]
+    panels = 3 if shown.p_up is None else 4
+    figure = Figure(figsize=(4.6 * panels, 4.2), layout="constrained")
+    axes = figure.subplots(1, panels)
+    days = list(metrics)
+    for axis, name, label in ((axes[0], "auc", "AUC"), (axes[1], "ne", "NE (below 1: better than base rate)")):
+        _by_day(axis, days, schema, metrics, name)
+        axis.set_title(f"{label} by day", fontsize=10)
+    axes[1].axhline(1.0, color="grey", linewidth=0.8, linestyle=":")
+    axes[0].legend(fontsize=7)
+
+    for column, task in enumerate(schema.tasks):
+        rows = shown.mask[:, column] == 1
+        labels = shown.labels[rows, column]
+        # Few positives, few bins: a point of less than 20 positives is noise.
+        bins = int(np.clip(labels.sum() // 20, 1, 10))
+        curve = calibration_curve(labels, shown.probabilities[rows, column], bins)
+        points = [(b["predicted"], b["observed"]) for b in curve if b["observed"] > 0]
+        if points:
+            axes[2].plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1, label=task.name)
+    low = max(1e-5, min((p for p in axes[2].get_xlim() if p > 0), default=1e-5))
+    axes[2].plot([low, 1], [low, 1], color="grey", linewidth=0.8, linestyle=":")
+    axes[2].set(xscale="log", yscale="log", xlabel="predicted", ylabel="observed")
+    axes[2].set_title(f"Calibration on {largest} (equal-mass bins)", fontsize=10)
+
+    if shown.p_up is not None:
+        count = behaviours(shown, schema)
+        groups = [shown.p_up[count == c] for c in range(count.max(initial=0) + 1)]
+        kept = [(c, g) for c, g in enumerate(groups) if len(g)]
+        axes[3].boxplot([g for _, g in kept], showfliers=False, medianprops={"color": "C1"})
+        axes[3].set_xticks(range(1, len(kept) + 1), [f"{c}\nn={len(g):,}" for c, g in kept], fontsize=7)
+        axes[3].set(xlabel="positive behaviours of the row", ylabel="P(UP)", ylim=(0, 1))
+        axes[3].set_title(f"P(UP) by positive behaviours on {largest}", fontsize=10)
+    figure.savefig(path, dpi=110)
+
+
+def _by_day(axis: Any, days: list[str], schema: Schema, metrics: Mapping[str, Any], name: str) -> None:
+    """One point for each task and day with its interval, tasks side by side."""
+    for index, task in enumerate(schema.tasks):
+        values = [metrics[day][task.name] for day in days]
+        x = np.arange(len(days)) + (index - (len(schema.tasks) - 1) / 2) * 0.8 / len(schema.tasks)
+        y = np.array([np.nan if v[name] is None else v[name] for v in values])
+        intervals = [v["intervals"].get(name) or (m, m) for v, m in zip(values, y, strict=True)]
+        spread = np.abs(np.array(intervals).T - y)
+        axis.errorbar(x, y, yerr=spread, marker="o", markersize=4, linewidth=1, capsize=2, label=task.name)
+    axis.set_xticks(range(len(days)), days, rotation=30 if len(days) > 2 else 0, fontsize=8)

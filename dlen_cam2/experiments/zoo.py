@@ -1,0 +1,60 @@
+"""The models that tables compare: baselines and every trunk and head, of one configuration's sizes and rates."""
+
+from collections.abc import Sequence
+
+from dlen_cam2.config import Config, replaced
+from dlen_cam2.experiments import networks
+from dlen_cam2.experiments.baselines import boosted_trees, constant
+from dlen_cam2.experiments.rows import Log, Row
+from dlen_cam2.schema import pbtxt
+
+BASELINE = "MMOE"
+SINGLE = "single task"
+CONSTANT, TREES = "constant rate", "LightGBM"
+NETWORKS = {
+    "shared bottom": ("shared_bottom", "plain"),
+    "ESMM": ("shared_bottom", "esmm"),
+    "MMOE": ("mmoe", "plain"),
+    "CGC": ("cgc", "plain"),
+    "PLE": ("ple", "plain"),
+    "MMOE-DLEN": ("mmoe", "dlen"),
+    "PLE-DLEN": ("ple", "dlen"),
+}
+WITHOUT_DLEN = tuple(name for name, (_, head) in NETWORKS.items() if head != "dlen")
+NOTE = (
+    f"`{CONSTANT}`: each task's positive rate on the training days. `{TREES}`: {boosted_trees.ROUNDS} trees a task on the same "
+    "features, categories as ordered numbers and of a list its first value and length (DESIGN). "
+    f"`{SINGLE}`: one network a task, the shared bottom with that task alone (an expert's layers, then a "
+    "tower), from which all others are built (DESIGN: PLE's single-task model is that plain network; MMOE's experts "
+    "with one task would be a larger one)."
+)
+ESMM_NOTE = (
+    "`ESMM`: over the shared bottom (DESIGN: the paper shares embeddings only); trained on all impressions through "
+    "P(click) P(conversion | click), and measured like the others."
+)
+
+
+def network(config: Config, name: str) -> Row:
+    """The network `name` with the sizes and rates of `config`."""
+    trunk, head = NETWORKS[name]
+    return Row(name, {"": replaced(config, {"name": name, "model.trunk": trunk, "model.head": head})}, networks.train)
+
+
+def single(config: Config, tasks: Sequence[str]) -> Row:
+    """One network for each task."""
+    return Row.of_each_task(SINGLE, network(config, "shared bottom").configs[""], tasks, networks.train)
+
+
+def rows(config: Config, log: Log, names: Sequence[str]) -> list[Row]:
+    """The three baselines, and the networks `names`; ESMM is left out where no task follows another.
+
+    Raises:
+        UserError: LightGBM is not installed.
+    """
+    boosted_trees.library()
+    schema = pbtxt.load(log.data_dir).select(config.model.tasks)
+    fitting = [name for name in names if name != "ESMM" or any(p is not None for p in schema.parents)]
+    return [
+        Row(CONSTANT, {"": config}, constant.train), Row(TREES, {"": config}, boosted_trees.train),
+        single(config, schema.task_names), *(network(config, name) for name in fitting),
+    ]

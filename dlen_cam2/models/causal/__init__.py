@@ -1,0 +1,1 @@
+"""Causal branches beside a trunk."""

@@ -1,0 +1,170 @@
+"""CAM2's causal branches: feature partition, conformity, relevance, and where their embeddings go."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from dlen_cam2.config import Cam2Config
+from dlen_cam2.layers import CauseMixture, Conformity, Embeddings, Relevance, Residual
+from dlen_cam2.models.causal.causes import Split
+from dlen_cam2.schema import Feature, Schema
+from dlen_cam2.utils.errors import UserError
+
+# Which cause's features each branch reads (CERTAIN: CAM2, section 2.4).
+CAUSE_OF_BRANCH = {"conformity": "statistical", "relevance": "content"}
+# Outputs that only the causal losses and the exposed scores need; a serving model without them drops their weights.
+AUXILIARY = ("conformity", "conformity_norm", "relevance", "interests", "engagement")
+
+
+def partition(schema: Schema, config: Cam2Config) -> dict[str, dict[str, Schema]]:
+    """`{branch: {part: schema}}`: what the "user" and "item" part of each branch reads, by the features' tags.
+
+    CERTAIN: conformity reads statistical features only, relevance attribute and content features only. DESIGN:
+    features of the context (the tab, the hour, and the counters of a user within a tab or an author) belong to no
+    part and stay with the trunk; under "all_features" both branches read everything, also what `without` names, and
+    the context goes to the user's part.
+
+    Raises:
+        UserError: a part of a cause has no features, or a feature of a user or an item has the cause "context".
+    """
+    for feature in schema.features:
+        if feature.side != "context" and feature.cause not in CAUSE_OF_BRANCH.values():
+            raise UserError(
+                f"feature {feature.name!r} of the {feature.side} must have one of the causes "
+                f"{tuple(CAUSE_OF_BRANCH.values())}, so that CAM2 knows its branch. Received: {feature.cause!r}."
+            )
+    everything = config.variant == "all_features"
+    kept = [f for f in schema.features if everything or f.name not in config.without]
+    parts = {}
+    for branch, cause in CAUSE_OF_BRANCH.items():
+        parts[branch] = {
+            part: tuple(f for f in kept if _belongs(f, part, cause, everything)) for part in ("user", "item")
+        }
+        for part, features in parts[branch].items():
+            if not features:
+                raise UserError(
+                    f"CAM2's {branch} branch needs at least one {cause} feature of the {part}. Received: none among "
+                    f"the groups {list(schema.groups)}."
+                )
+    return {
+        branch: {part: schema.select(features=[f.name for f in features]) for part, features in sides.items()}
+        for branch, sides in parts.items()
+    }
+
+
+def _belongs(feature: Feature, part: str, cause: str, everything: bool) -> bool:
+    if everything:
+        return (feature.side == "item") == (part == "item")
+    return feature.side == part and feature.cause == cause
+
+
+def branches(
+    inputs: Mapping[str, Mapping[str, tf.Tensor]], schema: Schema, config: Cam2Config, split: Split | None
+) -> tuple[tuple[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+    """The two branches (CAM2, section 2.3).
+
+    Args:
+        inputs: the network's inputs, `{group: {feature: tensor}}`.
+        schema: the features.
+        config: sizes and choices.
+        split: what was fitted on the training days, where predictions start; None: one half.
+
+    Returns:
+        The causal embeddings (B, e) that join the main network, of conformity and of relevance, and the outputs of the
+        causal heads, float32: "conformity" (B, 1), a logit, or "conformity_norm" (B, 1); "relevance" (B, 1), a logit;
+        "interests" (B, k), the products û_x î_x; and unless `heads="joint"` "engagement" (B, 1), the mixture.
+
+    The embeddings are û + î of conformity and û ⊙ î of relevance: the vectors of which the predictions are read.
+    CERTAIN: embeddings and not scores are joined. DESIGN: which of them, as the text does not say.
+
+    The branches draw their initial values from a stream of their own (numpy's), so that with one seed the rest of the
+    network starts from the same weights with and without them.
+    """
+    split = split or Split.unfitted(config)
+    parts = {
+        f"{branch}_{part}": _part(f"{branch}_{part}", inputs, read, config, _width(branch, schema, config))
+        for branch, sides in partition(schema, config).items() for part, read in sides.items()
+    }
+    conformity = (parts["conformity_user"], parts["conformity_item"])
+    relevance = (parts["relevance_user"], parts["relevance_item"])
+    joint = config.heads == "joint"
+    rate, rest = split.rates(joint)
+    outputs = {
+        "conformity_norm" if config.conformity == "norm" else "conformity":
+            Conformity(config.conformity, rate, _seed(), name="conformity")(conformity),
+        **Relevance(rest, name="relevance")(relevance),
+    }
+    embeddings = (conformity[0] + conformity[1], tf.cast(outputs["interests"], conformity[0].dtype))
+    if not joint:
+        scores = cause_scores(outputs)
+        scores["conformity"] = tf.minimum(scores["conformity"], 1.0)  # a norm is no probability
+        mixture = CauseMixture(config.heads == "gated", split.rows_above / max(split.rows, 1), name="cause_mixture")
+        outputs["engagement"] = mixture(
+            [scores["conformity"][:, None], scores["relevance"][:, None], tf.concat(embeddings, axis=1)]
+        )
+    return embeddings, outputs
+
+
+def _part(
+    name: str, inputs: Mapping[str, Mapping[str, tf.Tensor]], schema: Schema, config: Cam2Config, width: int
+) -> tf.Tensor:
+    """One part of a branch, with embedding tables of its own."""
+    read = {group: {f.name: inputs[group][f.name] for f in features} for group, features in schema.groups.items()}
+    x = Embeddings(schema, seed=_seed(), shared=False, name=f"{name}_embeddings")(read)
+    return Residual(config.units, config.blocks, width, _seed(), name=name)(x)
+
+
+def _seed() -> int:
+    return int(np.random.randint(2**31 - 1000))
+
+
+def _width(branch: str, schema: Schema, config: Cam2Config) -> int:
+    if branch == "conformity":
+        return config.embedding
+    return interest_feature(schema, config).rows if config.relevance == "interests" else config.interests
+
+
+def interest_feature(schema: Schema, config: Cam2Config) -> Feature:
+    """The feature that says which interests an item has.
+
+    Raises:
+        UserError: it is not among the model's features, or is no categorical item feature.
+    """
+    for feature in schema.features:
+        if feature.name == config.interest_feature and feature.side == "item" and not feature.is_numeric:
+            return feature
+    known = [f.name for f in schema.features if f.side == "item" and not f.is_numeric]
+    raise UserError(
+        "config.model.cam2.interest_feature must name a categorical item feature of the model, since the loss of each "
+        f"interest needs to know which an item has. Received: {config.interest_feature!r}. Known: {known}."
+    )
+
+
+def join(representation: tf.Tensor, embeddings: Sequence[tf.Tensor], config: Cam2Config) -> tf.Tensor:
+    """Append the causal embeddings (B, e) to each task's representation (B, T, h): (B, T, h + Σ e).
+
+    CERTAIN: behind a stop-gradient, so the tasks' losses do not reach the branches. DESIGN: "joint_loss" is read as
+    the sum of all losses without it; the causal losses then train the branches jointly with the tasks'. DESIGN: each
+    embedding is normalised over its width, and the towers' weights for it start at 0 (`Experts.joined`), since the
+    towers read vectors that move while the branches learn (BUILD.md).
+    """
+    joined = []
+    for name, embedding in zip(("conformity", "relevance"), embeddings, strict=True):
+        if config.variant != "joint_loss":
+            embedding = tf.stop_gradient(embedding)
+        norm = tf.keras.layers.LayerNormalization(epsilon=1e-6, center=False, scale=False, name=f"join_{name}")
+        joined.append(tf.repeat(norm(embedding)[:, None], representation.shape[1], axis=1))
+    return tf.concat([representation, *joined], axis=2)
+
+
+def cause_scores(outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """{"conformity", "relevance"}: (B,) scores of a row's causes, probabilities but for the norm.
+
+    Empty without branches.
+    """
+    if "relevance" not in outputs:
+        return {}
+    norm = outputs.get("conformity_norm")
+    conformity = tf.sigmoid(outputs["conformity"]) if norm is None else norm
+    return {"conformity": conformity[:, 0], "relevance": tf.sigmoid(outputs["relevance"][:, 0])}

@@ -1,0 +1,259 @@
+"""Which weights of a `Fusion` serve a goal best, found by ranking a day of logs again and again."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+from scipy.optimize import differential_evolution
+from scipy.stats import qmc
+
+from dlen_cam2.evaluation import Predictions
+from dlen_cam2.schema import Schema
+from dlen_cam2.serving.fusion import P_UP, Fusion
+from dlen_cam2.utils.errors import UserError
+
+MEASURES = ("ndcg", "rate")
+_EVERY = 5.0  # seconds between lines of progress
+_DEPTH = 20.0  # a product's weights are scaled so that no row of the day lies below exp(-20): float32 ends at exp(-87)
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """A number to say how good a ranking is: `measure` ("ndcg" or "rate", see `Day`) of a task."""
+
+    measure: str
+    task: str
+
+    @classmethod
+    def parse(cls, text: str, schema: Schema) -> "Goal":
+        """The goal written "ndcg/long_view"; its task is in the schema. Raises `UserError` quoting it."""
+        measure, _, task = text.strip().partition("/")
+        if measure not in MEASURES or task not in schema.task_names:
+            raise UserError(f"a goal must be one of {MEASURES}, '/', and one of the tasks {schema.task_names}. "
+                            f"Received: {text!r}.")
+        return cls(measure, task)
+
+    def __str__(self) -> str:
+        return f"{self.measure}/{self.task}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Constraint:
+    """`goal <= bound` or `goal >= bound`; a bound of None is the goal's value under the baseline."""
+
+    goal: Goal
+    sign: str
+    bound: float | None
+
+    @classmethod
+    def parse(cls, text: str, schema: Schema) -> "Constraint":
+        """The constraint written "rate/hate<=baseline" or "ndcg/like>=0.3". Raises `UserError` quoting it."""
+        found = re.fullmatch(r"\s*([^<>=]+)(<=|>=)\s*(baseline|\d*\.?\d+)\s*", text)
+        if not found:
+            raise UserError("a constraint must be a goal, <= or >=, and a number or the word baseline, such as "
+                            f"'rate/hate<=baseline'. Received: {text!r}.")
+        goal, sign, bound = found.groups()
+        return cls(Goal.parse(goal, schema), sign, None if bound == "baseline" else float(bound))
+
+    def violation(self, value: float, baseline: float) -> float:
+        """By how much `value` breaks it, 0 if it does not; `baseline` is the goal's value under the baseline."""
+        over = value - (baseline if self.bound is None else self.bound)
+        return max(0.0, over if self.sign == "<=" else -over)
+
+    def __str__(self) -> str:
+        return f"{self.goal} {self.sign} {'baseline' if self.bound is None else self.bound}"
+
+
+class Day:
+    """The exposures of a day, to be ranked again for each user by a fused score, best first.
+
+    Rows of equal score keep the order of the log. With y_r the label (0 outside of the task's sample space) at rank r
+    = 1, 2, … of the user's rows, and n their number, a goal is the mean over users of
+
+        ndcg = Σ_{r <= top} y_r / log2(1 + r) / (the most that it can be),  over users with a positive and a negative
+        rate = Σ_{r <= top} y_r / min(top, n),                              over all users
+
+    (Järvelin and Kekäläinen 2002, with gains of 0 and 1). Only what was shown is ranked: the log does not tell what
+    another ranking would have shown.
+
+    Args:
+        predictions: the rows of the day.
+        schema: the model's.
+        goals: what to measure.
+        top: ranks that count.
+
+    Raises:
+        UserError: the day has no rows, the schema names no user, or a goal is undefined or the same in every order.
+    """
+
+    def __init__(self, predictions: Predictions, schema: Schema, goals: Sequence[Goal], top: int):
+        if not len(predictions.labels):
+            raise UserError("a day without rows cannot be ranked.")
+        if "user" not in predictions.keys:
+            raise UserError(f"the schema must have a key \"user\", whose rows are ranked. Received: {schema.keys}.")
+        self.goals = list(goals)
+        self.negative = [task.name for task in schema.tasks if task.negative]
+        given = {**predictions.serving, **predictions.causes}
+        self.scores = {name: tf.constant(values, tf.float32) for name, values in given.items()}
+        self._users = predictions.users
+        rows = np.bincount(self._users)
+        self._starts = np.cumsum(rows) - rows
+        rank = 1 + np.arange(len(self._users)) - np.repeat(self._starts, rows)
+        shown = rank <= top
+        gains = {"ndcg": shown / np.log2(1 + rank), "rate": shown / np.repeat(np.minimum(top, rows), rows)}
+        labels = predictions.labels * predictions.mask
+        self._labels = [labels[:, schema.task_names.index(goal.task)] for goal in self.goals]
+        self._gains = [gains[goal.measure] for goal in self.goals]
+        each = zip(self.goals, self._labels, self._gains, strict=True)
+        self._most = [self._ideal(goal, labels, gains, rows, top) for goal, labels, gains in each]
+
+    def _ideal(self, goal: Goal, labels: np.ndarray, gains: np.ndarray, rows: np.ndarray, top: int) -> np.ndarray:
+        """(users,) what each user's sum is divided by; NaN for a user who does not count."""
+        positives = np.bincount(self._users, labels)
+        mixed = (positives > 0) & (positives < rows)
+        if goal.measure == "rate":
+            if not (mixed & (rows > top)).any():
+                raise UserError(f"{goal} is the same in every order: no user with more than top={top} rows has a "
+                                f"positive and a negative of {goal.task!r}.")
+            return np.ones(len(rows))
+        if not mixed.any():
+            raise UserError(f"{goal} is undefined: no user has a positive and a negative of {goal.task!r}.")
+        return np.where(mixed, self._sums(labels, gains, self._order(labels)), np.nan)
+
+    def _order(self, score: np.ndarray) -> np.ndarray:
+        return np.lexsort((-score, self._users))
+
+    def _sums(self, labels: np.ndarray, gains: np.ndarray, order: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(labels[order] * gains, self._starts)
+
+    def by_user(self, fusion: Fusion) -> np.ndarray:
+        """(goals, users): what each user adds to each goal's mean; NaN where the user does not count."""
+        order = self._order(fusion(self.scores, self.negative).numpy())
+        each = zip(self._labels, self._gains, self._most, strict=True)
+        return np.stack([self._sums(labels, gains, order) / most for labels, gains, most in each])
+
+    def measure(self, fusion: Fusion) -> dict[Goal, float]:
+        """Every goal's value."""
+        return dict(zip(self.goals, map(float, np.nanmean(self.by_user(fusion), axis=1)), strict=True))
+
+
+class Space:
+    """Numbers in [0, 1] as fusions: a weight for each score and, if the model gives P(UP), its power and its floor.
+
+    DESIGN: weights count in units of one over the standard deviation of what they weigh, log q (product) or q (sum),
+    so that a step moves the ranking as much whichever score it is of: q of "hate" hardly leaves 1. The floor is at
+    most the median of P(UP). A product ranks the same if all its exponents are multiplied, so they are scaled to what
+    float32 can hold; the weights of a sum add up to 1. All numbers have four digits.
+
+    Args:
+        day: the rows.
+        form: "product" or "sum".
+        names: the scores to weigh.
+
+    Raises:
+        UserError: the day lacks a score.
+    """
+
+    def __init__(self, day: Day, form: str, names: Sequence[str]):
+        Fusion(form, dict.fromkeys(names, 1.0)).checked(list(day.scores))
+        self.form = form
+        self.names = list(names)
+        # The product of one score with weight 1 is its q.
+        q = [Fusion("product", {name: 1.0})(day.scores, day.negative).numpy() for name in names]
+        latent = day.scores[P_UP].numpy() if P_UP in day.scores else None
+        self._highest = 0.0 if latent is None else float(np.median(latent))
+        if form == "product":
+            q = [np.log(values) for values in (q if latent is None else [*q, latent])]
+        self._units = np.array([1 / (np.std(values) or 1.0) for values in q])
+        self._lowest = np.array([values.min() for values in q])
+        self.size = len(names) + 2 * (latent is not None)
+
+    def __call__(self, x: np.ndarray) -> Fusion:
+        """The fusion at `x`, (size,)."""
+        exponents = x[: len(self._units)] * self._units
+        if self.form == "product":
+            exponents = exponents * (_DEPTH / max(-(exponents @ self._lowest), 1e-5))
+            power = exponents[len(self.names):]
+        else:
+            exponents = exponents / exponents.sum()
+            power = 2 * x[len(self.names): -1]
+        weights = dict(zip(self.names, map(_rounded, exponents), strict=False))
+        if self.size == len(self.names):
+            return Fusion(self.form, weights)
+        return Fusion(self.form, weights, _rounded(power[0]), _rounded(x[-1] * self._highest))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A fusion, the value of every goal under it, and how much it breaks the constraints in all."""
+
+    fusion: Fusion
+    values: Mapping[Goal, float]
+    violation: float
+
+
+def search(
+    day: Day, space: Space, baseline: Fusion, maximize: Goal, constraints: Collection[Constraint],
+    trials: int, seed: int = 0,
+) -> tuple[Trial, list[Trial]]:
+    """The best fusion that keeps the constraints on the day, the baseline among them, and all that was tried.
+
+    NDCG and rates are step functions of the weights and have no gradient, so this is differential evolution (Storn and
+    Price 1997) from Sobol points; a fusion that keeps the constraints beats one that does not, and of two that do not
+    the one that breaks them less wins (Deb 2000). Prints a line every few seconds.
+
+    Args:
+        day: what is ranked.
+        space: where to look.
+        baseline: the fusion to compare with, the first of the trials.
+        maximize: the goal.
+        constraints: what must hold.
+        trials: how many to try, at most.
+        seed: of the random numbers.
+
+    Raises:
+        UserError: nothing that was tried keeps the constraints; it names the least violated.
+    """
+    reference = day.measure(baseline)
+
+    def tried(fusion: Fusion, values: Mapping[Goal, float]) -> Trial:
+        return Trial(fusion, values, sum(c.violation(values[c.goal], reference[c.goal]) for c in constraints))
+
+    done = [tried(baseline, reference)]
+    start = last = time.monotonic()
+
+    def loss(trial: Trial) -> float:
+        return trial.violation or -trial.values[maximize]
+
+    def attempt(x: np.ndarray) -> float:
+        nonlocal last
+        fusion = space(x)
+        done.append(tried(fusion, day.measure(fusion)))
+        if time.monotonic() - last > _EVERY:
+            last = time.monotonic()
+            left = (last - start) / len(done) * (trials - len(done))
+            print(f"trial {len(done):,} of {trials:,}: {described(min(done, key=loss))}, ETA {left:.0f} s", flush=True)
+        return loss(done[-1])
+
+    points = qmc.Sobol(space.size, seed=seed).random_base2(int(np.ceil(np.log2(8 * space.size))))
+    differential_evolution(
+        attempt, [(1e-4, 1.0)] * space.size, init=np.maximum(points, 1e-4), polish=False, seed=seed, tol=0,
+        maxiter=max(trials // len(points) - 1, 1),
+    )
+    best = min(done, key=loss)
+    if best.violation:
+        raise UserError(f"none of {len(done):,} fusions keeps {', '.join(map(str, constraints))}. "
+                        f"The nearest: {described(best)}.")
+    return best, done
+
+
+def described(trial: Trial) -> str:
+    """ndcg/long_view 0.6123, rate/hate 0.0012"""
+    return ", ".join(f"{goal} {value:.4f}" for goal, value in trial.values.items())

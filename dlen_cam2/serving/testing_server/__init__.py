@@ -1,0 +1,1 @@
+"""A local stand-in for TensorFlow Serving, for tests and trying out."""

@@ -1,0 +1,1 @@
+"""From a configuration and days to a trained model."""

@@ -1,0 +1,106 @@
+"""TensorBoard: what a person watches while a model trains."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dlen_cam2.evaluation.introspection import summaries
+from dlen_cam2.models.losses import entire_space_rates
+from dlen_cam2.schema import Schema
+
+
+class Board(tf.keras.callbacks.Callback):
+    """Writes each task's loss and NE, the gradients' norm and the rates, and on one batch what gates and heads do.
+
+    A task's NE is its loss on the batch over that of the constant prediction of its positive rate on the training days.
+
+    Args:
+        directory: of the event files.
+        schema: the tasks.
+        network: the network that is trained.
+        features: a batch on which gates, caps and P(UP) are looked at; None: they are not.
+        step: updates before this process.
+        every: steps between two points; gates and heads are looked at every tenth time.
+    """
+
+    def __init__(
+        self, directory: pathlib.Path, schema: Schema, network: tf.keras.Model, features: Any = None, step: int = 0,
+        every: int = 50,
+    ):
+        super().__init__()
+        self.writer = tf.summary.create_file_writer(str(directory / "train"))
+        self.network = network
+        self.features = features
+        self.step = step
+        self.every = every
+        if features is not None:
+            # Its graph is built here: variables made in a callback would be made in the strategy's scope, by the chief
+            # alone, and workers wait for each other there.
+            summaries(network, features)
+        self._constant = {}
+        rates = [task.positive_rate for task in schema.tasks]
+        if "joint" in network.output:
+            rates = entire_space_rates(schema)
+        for task, q in zip(schema.tasks, rates, strict=True):
+            if 0 < q < 1:
+                self._constant[task.name] = -task.weight * (q * np.log(q) + (1 - q) * np.log(1 - q))
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._start = self.step
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        before, self.step = self.step, self._start + batch + 1
+        points = self.step // self.every
+        if before // self.every < points and isinstance(logs, dict):  # under parameter servers it is not there yet
+            self._write(logs, look=points % 10 == 1)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.writer.flush()
+
+    def _write(self, logs: Any, look: bool) -> None:
+        with self.writer.as_default(self.step):
+            for name, value in logs.items():
+                tf.summary.scalar(name, value)
+                task = name.removeprefix("loss/")
+                if self._constant.get(task):
+                    tf.summary.scalar(f"ne/{task}", value / self._constant[task])
+            for optimizer in self.model.optimizer.optimizers:
+                tf.summary.scalar(f"learning_rate/{optimizer.name}", optimizer.learning_rate)
+            if look and self.features is not None:
+                for name, value in summaries(self.network, self.features).items():
+                    (tf.summary.histogram if name == "p_up" else tf.summary.scalar)(name, value)
+
+
+class Profiler(tf.keras.callbacks.Callback):
+    """Records what TensorFlow does in the steps from `first` to `last` (of this process), for TensorBoard."""
+
+    def __init__(self, directory: pathlib.Path, first: int, last: int):
+        super().__init__()
+        self.directory = str(directory)
+        self.first, self.last = first, last
+        self.step = 0
+        self._on = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._start = self.step
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if not self._on and self._start + batch + 1 == self.first:
+            tf.profiler.experimental.start(self.directory)
+            self._on = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.step = self._start + batch + 1
+        if self._on and self.step >= self.last:
+            self._stop()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self._on:
+            self._stop()
+
+    def _stop(self) -> None:
+        tf.profiler.experimental.stop()
+        self._on = False
+        print(f"profile of the steps up to {self.step}: tensorboard --logdir={self.directory}", flush=True)

@@ -1,0 +1,165 @@
+"""Where a job trains: one device, several, several machines, parameter servers, a TPU."""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from dlen_cam2.config import TrainConfig
+from dlen_cam2.utils.errors import UserError
+
+STRATEGIES = ("one", "mirrored", "multi_worker", "parameter_server", "tpu")
+# Matrices with at least so many rows, which are embedding tables, lie in parts on all parameter servers.
+MIN_SHARED_ROWS = 1024
+# Threads of operations that wait for other tasks: with as few as a small machine has cores they wait for each other.
+_WAITING_THREADS = 8
+_TASKS = {"multi_worker": ("chief", "worker"), "parameter_server": ("chief", "worker", "ps")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where this process trains.
+
+    Attributes:
+        name: one of `STRATEGIES`.
+        strategy: of `tf.distribute`; for "one" the default strategy.
+        chief: whether this process writes files and measures.
+        workers: processes that read data.
+    """
+
+    name: str = "one"
+    strategy: tf.distribute.Strategy = dataclasses.field(default_factory=tf.distribute.get_strategy)
+    chief: bool = True
+    workers: int = 1
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the model among which a batch is divided; of parameter servers' workers each has its own batch."""
+        return int(self.strategy.num_replicas_in_sync)
+
+    @property
+    def asynchronous(self) -> bool:
+        return self.name == "parameter_server"
+
+    def batch_size(self, train: TrainConfig) -> int:
+        """Rows of a step over all replicas.
+
+        Raises:
+            UserError: the replicas cannot have equal parts.
+        """
+        if train.scaling == "linear":
+            return train.batch_size * self.replicas
+        if train.batch_size % self.replicas:
+            raise UserError(
+                f"config.train.batch_size must be a multiple of the {self.replicas} replicas. "
+                f"Received: {train.batch_size}."
+            )
+        return train.batch_size
+
+    def rate_factor(self, train: TrainConfig) -> int:
+        """What the learning rates are multiplied by."""
+        return self.replicas if train.scaling == "linear" else 1
+
+    def describe(self, train: TrainConfig) -> dict[str, Any]:
+        """What is logged when a job starts."""
+        batch, factor = self.batch_size(train), self.rate_factor(train)
+        return {
+            "strategy": self.name, "workers": self.workers, "replicas": self.replicas, "global_batch": batch,
+            "replica_batch": batch // self.replicas, "scaling": train.scaling,
+            "learning_rate": train.learning_rate * factor,
+            "embedding_learning_rate": train.embedding_learning_rate * factor,
+            "input_sharding": "random order for each worker" if self.asynchronous else train.input_sharding,
+            "precision": train.precision, "jit": train.jit, "accumulate": train.accumulate,
+            "microbatches": train.microbatches,
+        }
+
+
+def connect(name: str, cpu_devices: int = 0, tpu: str = "") -> Place:
+    """Join the cluster, if there is one, and make the strategy. Call it before TensorFlow has run anything.
+
+    Args:
+        name: "one": one device. "mirrored": all GPUs of this machine, or its logical CPUs. "multi_worker": processes of
+            which TF_CONFIG says who they are, in step with each other. "parameter_server": the same, asynchronous; the
+            chief leads, and tasks of type worker and ps serve and do not return. "tpu": the TPU named by `tpu`.
+        cpu_devices: above 0, divide the processor into so many logical devices (to try "mirrored" without GPUs).
+        tpu: name or address; "" on a TPU's own machine, "local" to find it there.
+
+    Raises:
+        UserError: TF_CONFIG is absent or says something else, or there is no such device.
+    """
+    if name not in STRATEGIES:
+        raise UserError(f"--strategy must be one of {STRATEGIES}. Received: {name!r}.")
+    if cpu_devices:
+        if name not in ("mirrored", "multi_worker"):
+            raise UserError(f"--cpu_devices is for --strategy=mirrored. Received: --strategy={name}.")
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * cpu_devices
+        )
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return Place(name, tf.distribute.MirroredStrategy([d.name for d in devices]))
+    if name == "multi_worker":
+        return _multi_worker()
+    if name == "parameter_server":
+        return _parameter_server()
+    return _tpu(tpu) if name == "tpu" else Place()
+
+
+def _cluster(name: str) -> tuple[dict[str, list[str]], str, int]:
+    """(addresses by task type, this process's type, its index) as TF_CONFIG has them."""
+    text = os.environ.get("TF_CONFIG", "")
+    example = '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}'
+    try:
+        config = json.loads(text)
+        cluster, kind, index = config["cluster"], config["task"]["type"], config["task"]["index"]
+        address = cluster[kind][index]
+        if not (isinstance(address, str) and isinstance(index, int) and index >= 0 and set(cluster) <= {*_TASKS[name]}):
+            raise ValueError
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise UserError(
+            f"--strategy={name} needs the environment variable TF_CONFIG, such as {example}, with tasks of types "
+            f"{_TASKS[name]}. Received: {text!r}."
+        ) from error
+    return cluster, kind, index
+
+
+def _multi_worker() -> Place:
+    cluster, kind, index = _cluster("multi_worker")
+    chief = kind == "chief" or ("chief" not in cluster and index == 0)
+    print(f"{kind} {index} waits for all of {sum(cluster.values(), [])}", flush=True)
+    return Place("multi_worker", tf.distribute.MultiWorkerMirroredStrategy(), chief, sum(map(len, cluster.values())))
+
+
+def _parameter_server() -> Place:
+    cluster, kind, index = _cluster("parameter_server")
+    if missing := [task for task in _TASKS["parameter_server"] if not cluster.get(task)]:
+        raise UserError(f"--strategy=parameter_server needs tasks of every type in TF_CONFIG. Received: no {missing}.")
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    if kind != "chief":
+        threads = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=max(_WAITING_THREADS, os.cpu_count() or 1))
+        print(f"{kind} {index} serves at {cluster[kind][index]}", flush=True)
+        tf.distribute.Server(
+            resolver.cluster_spec(), job_name=kind, task_index=index, protocol="grpc", config=threads
+        ).join()
+    tf.config.threading.set_inter_op_parallelism_threads(max(_WAITING_THREADS, os.cpu_count() or 1))
+    servers = len(cluster["ps"])
+
+    def partitioner(shape: tf.TensorShape, dtype: tf.DType, **_: Any) -> list[int]:
+        tables = shape.rank == 2 and shape[0] >= MIN_SHARED_ROWS
+        return [servers, 1] if tables else [1] * shape.rank
+
+    strategy = tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=partitioner)
+    return Place("parameter_server", strategy, workers=len(cluster["worker"]))
+
+
+def _tpu(tpu: str) -> Place:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return Place("tpu", tf.distribute.TPUStrategy(resolver))
+    except (ValueError, tf.errors.OpError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"--strategy=tpu needs a TPU: name it by --tpu or TPU_NAME. Received: {reason}") from error

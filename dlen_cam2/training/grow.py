@@ -1,0 +1,284 @@
+"""Warm start across schema growth: yesterday's model goes on with today's new values, features and tasks.
+
+DESIGN, all of it: no paper of ours says how a ranker that is trained daily takes in a new column. The rules:
+
+- What yesterday's model fitted stays: vocabulary order, moments, positive rates (so DLEN's caps), CAM2's split. What is
+  new is fitted on today's days.
+- Every axis of every variable is a sequence of named segments, which its layer declares. A place that both networks
+  have keeps its number, its optimizer slots too; every other place starts as in a new network, but for two:
+- a new value's row of an embedding table starts as a copy of the row that yesterday's model read for it: "missing or
+  unknown", or its oov bucket;
+- a new input column's weights into networks that yesterday had start at 0.
+
+So growing changes no prediction of yesterday's tasks, with one exception: a new task adds experts to the shared gates
+of a PLE with several levels, softmaxes without bias, and no start of their weights leaves these as they were.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dlen_cam2 import data
+from dlen_cam2.config import ANY_POSITIVE, Config
+from dlen_cam2.data.preprocessing import Indexer
+from dlen_cam2.layers import Dropout
+from dlen_cam2.layers.axes import Axis, axes_of, of_tasks
+from dlen_cam2.models.causal.cam2 import interest_feature
+from dlen_cam2.models.causal.causes import Split, check_statistic
+from dlen_cam2.schema import Feature, Schema, Task, pbtxt
+from dlen_cam2.training import model_directory, trainer
+from dlen_cam2.training.distribution import Place
+from dlen_cam2.training.trainer import Job
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.markdown import markdown
+
+# What of config.model may differ from yesterday's.
+GROWS = ("tasks", "features", "without", "task_weights", "trunk_groups")
+_OF_TASK = ("label", "mask", "negative")
+_OF_TABLE = ("dtype", "width", "hashed", "oov_buckets", "has_vocabulary")
+_OF_FEATURE = ("dtype", "table", "is_list", "transform")
+
+Rows = list[list[str]]
+
+
+def resume(
+    config: Config, data_dir: str | os.PathLike, directory: str | os.PathLike, days: Sequence[str],
+    on_bad_record: str = "fail", place: Place | None = None,
+) -> Job:
+    """The model of `directory`, grown to the schema of `data_dir`, to go on training.
+
+    Prints a markdown table of what was copied, grown, initialised and dropped.
+
+    Args:
+        config: its `model` is yesterday's but for `GROWS`; its `train` is today's.
+        data_dir: the data set.
+        directory: yesterday's model.
+        days: where new values, features and tasks are fitted.
+        on_bad_record, place: see `dlen_cam2.training.trainer.start`.
+
+    Raises:
+        UserError: there is no model, something changed that weights cannot follow, or a layer does not declare what its
+            weights are.
+    """
+    place = place or Place()
+    if place.asynchronous:
+        raise UserError("--grow needs weights that lie whole on a device. Received: --strategy=parameter_server.")
+    if config.model.tables != "gather":
+        raise UserError(f"--grow needs config.model.tables='gather'. Received: {config.model.tables!r}.")
+    previous = model_directory.load(directory)
+    before, now = (dataclasses.asdict(c.model) for c in (previous.config, config))
+    if different := [key for key in now if now[key] != before[key] and key not in GROWS]:
+        raise UserError(
+            f"config.model must be that of {directory}, whose weights are continued, but for {', '.join(GROWS)}. "
+            f"Received: different {different}: {[now[key] for key in different]} in place of "
+            f"{[before[key] for key in different]}."
+        )
+    schema = _schema(config, data_dir, previous.schema, days)
+    split = previous.split
+    if split is not None:
+        schema = _causal(config, data_dir, previous.schema, schema, split)
+    # Yesterday's job first: both seed the generators, and today's must be the last, as in `trainer.resume`.
+    old = trainer.assemble(previous.config, data_dir, previous.schema, split, on_bad_record, Place())
+    model_directory.restore(directory, old.checkpoint)
+    job = trainer.assemble(config, data_dir, schema, split, on_bad_record, place)
+    rows = [*_of_schema(previous.schema, schema), *_transfer(old, job)]
+    job.days += previous.days
+    if place.chief:
+        print(markdown(["", "yesterday", "today", "what happened", "new"], rows), flush=True)
+    return job
+
+
+def _schema(config: Config, data_dir: str | os.PathLike, before: Schema, days: Sequence[str]) -> Schema:
+    """Today's schema, with what yesterday's fitted."""
+    if not sum(data.statistics(data_dir)["days"].get(day, {"rows": 0})["rows"] for day in days):
+        raise UserError(f"the training days hold no rows. Received: {','.join(days)!r}.")
+    model = config.model
+    selected = pbtxt.load(data_dir).select(model.tasks, model.features, model.without).weigh(model.task_weights)
+    _comparable(before, selected)
+    now = data.fit(data_dir, selected, days)
+    tables, features, tasks = _tables(before), {f.name: f for f in before.features}, {t.name: t for t in before.tasks}
+    vocabularies: dict[str, tuple[Any, ...]] = {}
+
+    def grown(feature: Feature) -> Feature:
+        if feature.is_numeric:
+            known = features.get(feature.name, feature)
+            return dataclasses.replace(feature, mean=known.mean, std=known.std)
+        if feature.table not in tables:
+            return feature
+        old = tables[feature.table]
+        if feature.table not in vocabularies:
+            vocabularies[feature.table] = tuple(dict.fromkeys((*old.vocabulary, *feature.vocabulary)))
+        return dataclasses.replace(feature, size=max(old.size, feature.size), vocabulary=vocabularies[feature.table])
+
+    return dataclasses.replace(now, features=tuple(map(grown, now.features)), tasks=tuple(
+        dataclasses.replace(t, positive_rate=tasks.get(t.name, t).positive_rate) for t in now.tasks
+    ))
+
+
+def _tables(schema: Schema) -> dict[str, Feature]:
+    """A feature of each table."""
+    return {f.table: f for f in schema.features if not f.is_numeric}
+
+
+def _comparable(before: Schema, now: Schema) -> None:
+    """Raise `UserError` if a feature, a table or a task is not what it was."""
+    wrong = []
+
+    def compare(what: str, old: Feature | Task | None, new: Feature | Task, keys: Sequence[str]) -> None:
+        for key in keys if old is not None else ():
+            if getattr(old, key) != getattr(new, key):
+                wrong.append(f"{what} {key}={getattr(new, key)!r} in place of {getattr(old, key)!r}")
+
+    features, tasks = {f.name: f for f in before.features}, {t.name: t for t in before.tasks}
+    for feature in now.features:
+        compare(f"feature {feature.name!r}", features.get(feature.name), feature, _OF_FEATURE)
+    for table, feature in _tables(now).items():
+        keys = (*_OF_TABLE, "size") if feature.hashed else _OF_TABLE
+        compare(f"table {table!r}", _tables(before).get(table), feature, keys)
+    for task in now.tasks:
+        compare(f"task {task.name!r}", tasks.get(task.name), task, _OF_TASK)
+    if wrong:
+        raise UserError(
+            f"a feature of yesterday's model must keep its {', '.join(_OF_FEATURE)}, a table its "
+            f"{', '.join(_OF_TABLE)} (and size, if hashed), a task its {', '.join(_OF_TASK)}, or bear a new name. "
+            f"Received: {'; '.join(wrong)}."
+        )
+
+
+def _causal(config: Config, data_dir: str | os.PathLike, before: Schema, schema: Schema, split: Split) -> Schema:
+    """`schema` with CAM2's statistic among its targets."""
+    cam2 = config.model.cam2
+    check_statistic(cam2, pbtxt.load(data_dir).features)
+    if split.engagement not in (ANY_POSITIVE, *schema.task_names):
+        raise UserError(
+            f"the task whose labels CAM2 splits must stay. Received: tasks {list(schema.task_names)} without "
+            f"{split.engagement!r}."
+        )
+    if cam2.relevance == "interests":
+        old, new = (interest_feature(s, cam2).rows for s in (before, schema))
+        if old != new:
+            raise UserError(
+                "config.model.cam2.relevance='interests' needs the interests it began with: its outputs are a softmax "
+                f"over the rows of {cam2.interest_feature!r}. Received: {new} rows in place of {old}."
+            )
+    if split.statistic in schema.targets:
+        return schema
+    return dataclasses.replace(schema, targets=(*schema.targets, split.statistic))
+
+
+def _transfer(old: Job, job: Job) -> Rows:
+    """Give `job` the weights and the state of `old` where both have a place for it; rows of the report."""
+    before, now = (axes_of(each.network, of_tasks(each.schema.task_names)) for each in (old, job))
+    places = {name: [axis.places(was) for axis, was in zip(now[name], before[name], strict=True)]
+              for name in now if name in before}
+    weights, report = {v.name: v for v in old.network.weights}, []
+    with job.place.strategy.scope():
+        for variable in job.network.weights:
+            name, shape = variable.name, _shape(variable)
+            if name not in weights:
+                report.append([name[:-2], "", shape, "initialised", ""])
+                continue
+            source, value = np.array(weights[name].numpy()), np.array(variable.numpy())
+            _copy(source, value, places[name])
+            for n, axis in enumerate(now[name]):
+                if axis.what == "inputs":
+                    value[np.ix_(*(np.flatnonzero((p >= 0) != (m == n)) for m, p in enumerate(places[name])))] = 0.0
+                elif axis.what == "rows":
+                    origins = _origins(before[name][n], axis, _tables(old.schema), _tables(job.schema))
+                    rows = np.flatnonzero(origins >= 0)
+                    value[rows] = source[origins[rows]]
+            variable.assign(value)
+            report.append([name[:-2], _shape(source), shape, *_what_happened(before[name], now[name], places[name])])
+        _transfer_optimizer(old, job, places)
+    report += [[name[:-2], _shape(v), "", "dropped", ""] for name, v in weights.items() if name not in now]
+    report.append(["optimizer", f"step {old.step:,}", f"step {job.step:,}", "slots as their weights", ""])
+    for was, layer in zip(_of_type(old.network, Dropout), _of_type(job.network, Dropout), strict=True):
+        model_directory.copy_weights(was, layer)  # the state of its generator, which is no weight
+    return [*report, *_transfer_balancer(old, job)]
+
+
+def _shape(array: Any) -> str:
+    return "x".join(map(str, array.shape))
+
+
+def _copy(source: np.ndarray, value: np.ndarray, places: Sequence[np.ndarray]) -> None:
+    """Write into `value` what `source` has at `places`."""
+    kept = [np.flatnonzero(p >= 0) for p in places]
+    value[np.ix_(*kept)] = source[np.ix_(*(p[k] for p, k in zip(places, kept, strict=True)))]
+
+
+def _what_happened(before: Sequence[Axis], now: Sequence[Axis], places: Sequence[np.ndarray]) -> tuple[str, str]:
+    """"copied", "grown", "cut" or "grown, cut"; and by how much along which axis."""
+    parts, words = [], set()
+    for axis, was, at in zip(now, before, places, strict=True):
+        gone = len(was) - int(np.sum(at >= 0))
+        for sign, count, word in (("+", int(np.sum(at < 0)), "grown"), ("-", gone, "cut")):
+            if count:
+                parts.append(f"{sign}{count:,} {axis.what}")
+                words.add(word)
+    return ", ".join(sorted(words, reverse=True)) or "copied", ", ".join(parts)
+
+
+def _transfer_optimizer(old: Job, job: Job, places: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Slots at the places of their variables, which fresh slots have else, and the count of steps."""
+    slots = {v.name: v for optimizer in old.ranker.optimizer.optimizers for v in optimizer.variables}
+    for optimizer in job.ranker.optimizer.optimizers:
+        optimizer.iterations.assign(old.step)
+        for slot in optimizer.variables:
+            name = slot.name.partition("/")[2]  # "m/towers/bias_0:0"
+            if slot.name in slots and name in places:
+                value = np.array(slot.numpy())
+                _copy(np.array(slots[slot.name].numpy()), value, places[name])
+                slot.assign(value)
+
+
+def _transfer_balancer(old: Job, job: Job) -> Rows:
+    """Its state is of the tasks and weights it was made for: it goes on with the same ones, or starts anew."""
+    was, balancer = old.ranker.balancer, job.ranker.balancer
+    if was is None and balancer is None:
+        return []
+    names, shapes = zip(*(
+        ("", None) if b is None else (type(b).__name__, [v.shape for v in b.variables]) for b in (was, balancer)
+    ), strict=True)
+    same = names[0] == names[1] and shapes[0] == shapes[1] and old.schema.task_names == job.schema.task_names
+    if same:
+        model_directory.copy_weights(was, balancer)
+    return [["balancer", *names, "copied" if same else "starts anew" if balancer else "dropped", ""]]
+
+
+def _of_schema(before: Schema, now: Schema) -> Rows:
+    """Rows of the report about tasks, features and tables that differ."""
+    rows = []
+    names = [(s.task_names, tuple(f.name for f in s.features)) for s in (before, now)]
+    for what, had, has in zip(("task", "feature"), *names, strict=True):
+        rows += [[f"{what} {name}", "", "yes", "initialised", ""] for name in has if name not in had]
+        rows += [[f"{what} {name}", "yes", "", "dropped", ""] for name in had if name not in has]
+    tables = _tables(before)
+    for table, feature in _tables(now).items():
+        if table in tables and (had := tables[table].known) != (has := feature.known):
+            rows.append([f"table {table}", f"{had:,} values", f"{has:,} values", "grown", f"+{has - had:,} values"])
+    return rows
+
+
+def _of_type(network: tf.keras.Model, kind: type) -> list[Any]:
+    return [layer for layer in network.layers if isinstance(layer, kind)]
+
+
+def _origins(before: Axis, now: Axis, old: Mapping[str, Feature], new: Mapping[str, Feature]) -> np.ndarray:
+    """For each row of a new value of a table that was there, the row that yesterday's model read for it; else -1."""
+    origins, at = np.full(len(now), -1), before.starts()
+    for key, (start, has) in now.starts().items():
+        table, kind = key
+        if kind != "known" or key not in at or at[key][1] >= has:
+            continue
+        first, had = at[key]
+        feature = dataclasses.replace(old[table], max_length=1)
+        values = new[table].vocabulary[had:] if feature.has_vocabulary else np.arange(had, has)
+        raw = {feature.name: tf.constant(values, tf.string if feature.dtype == "string" else tf.int64)}
+        rows = Indexer(Schema("", (feature,), ()))(raw)[feature.group][feature.name].numpy()
+        origins[start + had : start + has] = first - 1 + rows  # the table's row 0 is the one before the known ones
+    return origins

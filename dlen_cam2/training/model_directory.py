@@ -1,0 +1,109 @@
+"""A trained model on disk: `config.json`, `schema.pbtxt`, `days.json`, `weights/`, CAM2's `split.json`, reports.
+
+`format.json` says how the weights are to be read, since a change of their order need not change their shapes.
+"""
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from dlen_cam2 import __version__
+from dlen_cam2 import config as config_module
+from dlen_cam2.config import Config
+from dlen_cam2.models import build
+from dlen_cam2.models.causal.causes import Split
+from dlen_cam2.schema import Schema, pbtxt
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import read_json, write_json
+
+CONFIG = "config.json"
+METRICS = "metrics.json"
+_DAYS = "days.json"
+_SPLIT = "split.json"
+_WEIGHTS = "weights"
+_FORMAT = "format.json"
+# 2: the columns of the embedded row are those of the user, then the others, then the products.
+_NUMBER = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """What `load` returns: the configuration, what was fitted, the network with its weights, the days trained on."""
+
+    config: Config
+    schema: Schema
+    split: Split | None
+    network: tf.keras.Model
+    days: list[str]
+
+
+def save(
+    directory: str | os.PathLike, config: Config, schema: Schema, split: Split | None,
+    checkpoint: tf.train.Checkpoint, days: Sequence[str] = (),
+) -> None:
+    """Write the model, trained on `days`, into `directory` (a staged one, see `dlen_cam2.utils.files.staged`).
+
+    `checkpoint` has the network as `network`, and what else the next day's training goes on from.
+    """
+    directory = pathlib.Path(directory)
+    write_json(directory / _FORMAT, {"format": _NUMBER, "dlen_cam2": __version__})
+    config_module.save(config, directory / CONFIG)
+    pbtxt.save(schema, directory)
+    write_json(directory / _DAYS, list(days))
+    if split is not None:
+        split.save(directory / _SPLIT)
+    checkpoint.write(str(directory / _WEIGHTS / "final"))
+
+
+def load(directory: str | os.PathLike) -> TrainedModel:
+    """Read a trained model.
+
+    Raises:
+        UserError: `directory` holds no finished model, one that another version of this package wrote in another
+            format, or its weights do not fit its configuration.
+    """
+    directory = pathlib.Path(directory)
+    if not (directory / CONFIG).is_file():
+        raise UserError(f"{directory} holds no trained model: it has no {CONFIG}.")
+    written = read_json(directory / _FORMAT) if (directory / _FORMAT).is_file() else {"format": 1}
+    if written.get("format") != _NUMBER:
+        raise UserError(
+            f"{directory} was written by another version of dlen_cam2 and must be trained again: its weights lie in "
+            f"another order. Received: {written}. Expected: format {_NUMBER} (dlen_cam2 {__version__})."
+        )
+    config = config_module.load(directory / CONFIG)
+    schema = pbtxt.load(directory)
+    split = None if config.model.cam2.variant == "production" else Split.load(directory / _SPLIT)
+    network = build(config.model, schema, split)
+    restore(directory, tf.train.Checkpoint(network=network), partly=True)
+    return TrainedModel(config, schema, split, network, read_json(directory / _DAYS))
+
+
+def restore(directory: str | os.PathLike, checkpoint: tf.train.Checkpoint, partly: bool = False) -> None:
+    """Read the stored tensors into the objects of `checkpoint`, which are all of them, or a part.
+
+    Raises:
+        UserError: the weights are absent, damaged, or do not fit.
+    """
+    stored = pathlib.Path(directory) / _WEIGHTS / "final"
+    try:
+        status = checkpoint.read(str(stored))
+        if partly:
+            status.assert_existing_objects_matched().expect_partial()
+        else:
+            status.assert_consumed()
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{stored.parent}: the weights cannot be read. Received: {reason}") from error
+
+
+def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> None:
+    """Give `target` the weights of a network of the same structure, which may lie on parameter servers."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "weights")
+        tf.train.Checkpoint(network=source).write(path)
+        tf.train.Checkpoint(network=target).read(path).assert_existing_objects_matched().expect_partial()

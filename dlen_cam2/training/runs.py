@@ -1,0 +1,398 @@
+"""A run of `train`: a job with its checkpoints, from the first step, or from where it was killed, to a model directory.
+
+While it trains, `MODEL_DIR.training` holds what it needs to go on: `job.json` (what was asked for), `checkpoints/`,
+`best/` (weights of the best pass), `measured/` (predictions of days that are done), `tensorboard/` and `log.jsonl`.
+The same command started again goes on from there; at the end the model directory is written as a whole and
+`MODEL_DIR.training` removed.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dlen_cam2 import __version__, data, evaluation
+from dlen_cam2.config import larger_is_better
+from dlen_cam2.evaluation import Predictions, daily_step, report
+from dlen_cam2.training import checkpoints, grow, model_directory, trainer
+from dlen_cam2.training.callbacks.checkpointing import Keeper
+from dlen_cam2.training.callbacks.tensorboard import Board, Profiler
+from dlen_cam2.training.distribution import Place
+from dlen_cam2.training.failures import NONFINITE, check_finite, named_causes
+from dlen_cam2.training.train_request import Request
+from dlen_cam2.training.trainer import Job, Stage
+from dlen_cam2.utils.errors import Interrupted, UserError
+from dlen_cam2.utils.event_log import JobLog
+from dlen_cam2.utils.files import locked, read_json, replaceable, staged, write_json
+
+_JOB = "job.json"
+_LOCK = "lock"
+_STEPS = (
+    "\nWhat the daily steps changed, on the same rows before and after each; standard errors of the change of NE over "
+    "users, above 0 is worse:\n\n{}\n"
+)
+
+
+def train(
+    wanted: Request, place: Place | None = None, callbacks: Sequence[tf.keras.callbacks.Callback] = ()
+) -> dict[str, Any]:
+    """Train, measure and write the model directory as a whole; or go on with that.
+
+    Args:
+        wanted: what to train on what.
+        place: where; default: one device.
+        callbacks: more of Keras' callbacks.
+
+    Returns:
+        The metrics, `{split: {task: {…}}}`, as in `metrics.json`.
+
+    Raises:
+        UserError: the configuration, the data or a directory cannot be used; or training diverged, ran out of memory,
+            or lost a peer, see `dlen_cam2.training.failures`.
+        Interrupted: SIGTERM came; the state is saved.
+    """
+    replaceable(wanted.model_dir, model_directory.CONFIG)
+    place = place or Place()
+    with named_causes(place), contextlib.ExitStack() as held:
+        run = Run(wanted, place, held)
+        try:
+            return run.finish(callbacks)
+        except UserError:
+            run.drop_if_nothing_to_go_on_from()
+            raise
+
+
+class Run:
+    """One process of a run. Builds the job, and restores the newest checkpoint if there is one.
+
+    Its work directory is locked until `held` is closed.
+    """
+
+    def __init__(self, wanted: Request, place: Place, held: contextlib.ExitStack):
+        self.wanted = wanted
+        self._held = held
+        self.config = wanted.config
+        self.work = wanted.work
+        described = place.describe(self.config.train)
+        self.job = self._job(place)
+        task = self.config.train.monitor.rpartition("/")[0]
+        if task and task not in self.job.schema.task_names:
+            raise UserError(
+                f"config.train.monitor must name a task of the model. Received: {task!r}. "
+                f"Known: {list(self.job.schema.task_names)}."
+            )
+        self.checkpoints = checkpoints.Checkpoints(self.work / "checkpoints", wanted.keep)
+        self.best: dict[str, Any] = {}
+        self.metrics: dict[str, Any] = {}
+        self.steps: dict[str, dict[str, daily_step.Change]] = {}
+        self.asked_to_stop = False
+        self._claim()
+        self._score = evaluation.scorer(self.job.scored, self.job.schema)
+        self.log = JobLog(self.work / "log.jsonl" if place.chief else None)
+        network, schema = self.job.network, self.job.schema
+        print(f"{network.name}: {network.count_params():,} parameters, {len(schema.features)} features, "
+              f"tasks {', '.join(schema.task_names)}", flush=True)
+        if (split := self.job.split) is not None:
+            print(f"causes: {split.engagement} at {split.statistic} >= {split.thresh:g} is conformity, "
+                  f"{split.engaged_above / split.engaged:.1%} of the engagement", flush=True)
+        print(", ".join(f"{key} {value}" for key, value in described.items()), flush=True)
+        if any(stage.daily for stage in wanted.stages):
+            daily = self.config.train.daily
+            print(f"a day more (config.train.daily): passes {daily.epochs}, rates times {daily.rates:g}, cooldown "
+                  f"{daily.cooldown:g}", flush=True)
+        if place.asynchronous:
+            tables = network.get_layer("embeddings").tables
+            print(f"{sum(hasattr(t, 'variables') for t in tables)} of {len(tables)} tables lie in parts on the servers")
+        print(f"tensorboard --logdir={self.work / 'tensorboard'}", flush=True)
+        self.log.event("start", model=network.name, parameters=network.count_params(), **described)
+        self._restore()
+
+    def _job(self, place: Place) -> Job:
+        wanted = self.wanted
+        if any(stage.daily for stage in wanted.stages):
+            trainer.check_daily(self.config, place)
+        days = [day for stage in wanted.stages for day in stage.days]
+        if wanted.continue_from is None:
+            return trainer.start(self.config, wanted.data_dir, wanted.fitted, wanted.on_bad_record, place)
+        arguments = (wanted.on_bad_record, place)
+        if wanted.grow:
+            job = grow.resume(self.config, wanted.data_dir, wanted.continue_from, wanted.fitted, *arguments)
+        else:
+            job = trainer.resume(self.config, wanted.data_dir, wanted.continue_from, *arguments)
+        measured = [day for stage in wanted.stages for day in stage.measured]
+        if again := [day for day in (*days, *measured, *wanted.validation) if day in job.days]:
+            raise UserError(
+                f"{wanted.continue_from} was trained on some of these days already, which may be neither trained on "
+                f"again nor measured. Received: {again}."
+            )
+        return job
+
+    def _claim(self) -> None:
+        """Make the work directory ours, or check that it is that of the same run."""
+        wanted = self.wanted
+        recorded = data.statistics(wanted.data_dir)["days"]
+        asked = json.loads(json.dumps({
+            "version": __version__, "config": dataclasses.asdict(self.config), "strategy": self.job.place.name,
+            "replicas": self.job.place.replicas, "stages": [dataclasses.asdict(s) for s in wanted.stages],
+            "validation": wanted.validation, "grow": wanted.grow,
+            "continue_from": wanted.continue_from and os.fspath(wanted.continue_from),
+            "rows": {day: recorded[day]["rows"] for s in wanted.stages for day in s.days},
+        }))
+        path = self.work / _JOB
+        if self.job.place.chief:
+            self.work.mkdir(parents=True, exist_ok=True)
+            self._lock()
+            if wanted.restart:
+                for old in self.work.iterdir():
+                    if old.name != _LOCK:
+                        shutil.rmtree(old) if old.is_dir() else old.unlink()
+        if path.exists():
+            before = read_json(path)
+            if different := sorted(key for key in asked if before.get(key) != asked[key]):
+                raise UserError(
+                    f"{self.work} has the state of another run, which was not finished. Finish it, or pass --restart "
+                    f"to drop it. Received: different {different}."
+                )
+            return
+        if not self.job.place.chief:
+            return
+        if strange := sorted(p.name for p in self.work.iterdir() if p.name != _LOCK):
+            raise UserError(
+                f"{self.work} is needed to train and must be empty: remove it, or pass --restart. Received: no {_JOB}, "
+                f"and {strange[:5]}."
+            )
+        write_json(path, asked)
+
+    def _lock(self) -> None:
+        """Keep other runs from the work directory until this one ends, however it ends."""
+        self._held.enter_context(locked(self.work / _LOCK, f"another process trains {self.wanted.model_dir}"))
+
+    def _restore(self) -> None:
+        if self.job.place.chief:
+            self.checkpoints.tidy()
+        state = self.checkpoints.restore(self.job.checkpoint)
+        if state is not None:
+            self._set(state)
+            step = self.job.step
+            at = self.job.position
+            print(f"goes on from step {step:,}: stage {at.stage + 1}, pass {at.epoch + 1}, step {at.step:,} of it",
+                  flush=True)
+            self.log.event("resumed", step=step, position=dataclasses.asdict(self.job.position))
+
+    def drop_if_nothing_to_go_on_from(self) -> None:
+        """After an error: keep the work directory only if it holds something."""
+        if self.job.place.chief and not self.checkpoints.numbers() and not (self.work / NONFINITE).exists():
+            shutil.rmtree(self.work, ignore_errors=True)
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint keeps besides tensors."""
+        return {
+            "position": dataclasses.asdict(self.job.position), "days": self.job.days, "best": self.best,
+            "metrics": self.metrics, "steps": self.steps,
+        }
+
+    def _set(self, state: dict[str, Any]) -> None:
+        for key, value in state["position"].items():
+            setattr(self.job.position, key, value)
+        self.job.days[:] = state["days"]
+        self.best, self.metrics, self.steps = state["best"], state["metrics"], state["steps"]
+
+    def look(self) -> None:
+        """Raise `Diverged` if a step was not finite."""
+        check_finite(self.job, self.wanted.stages, self.work)
+
+    def save(self) -> None:
+        """Write a checkpoint; only the chief does."""
+        self.look()
+        if self.job.place.chief:
+            start = time.monotonic()
+            written = self.checkpoints.save(self.job.checkpoint, self._state())
+            seconds = round(time.monotonic() - start, 3)
+            self.log.event("checkpoint", step=self.job.step, written=written, seconds=seconds)
+
+    def finish(self, callbacks: Sequence[tf.keras.callbacks.Callback] = ()) -> dict[str, Any]:
+        """All that is left to do."""
+        with self._signals():
+            self._measure()
+            self._look_ahead()
+            for stage in trainer.passes(self.job, self.wanted.stages, [*self._callbacks(), *callbacks], self.log):
+                # `position` is behind this pass already: at the next one, or at the next stage.
+                if self.config.train.monitor:
+                    self._validate(stage)
+                self.save()
+                self.stop_if_asked()
+                self._measure()
+                self._look_ahead()
+        if self.job.place.chief:
+            if pathlib.Path(self.wanted.model_dir, model_directory.CONFIG).exists():
+                print(f"replaces the model in {self.wanted.model_dir}", flush=True)
+            with staged(self.wanted.model_dir, model_directory.CONFIG) as directory:
+                self._publish(directory)
+            shutil.rmtree(self.work)
+        _together(self.job.place)
+        return self.metrics
+
+    def _callbacks(self) -> list[tf.keras.callbacks.Callback]:
+        callbacks: list[tf.keras.callbacks.Callback] = [Keeper(self)]
+        if self.job.place.chief:
+            logs = self.work / "tensorboard"
+            looked_at = None
+            if not self.job.place.asynchronous:
+                days = self.wanted.stages[0].days
+                with data.explained(self.wanted.data_dir, self.job.schema, days):
+                    looked_at = next(iter(trainer.batches(self.job, days).take(1)))[0]
+            callbacks.append(Board(logs, self.job.schema, self.job.network, looked_at, self.job.step))
+            if self.wanted.profile_steps:
+                callbacks.append(Profiler(logs, *self.wanted.profile_steps))
+        return callbacks
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM asks for a stop after the step at hand."""
+
+        def ask(number: int, frame: Any) -> None:
+            self.asked_to_stop = True
+
+        before = signal.signal(signal.SIGTERM, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def stop_if_asked(self) -> None:
+        """Raise `Interrupted` if SIGTERM came; what calls it has saved."""
+        if self.asked_to_stop:
+            self.log.event("interrupted", step=self.job.step)
+            raise Interrupted(
+                f"SIGTERM at step {self.job.step:,}; the state is in {self.work}, and the same command goes on there."
+            )
+
+    def _validate(self, stage: Stage) -> None:
+        """Compute the monitored metric; keep the best weights of a stage, and end it if patience is out."""
+        train, position = self.config.train, self.job.position
+        self.job.refresh()
+        shown = {day: self._predictions(day) for day in self.wanted.validation}
+        metrics = {day: evaluation.evaluate(p, self.job.schema, bootstrap=0) for day, p in shown.items()}
+        value = monitored(metrics, train.monitor)
+        larger = larger_is_better(train.monitor)
+        first = not self.best or self.best["stage"] != list(stage.days)
+        better = first or (value > self.best["value"] if larger else value < self.best["value"])
+        if better:
+            self.best = {"stage": list(stage.days), "value": value, "waited": 0}
+            if self.job.place.chief:
+                checkpoints.write(self.work / "best", self.job.checkpoint, {})
+        else:
+            self.best["waited"] += 1
+        print(f"{train.monitor} on {','.join(self.wanted.validation)}: {value:.5f}{', the best yet' if better else ''}",
+              flush=True)
+        self.log.event("validation", step=self.job.step, metric=train.monitor, value=value, best=self.best["value"])
+        if train.patience and self.best["waited"] >= train.patience and position.epoch > 0:
+            print(f"stops: no better {train.monitor} in {self.best['waited']} more passes", flush=True)
+            position.stage, position.epoch = position.stage + 1, 0
+        if position.epoch == 0 and not better:
+            iterations = self.job.step
+            checkpoints.read(self.work / "best", self.job.checkpoint)
+            self.log.event("best restored", step=iterations, of=self.job.step)
+            if stage.daily:
+                self.job.refresh()
+                shown = {day: self._predictions(day) for day in self.wanted.validation}
+        if stage.daily and position.epoch == 0:
+            for day, predictions in shown.items():
+                self._compare(stage, day, predictions)
+
+    def _predictions(self, day: str) -> Predictions:
+        return evaluation.predict(
+            self._score, self.job.schema, self.wanted.data_dir, day, on_bad_record=self.wanted.on_bad_record
+        )
+
+    def _measure(self) -> None:
+        """Measure what the stage before `position` is to be measured on, unless that is done."""
+        job, position = self.job, self.job.position
+        if not job.place.chief or position.stage == 0 or position.epoch or position.step:
+            return
+        days = [day for day in self.wanted.stages[position.stage - 1].measured if day not in self.metrics]
+        if not days:
+            return
+        job.refresh()
+        for day in days:
+            predictions = self._predictions(day)
+            predictions.save(self.work / "measured" / f"{day}.npz")
+            if (stage := self.wanted.stages[position.stage - 1]).daily:
+                self._compare(stage, day, predictions)
+            self.metrics[day] = evaluation.evaluate(predictions, job.schema, self.config.train.bootstrap)
+            shown = {task: {k: m[k] for k in ("auc", "ne")} for task, m in self.metrics[day].items()}
+            self.log.event("measured", step=job.step, day=day, tasks=shown)
+        self.save()
+        self.stop_if_asked()
+
+    def _look_ahead(self) -> None:
+        """Before a daily step: score what will be measured after it, and validation days, with the model as it is."""
+        position, stages = self.job.position, self.wanted.stages
+        if not self.job.place.chief or position.stage == len(stages) or position.epoch or position.step:
+            return
+        if stages[position.stage].daily:
+            self.job.refresh()
+            for day in dict.fromkeys((*stages[position.stage].measured, *self.wanted.validation)):
+                self._predictions(day).save(self._before(day))
+
+    def _before(self, day: str) -> pathlib.Path:
+        return self.work / "before" / f"{day}.npz"
+
+    def _compare(self, stage: Stage, day: str, after: Predictions) -> None:
+        """Say what a daily step made worse."""
+        found = daily_step.changes(Predictions.load(self._before(day)), after, self.job.schema)
+        self.steps[f"{day} after {stage.days[-1]}"] = found
+        for warning in daily_step.warnings(day, found):
+            print(warning, flush=True)
+        self.log.event("step", step=self.job.step, day=day, tasks=found)
+
+    def _publish(self, stage: pathlib.Path) -> None:
+        """Write the model directory."""
+        job = self.job
+        predictions = {day: Predictions.load(self.work / "measured" / f"{day}.npz") for day in self.metrics}
+        model_directory.save(stage, self.config, job.schema, job.split, job.checkpoint, job.days)
+        trained = sorted({day for s in self.wanted.stages for day in s.days})
+        title = f"{trained[0]}..{trained[-1]}" if len(trained) > 1 else trained[0]
+        report.write(stage, self.config, job.schema, self.metrics, predictions, title,
+                     _STEPS.format(daily_step.table(self.steps)) if self.steps else "")
+        write_json(stage / model_directory.METRICS, self.metrics)
+        self.log.event("done", step=job.step, days=job.days)
+        shutil.copytree(self.work / "tensorboard", stage / "tensorboard")
+        shutil.copy(self.work / "log.jsonl", stage / "log.jsonl")
+
+
+def monitored(metrics: dict[str, Any], name: str) -> float:
+    """The mean of a metric over days and tasks, or over days for one task: "ne", "click/ne".
+
+    Raises:
+        UserError: the metric is undefined on these days.
+    """
+    task, _, metric = name.rpartition("/")
+    values = []
+    for tasks in metrics.values():
+        known = [t for t in tasks if t != evaluation.USER_FAVOR]
+        values += [tasks[t][metric] for t in ([task] if task else known)]
+    defined = [v for v in values if v is not None]
+    if not defined:
+        raise UserError(f"{name!r} is undefined on the validation days {sorted(metrics)}: no rows of both classes.")
+    return float(np.mean(defined))
+
+
+def _together(place: Place) -> None:
+    """Wait until all workers are here: one that ends earlier would look lost to the others."""
+    if place.workers > 1 and not place.asynchronous:
+        strategy = place.strategy
+
+        def one() -> tf.Tensor:
+            return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.constant(1.0)), axis=None)
+
+        tf.function(one, autograph=False)()

@@ -1,0 +1,163 @@
+"""`Ranker`: a network with its loss and its training step, on TFRS's model and task."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from dlen_cam2.config import TrainConfig
+from dlen_cam2.models.causal.causes import CausalLoss
+from dlen_cam2.models.losses import TaskCrossentropy, entire_space, sample_weights, targets
+from dlen_cam2.schema import Schema
+from dlen_cam2.training.balancing import Balancer
+from dlen_cam2.training.gradients import total
+from dlen_cam2.utils.all_reduce import global_sum, reduced
+
+Batch = tuple[Mapping[str, Any], Mapping[str, tf.Tensor]]
+Gradients = list[Any]
+
+
+class Ranker(tfrs.Model):
+    """Trains `network` on batches `(features, labels)` of `dlen_cam2.data.read`.
+
+        L = Σ_k ω_k L_k + w_C L_C + w_R L_R + regularisers
+
+    Args:
+        network: what `dlen_cam2.models.build` returns.
+        schema: the tasks, in the order of the network's logits.
+        causal_loss: CAM2's part of the loss, w_C L_C + w_R L_R (CAM2, section 2.3).
+        balancer: how the tasks are weighed against each other; None: by the schema's weights.
+        train: parts of a batch, clipping, loss scale; None: none of them.
+
+    Attributes:
+        bad_step: the first step whose loss or gradients were not finite, or -1.
+        bad_losses: (T,), the tasks' losses at that step.
+    """
+
+    def __init__(
+        self, network: tf.keras.Model, schema: Schema, causal_loss: CausalLoss | None = None,
+        balancer: Balancer | None = None, train: TrainConfig | None = None,
+    ):
+        super().__init__()
+        self.network = network
+        # ESMM trains the products of its probabilities.
+        self._trained = "joint" if "joint" in getattr(network, "output", ()) else "logits"
+        self.schema = schema
+        self.causal_loss = causal_loss
+        self.balancer = balancer
+        self._by_task = balancer is not None and balancer.by_task
+        self.microbatches = train.microbatches if train else 1
+        self.parts = train.accumulate * self.microbatches if train else 1
+        self.clip_norm = train.clip_norm if train else 0.0
+        self.loss_scale = train.loss_scale if train and train.precision == "mixed_float16" else 1.0
+        self.ranking = tfrs.tasks.Ranking(loss=TaskCrossentropy())
+        # Every replica's logs are sums over all of them already.
+        self.distribute_reduction_method = "first"
+        first = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        self.bad_step = tf.Variable(-1, dtype=tf.int64, name="bad_step", **first)
+        self.bad_losses = tf.Variable(tf.zeros(len(schema.tasks)), name="bad_losses", **first)
+
+    def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, tf.Tensor]:
+        return self.network(features, training=training)
+
+    def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+        """The loss without regularisers, of this replica's rows; its sum over all replicas is L."""
+        losses, extra = self._parts_of_loss(inputs, self._weights(inputs), training)
+        return tf.reduce_sum(losses) + extra
+
+    def _weights(self, inputs: Batch) -> dict[str, Any]:
+        """What each row counts in the tasks' losses and in CAM2's, over all replicas."""
+        weights: dict[str, Any] = {"tasks": sample_weights(self._targets(inputs[1])[1], self.schema)}
+        if self.causal_loss is not None:
+            weights["causal"] = self.causal_loss.weights(*inputs)
+        return weights
+
+    def _targets(self, labels: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Labels and masks, (B, T), of what is trained."""
+        y, mask = targets(labels, self.schema)
+        return entire_space(y, mask, self.schema) if self._trained == "joint" else (y, mask)
+
+    def _parts_of_loss(self, inputs: Batch, weights: Mapping[str, Any], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """The tasks' losses ω_k L_k, (T,), and what CAM2 adds."""
+        features, labels = inputs
+        outputs = self(features, training=training)
+        rows = self.ranking(
+            labels=self._targets(labels)[0], predictions=outputs[self._trained], sample_weight=weights["tasks"],
+            training=training,
+        )
+        extra = tf.constant(0.0)
+        if self.causal_loss is not None and training:
+            extra = self.causal_loss(features, labels, outputs, weights["causal"])
+        return tf.reduce_sum(rows, axis=0), extra
+
+    @tf.autograph.experimental.do_not_convert  # nothing of it needs conversion, which takes longer than tracing
+    def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
+        """One update. Returns the losses over all replicas, by task, and the norm of the gradients."""
+        variables = self.network.trainable_variables
+        weights = self._weights(inputs)
+        factors = tf.ones(len(self.schema.tasks)) if self.balancer is None else self.balancer.weights()
+        of_parts: list[tf.Tensor] = []
+        found: list[list[Gradients]] = []
+        for k, ((part, part_weights), share) in enumerate(self._cut((inputs, weights))):
+            # So many at a time, or all of them would lie in memory.
+            with tf.control_dependencies(of_parts[: max(0, k + 1 - self.microbatches)]):
+                of_part, gradients = self._gradients(part, part_weights, share, factors, variables)
+            of_parts.append(of_part)
+            found.append(gradients)
+        by_task = [[total(parts) for parts in zip(*of_task, strict=True)] for of_task in zip(*found, strict=True)]
+        losses = global_sum(tf.add_n(of_parts))
+        by_task = [reduced(self._unscaled(each)) for each in by_task]
+        combined = by_task[0]
+        if self.balancer is not None and self._by_task:
+            combined = self.balancer.combine(by_task, losses, variables)
+        # Of a table's rows each occurrence in the batch counts, as in tf.clip_by_global_norm.
+        norm = tf.linalg.global_norm([g for g in combined if g is not None])
+        if self.clip_norm:
+            combined, _ = tf.clip_by_global_norm(combined, self.clip_norm, use_norm=norm)
+        self._guard(losses, norm)
+        self.optimizer.apply_gradients(
+            [(g, v) for g, v in zip(combined, variables, strict=True) if g is not None],
+            experimental_aggregate_gradients=False,
+        )
+        if self.balancer is not None:
+            self.balancer.update(losses[:-1])
+        total_loss = tf.reduce_sum(losses[:-1] * factors) + losses[-1]
+        of_tasks = zip(self.schema.task_names, tf.unstack(losses[:-1]), strict=True)
+        return {"loss": total_loss, **{f"loss/{name}": loss for name, loss in of_tasks}, "gradient_norm": norm}
+
+    def _cut(self, batch: Any) -> list[tuple[Any, tf.Tensor]]:
+        """`accumulate * microbatches` parts of a batch, each with its share of the rows of all replicas."""
+        if self.parts == 1:
+            return [(batch, tf.constant(1.0))]
+        rows = tf.shape(tf.nest.flatten(batch)[0])[0]
+        ends = [rows * k // self.parts for k in range(self.parts + 1)]
+        whole = tf.maximum(global_sum(tf.cast(rows, tf.float32)), 1.0)
+        return [
+            (tf.nest.map_structure(lambda t, a=a, b=b: t[a:b], batch), global_sum(tf.cast(b - a, tf.float32)) / whole)
+            for a, b in zip(ends, ends[1:], strict=False)
+        ]
+
+    def _gradients(
+        self, inputs: Batch, weights: Mapping[str, Any], share: tf.Tensor, factors: tf.Tensor,
+        variables: Sequence[tf.Variable],
+    ) -> tuple[tf.Tensor, list[Gradients]]:
+        """Losses (T + 1,), the last of all that is no task's, and gradients: of their sum times factors, or of each."""
+        with tf.GradientTape(persistent=self._by_task) as tape:
+            losses, extra = self._parts_of_loss(inputs, weights, training=True)
+            # Regularisers are means over the rows of a part.
+            extra += share * tf.add_n([tf.zeros(()), *self.network.losses])
+            by_task = [*tf.unstack(losses * factors * self.loss_scale), extra * self.loss_scale]
+            wanted = by_task if self._by_task else [tf.add_n(by_task)]
+        return tf.concat([losses, extra[None]], axis=0), [tape.gradient(loss, variables) for loss in wanted]
+
+    def _unscaled(self, gradients: Gradients) -> Gradients:
+        if self.loss_scale == 1:
+            return gradients
+        return [None if g is None else tf.math.scalar_mul(1 / self.loss_scale, g) for g in gradients]
+
+    def _guard(self, losses: tf.Tensor, norm: tf.Tensor) -> None:
+        """Remember the first step that is not finite."""
+        first = (self.bad_step < 0) & ~tf.math.is_finite(norm + tf.reduce_sum(losses))
+        self.bad_losses.assign(tf.where(first, losses[:-1], self.bad_losses))
+        self.bad_step.assign(tf.where(first, tf.cast(self.optimizer.iterations, tf.int64), self.bad_step))

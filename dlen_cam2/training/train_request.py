@@ -1,0 +1,125 @@
+"""What the user asks `train` for."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from dlen_cam2 import config as config_module
+from dlen_cam2 import data
+from dlen_cam2.config import Config
+from dlen_cam2.training import trainer
+from dlen_cam2.training.trainer import Stage
+from dlen_cam2.utils.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the user asks for.
+
+    Attributes:
+        config: what to build and how to train it.
+        data_dir: a data set of the pipelines.
+        model_dir: the model directory to write; replaced if it holds a model.
+        stages: days to train on, and splits to measure then.
+        validation: splits on which `config.train.monitor` is computed after each pass.
+        continue_from: yesterday's model directory: start from its weights and optimizer state, and keep what it fitted
+            on its training days (vocabularies, moments, positive rates, CAM2's threshold).
+        grow: with `continue_from`, take new vocabulary values, features and tasks in, see `dlen_cam2.training.grow`.
+        on_bad_record: see `dlen_cam2.data.read`.
+        checkpoint_steps, checkpoint_seconds: how many steps and seconds lie between two checkpoints; 0: no such limit.
+            There is one after each pass and each measured stage in any case.
+        keep: how many checkpoints stay.
+        restart: forget an earlier run of the same model directory that was not finished.
+        profile_steps: the first and last step to profile for TensorBoard; empty: none.
+    """
+
+    config: Config
+    data_dir: str | os.PathLike
+    model_dir: str | os.PathLike
+    stages: tuple[Stage, ...]
+    validation: tuple[str, ...] = ()
+    continue_from: str | os.PathLike | None = None
+    grow: bool = False
+    on_bad_record: str = "fail"
+    checkpoint_steps: int = 0
+    checkpoint_seconds: float = 600.0
+    keep: int = 3
+    restart: bool = False
+    profile_steps: tuple[int, int] | tuple[()] = ()
+
+    @property
+    def fitted(self) -> list[str]:
+        """The days that vocabularies, moments and rates may know: none that is measured before it is trained on."""
+        first = next(i for i, stage in enumerate(self.stages) if stage.measured)
+        return [day for stage in self.stages[: first + 1] for day in stage.days]
+
+    @property
+    def work(self) -> pathlib.Path:
+        """Where the run keeps what it needs to go on."""
+        target = pathlib.Path(self.model_dir).resolve()
+        return target.with_name(target.name + ".training")
+
+
+def once(
+    config: Config, data_dir: str | os.PathLike, directory: str | os.PathLike, train_days: str, eval_days: str,
+    validation_days: str = "", **options: Any,
+) -> Request:
+    """A `Request` to train on `train_days` and measure `eval_days` at the end.
+
+    Raises:
+        UserError: a day does not exist, or is to be trained on and measured.
+    """
+    config_module.check(config)
+    known = list(data.statistics(data_dir)["days"])
+    days, tests = data.parse_days(train_days, known), data.parse_days(eval_days, known)
+    daily = options.get("continue_from") is not None
+    stages = tuple(dataclasses.replace(s, daily=daily) for s in trainer.plan(config.train, days, tests))
+    validation = tuple(data.parse_days(validation_days, known)) if validation_days else ()
+    return _checked(Request(config, data_dir, directory, stages, validation, **options))
+
+
+def recurring(
+    config: Config, data_dir: str | os.PathLike, directory: str | os.PathLike, days: str, validation_days: str = "",
+    **options: Any,
+) -> Request:
+    """A `Request` to train on each of `days` in turn and to measure the day after with the model of the day before.
+
+    Vocabularies, moments and rates are those of the first day, as with `continue_from`. The day after the last is
+    measured if the data set has it. Splits such as `20240108_random` are measured with their day.
+    """
+    config_module.check(config)
+    known = list(data.statistics(data_dir)["days"])
+    chosen = data.parse_days(days, known)
+    logged = [day for day in known if "_" not in day]
+    if strange := [day for day in chosen if day not in logged]:
+        raise UserError(f"--days must be days of the log. Received: {strange}.")
+    stages: list[Stage] = []
+    for day in chosen:
+        after = logged[logged.index(day) + 1 :][:1]
+        measured = tuple(s for s in known for d in after if s == d or s.startswith(f"{d}_"))
+        stages.append(Stage((day,), measured, bool(stages) or options.get("continue_from") is not None))
+    if not any(stage.measured for stage in stages):
+        raise UserError(f"--eval=next needs a day after the first of --days. Received: {days!r}, known days: {logged}.")
+    validation = tuple(data.parse_days(validation_days, known)) if validation_days else ()
+    return _checked(Request(config, data_dir, directory, tuple(stages), validation, **options))
+
+
+def _checked(wanted: Request) -> Request:
+    trained: set[str] = set()
+    for stage in wanted.stages:
+        trained |= set(stage.days)
+        if both := sorted(trained & set(stage.measured)):
+            raise UserError(f"a day may be trained on or measured on, not both. Received in both: {both}.")
+    if both := sorted((trained | {d for s in wanted.stages for d in s.measured}) & set(wanted.validation)):
+        raise UserError(
+            f"a validation day chooses the weights, so it is neither trained on nor measured. Received in both: {both}."
+        )
+    if bool(wanted.validation) != bool(wanted.config.train.monitor):
+        raise UserError(
+            "config.train.monitor and --validation_days need each other. Received: "
+            f"monitor={wanted.config.train.monitor!r}, validation days {list(wanted.validation)}."
+        )
+    if wanted.grow and wanted.continue_from is None:
+        raise UserError("--grow is about the model of --continue_from. Received: no --continue_from.")
+    return wanted

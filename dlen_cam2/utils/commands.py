@@ -1,0 +1,52 @@
+"""The one way a command of this project starts, reports an error, and exits."""
+
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+from dlen_cam2.utils.errors import Interrupted, UserError
+
+
+def run(main: Callable[[], None], define_flags: Callable[[], None], positional: str = "") -> None:
+    """Define this command's flags, parse them and call `main()`; `positional` may be given without its flag's name.
+
+    Flags are defined when a module runs as a command and not when it is imported, so that any of them can be
+    imported together.
+
+    Exit status, with one message on standard error and no traceback: 0 done; 1 the input cannot be used, the disk is
+    full, or memory ran out; 2 a command-line flag is wrong; 3 training diverged; 138 another process of the cluster is
+    gone, and 143 stopped by SIGTERM with the state saved: start it again. Anything else is a defect of ours and keeps
+    its traceback.
+    """
+
+    define_flags()
+
+    def body(argv: list[str]) -> None:
+        if positional and len(argv) > 1 and flags.FLAGS[positional].value is None:
+            flags.FLAGS[positional].parse(argv.pop(1))
+        if len(argv) > 1:
+            raise app.UsageError(f"Unknown arguments. Received: {' '.join(argv[1:])}")
+        logging.set_verbosity(logging.WARNING)
+        try:
+            if positional and flags.FLAGS[positional].value is None:
+                raise UserError(f"{positional} must be given, with or without its --{positional}. Received: nothing.")
+            main()
+        except (UserError, Interrupted, OSError) as error:  # an OSError is the machine's: the disk is full, …
+            sys.stdout.flush()
+            print(f"error: {error}" if not isinstance(error, Interrupted) else f"stopped: {error}", file=sys.stderr)
+            sys.exit(getattr(error, "status", 1))
+
+    app.run(body, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, UserError, AttributeError, KeyError, TypeError, ValueError) as error:
+        # Besides absl's own errors: ml_collections reports a config key that does not exist, or a value of
+        # the wrong type, by plain Python errors raised while the flags are parsed.
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"error: {message}", file=sys.stderr)
+        print(f"Pass --helpshort to {argv[0]} to see its flags.", file=sys.stderr)
+        sys.exit(2)

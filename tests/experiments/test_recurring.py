@@ -1,0 +1,185 @@
+"""Day by day: continuing from yesterday's weights and optimizer state, and measuring tomorrow."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.stats import spearmanr
+
+from dlen_cam2 import data, evaluation
+from dlen_cam2.cli import compare_with_truth
+from dlen_cam2.config import VARIANTS, Cam2Config, Config, DailyConfig, ModelConfig, TrainConfig
+from dlen_cam2.configs import simulated_cam2
+from dlen_cam2.experiments import recurring
+from dlen_cam2.schema import pbtxt
+from dlen_cam2.training import model_directory, trainer
+from dlen_cam2.training.optimizers import composite
+from dlen_cam2.utils.errors import UserError
+from pipelines import intervene, simulate
+from tests.support.builders import FEW, command, train
+
+DAYS = ["20240101", "20240102", "20240103", "20240104"]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("log") / "data"
+    simulate.write(simulate.World(rows=2000, seed=1, days=4), str(directory))
+    return directory
+
+
+# A day more is trained on as the days before it.
+AS_BEFORE = DailyConfig(2, 1.0, 0.0)
+
+
+def small(variant="proposed", trunk="mmoe", head="plain", **train):
+    cam2 = Cam2Config(variant=variant, statistic="video_click_rate", units=6, blocks=1, embedding=4, interests=3)
+    sizes = {"experts": 2, "task_experts": 1, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
+    return Config("small", ModelConfig(trunk, head=head, dropout=0.2, cam2=cam2, features=FEW, **sizes),
+                  TrainConfig(**{"batch_size": 64, "order": "days", "bootstrap": 0, "daily": AS_BEFORE, **train}))
+
+
+def state(directory):
+    """Every number of the stored checkpoint: weights, optimizer slots, steps."""
+    path = str(directory / "weights" / "final")
+    return {n: tf.train.load_variable(path, n) for n, _ in tf.train.list_variables(path) if "GRAPH" not in n}
+
+
+def same(a, b):
+    return [n for n in a if not np.array_equal(a[n], b[n])] if a.keys() == b.keys() else ["keys"]
+
+
+@pytest.mark.parametrize("trunk, head, variant", [("mmoe", "plain", "proposed"), ("ple", "dlen", "production")])
+def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
+    """Day 2 in another job, with the optimizer's state, is bit for bit the uninterrupted run; without it, it is not."""
+    config = small(variant, trunk, head, epochs=2)
+    # What is fitted comes from the first job's day, so the uninterrupted run starts there too.
+    whole = trainer.start(config, log, DAYS[:1])
+    trainer.fit(whole, DAYS[:2])
+    (tmp_path / "whole").mkdir()
+    model_directory.save(tmp_path / "whole", config, whole.schema, whole.split, whole.checkpoint)
+
+    train(config, log, tmp_path / "day1", DAYS[0], DAYS[3])
+    train(config, log, tmp_path / "day2", DAYS[1], DAYS[3], continue_from=tmp_path / "day1")
+    assert same(state(tmp_path / "whole"), state(tmp_path / "day2")) == []
+    assert model_directory.load(tmp_path / "day2").split == whole.split
+
+    # The same weights and dropout state, and an optimizer that starts anew.
+    job = trainer.resume(config, log, tmp_path / "day1")
+    job.ranker.compile(optimizer=composite(job.network, config.train))
+    trainer.fit(job, DAYS[1:2])
+    different = [not np.array_equal(a, b) for a, b in
+                 zip(job.network.get_weights(), whole.network.get_weights(), strict=True)]
+    assert sum(different) > len(different) / 2
+
+
+def test_continue_from_the_command_line(log, tmp_path):
+    flags = ["--config=dlen_cam2/configs/simulated_cam2.py", f"--data_dir={log}", f"--eval_days={DAYS[3]}",
+             f"--config.model.features={FEW}", "--config.model.expert_units=(8,)", "--config.train.bootstrap=0"]
+    first = command("dlen_cam2.cli.train", *flags, f"--model_dir={tmp_path / 'a'}", f"--train_days={DAYS[0]}..{DAYS[1]}")
+    assert first.returncode == 0, first.stderr[-2000:]
+    assert "any_positive at video_click_rate >=" in first.stdout
+    second = command("dlen_cam2.cli.train", *flags, f"--model_dir={tmp_path / 'b'}", f"--train_days={DAYS[2]}",
+                     f"--continue_from={tmp_path / 'a'}")
+    assert second.returncode == 0, second.stderr[-2000:]
+    a, b = (model_directory.load(tmp_path / n) for n in "ab")
+    assert a.split == b.split and a.schema == b.schema
+    assert any(np.any(x != y) for x, y in zip(a.network.get_weights(), b.network.get_weights(), strict=True))
+    assert b.days == DAYS[:3]
+
+    other = dataclasses.replace(a.config, model=copy.deepcopy(a.config.model))
+    other.model.cam2.variant = "task_arch"
+    for config, day, before, message in (
+        (other, DAYS[2], "a", r"Received: different \['cam2'\]"),
+        (a.config, DAYS[2], "nothing", "holds no trained model"),
+        (a.config, DAYS[1], "a", rf"neither trained on again nor measured. Received: \['{DAYS[1]}'\]"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train(config, log, tmp_path / "c", day, DAYS[3], continue_from=tmp_path / before)
+    assert not (tmp_path / "c").exists()
+
+
+def test_one_config_file_runs_every_variant(log):
+    for variant in VARIANTS:
+        config = simulated_cam2.get_config()
+        config.model.cam2.variant, config.model.expert_units, config.train.bootstrap = variant, (8,), 0
+        config.model.features = FEW
+        job = trainer.start(config, log, DAYS[:1])
+        trainer.fit(job, DAYS[:1])
+        assert all(np.isfinite(w).all() for w in job.network.get_weights())
+        assert ("conformity" in job.network.output) == (variant != "production")
+
+
+def test_each_day_is_measured_before_it_is_trained_on(log, monkeypatch):
+    """Rows and kinds are right, and day D+1's predictions are those of a model trained on exactly the days to D."""
+    found = recurring.recurring(small(), log, DAYS[:1], DAYS[1:], ("video_age_days",))
+    sizes = data.statistics(log)["days"]
+    assert set(found) == {"logged", "random"}
+    assert len(found["logged"].labels) == sum(sizes[d]["rows"] for d in DAYS[1:])
+    assert len(found["random"].labels) == sum(sizes[f"{d}_random"]["rows"] for d in DAYS[1:])
+    assert found["logged"].columns["video_age_days"].min() >= 0
+    assert set(found["logged"].causes) == {"conformity", "relevance"}
+
+    job = trainer.start(small(), log, DAYS[:1])
+    trainer.fit(job, DAYS[:2])
+    alone = evaluation.predict(evaluation.scorer(job.network, job.schema), job.schema, log, DAYS[2])
+    first = sizes[DAYS[1]]["rows"]
+    rows = slice(first, first + sizes[DAYS[2]]["rows"])
+    np.testing.assert_array_equal(found["logged"].probabilities[rows], alone.probabilities)
+    np.testing.assert_array_equal(found["logged"].keys["time"][rows], alone.keys["time"])
+
+
+def test_active_days(log):
+    schema = dataclasses.replace(pbtxt.load(log), features=(), targets=())
+    users = {}
+    for day in DAYS[:3]:
+        for _, labels in data.read(log, schema, [day], 512):
+            users.setdefault(day, set()).update(labels["user_id"].numpy().tolist())
+    active = recurring.active_days(log, DAYS[:3])
+    assert active == {u: sum(u in users[d] for d in DAYS[:3]) for u in set().union(*users.values())}
+    assert recurring.active_days(log, DAYS[:3], last=1) == dict.fromkeys(users[DAYS[2]], 1)
+
+
+def test_a_split_follows_the_first_days_only(log):
+    """Continuing keeps the threshold, whatever later days hold."""
+    first = trainer.start(small(), log, DAYS[:1]).split
+    both = trainer.start(small(), log, DAYS[:2]).split
+    assert first.thresh != both.thresh
+    config = small()
+    config.model.cam2.thresh, config.model.cam2.thresh_unit = 2.0, "value"
+    with pytest.raises(UserError, match="both sides of video_click_rate = 2, or a cause"):
+        trainer.start(config, log, DAYS[:1])
+    config = small()
+    config.model.cam2.without = ("nope",)
+    with pytest.raises(UserError, match=r"has no feature \['nope'\]"):
+        trainer.start(config, log, DAYS[:1])
+
+
+def test_intervened_exposures_are_measured(log, tmp_path):
+    intervene.write(str(log), str(tmp_path / "intervened"), seed=0)
+    found = recurring.recurring(small(), tmp_path / "intervened", DAYS[:2], DAYS[2:])
+    sizes = data.statistics(tmp_path / "intervened")["days"]
+    assert set(found) == {"logged", "intervened"}
+    assert len(found["intervened"].labels) == sum(sizes[f"{d}_intervened"]["rows"] for d in DAYS[2:])
+
+
+@pytest.fixture(scope="module")
+def causal_scores(tmp_path_factory):
+    """Scores and truth on the random exposures of a small feed whose popular videos are engaged with."""
+    log = tmp_path_factory.mktemp("causes") / "data"
+    simulate.write(simulate.World(rows=30_000, seed=7, days=4, random_share=0.3), str(log))
+    found = recurring.recurring(simulated_cam2.get_config(), log, DAYS[:3], DAYS[3:])["random"]
+    truth = compare_with_truth.truth_at(str(log), found.keys["time"])
+    return {(score, cause): spearmanr(found.causes[score], truth[cause]).statistic
+            for score in ("conformity", "relevance") for cause in ("popularity", "relevance")}
+
+
+def test_the_causes_come_apart(causal_scores):
+    """Conformity goes with popularity and relevance with interest, each more than with the other's cause."""
+    found = causal_scores
+    assert found["conformity", "popularity"] > 0.4
+    assert found["relevance", "relevance"] > 0.2
+    assert found["conformity", "popularity"] > found["relevance", "popularity"] + 0.2
+    assert found["relevance", "relevance"] > found["conformity", "relevance"] + 0.1

@@ -1,0 +1,233 @@
+"""The strategies, each in processes of its own, against one device."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dlen_cam2 import data
+from dlen_cam2.config import TrainConfig
+from dlen_cam2.training import distribution, grow, model_directory, trainer
+from dlen_cam2.utils.errors import UserError
+from pipelines import simulate
+from tests.cli.test_train import small
+from tests.support.builders import FEW, ROOT, command, train
+
+DAYS, DAY = "20240101..20240102", "20240103"
+# Small layers and batches: in large ones a ReLU whose input is 0 but for rounding takes another side every few steps.
+SMALL = [
+    f"--config.model.features={FEW}",
+    "--config.model.expert_units=(6,)", "--config.model.tower_units=(4,)", "--config.model.latent_units=(4,)",
+    "--config.train.bootstrap=0", "--config.train.epochs=1", "--config.train.batch_size=32",
+]
+MODELS = {
+    "mmoe": ["--config=dlen_cam2/configs/quickstart_mmoe.py", *SMALL],
+    "ple": ["--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.model.trunk=ple", *SMALL],
+    "dlen": ["--config=dlen_cam2/configs/quickstart_mmoe_dlen.py", *SMALL],
+    "cam2": ["--config=dlen_cam2/configs/simulated_cam2.py", *SMALL],
+}
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """A small simulated data set."""
+    directory = tmp_path_factory.mktemp("strategies") / "data"
+    simulate.write(simulate.World(rows=3000, seed=1, days=3), str(directory))
+    return directory
+
+
+def arguments(log, model, flags):
+    return [f"--data_dir={log}", f"--model_dir={model}", f"--train_days={DAYS}", f"--eval_days={DAY}", *flags]
+
+
+def start(log, model, *flags, task=None):
+    """A process of `python -m dlen_cam2.cli.train`; `task` is (cluster, type, index)."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if task:
+        cluster, kind, index = task
+        environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
+    return subprocess.Popen(
+        [sys.executable, "-m", "dlen_cam2.cli.train", *arguments(log, model, flags)],
+        env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+
+
+def finished(process):
+    """What a process printed, once it is done without an error."""
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err[-3000:]
+    return out
+
+
+def addresses(**tasks: int) -> dict[str, list[str]]:
+    """A cluster on free ports of this machine."""
+    sockets = {kind: [socket.socket() for _ in range(count)] for kind, count in tasks.items()}
+    for each in sockets.values():
+        for opened in each:
+            opened.bind(("127.0.0.1", 0))
+    cluster = {kind: [f"127.0.0.1:{s.getsockname()[1]}" for s in each] for kind, each in sockets.items()}
+    for each in sockets.values():
+        for opened in each:
+            opened.close()
+    return cluster
+
+
+def weights(directory) -> np.ndarray:
+    return np.concatenate([w.ravel() for w in model_directory.load(directory).network.get_weights()])
+
+
+def steps(directory) -> int:
+    done = [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()][-1]
+    assert done["event"] == "done"
+    return done["step"]
+
+
+@pytest.fixture(scope="module")
+def one(log, tmp_path_factory):
+    """Each model trained on one device."""
+    home = tmp_path_factory.mktemp("one")
+    for name, flags in MODELS.items():
+        done = command("dlen_cam2.cli.train", *arguments(log, home / name, flags))
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert steps(home / name) >= 50
+    return home
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_mirrored_replicas_equal_one_device(log, one, tmp_path, name):
+    out = finished(start(log, tmp_path / "m", *MODELS[name], "--strategy=mirrored", "--cpu_devices=2"))
+    assert "replicas 2, global_batch 32, replica_batch 16" in out
+    assert steps(tmp_path / "m") == steps(one / name)
+    np.testing.assert_allclose(weights(tmp_path / "m"), weights(one / name), rtol=0, atol=1e-5)
+
+
+def two_workers(log, model, flags) -> Sequence[str]:
+    cluster = addresses(worker=2)
+    workers = [
+        start(log, model, *flags, "--strategy=multi_worker", task=(cluster, "worker", index)) for index in range(2)
+    ]
+    return [finished(worker) for worker in workers]
+
+
+@pytest.mark.parametrize("name", ["dlen", "cam2"])
+def test_two_workers_equal_one_device(log, one, tmp_path, name):
+    chief, other = two_workers(log, tmp_path / "m", MODELS[name])
+    assert "workers 2, replicas 2" in chief and "| click |" in chief and "| click |" not in other
+    assert steps(tmp_path / "m") == steps(one / name)
+    np.testing.assert_allclose(weights(tmp_path / "m"), weights(one / name), rtol=0, atol=1e-5)
+
+
+def test_workers_with_shards_of_their_own_read_every_row(log, tmp_path):
+    """Batches differ from those of one device, and the number of steps is that of the worker with most rows."""
+    two_workers(log, tmp_path / "m", [*MODELS["mmoe"], "--config.train.input_sharding=shards"])
+    rows = [s for day in ("20240101", "20240102") for s in data.shards(log, [day]).rows]
+    least = -(-sum(rows) // 32)
+    assert least <= steps(tmp_path / "m") <= -(-sum(rows) // 16)
+
+
+def test_parameter_servers_share_the_tables(tmp_path):
+    """A chief, two workers, two parameter servers; the large table lies on both, the model directory has it whole."""
+    log = tmp_path / "data"
+    simulate.write(simulate.World(rows=3000, seed=1, days=3, rows_per_item=2), str(log))
+    cluster = addresses(chief=1, worker=2, ps=2)
+    flags = [*MODELS["dlen"], "--config.train.batch_size=64", "--strategy=parameter_server"]
+    others = [start(log, tmp_path / "m", *flags, task=(cluster, kind, index))
+              for kind in ("worker", "ps") for index in range(2)]
+    try:
+        out = finished(start(log, tmp_path / "m", *flags, task=(cluster, "chief", 0)))
+        assert all(process.poll() is None for process in others)  # they serve on, for the next job
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
+    assert "strategy parameter_server, workers 2" in out and "| click |" in out
+    assert "1 of 2 tables lie in parts on the servers" in out  # the other has fewer rows than are worth it
+    metrics = json.loads((tmp_path / "m" / "metrics.json").read_text())[DAY]
+    assert metrics["click"]["rows"] == data.statistics(log)["days"][DAY]["rows"]
+    assert np.isfinite(weights(tmp_path / "m")).all()
+    further = [f"--continue_from={tmp_path / 'm'}", f"--train_days={DAY}", f"--eval_days={DAY}_random"]
+    again = command("dlen_cam2.cli.train", *arguments(log, tmp_path / "next", [*MODELS["dlen"], *further]))
+    assert again.returncode == 0, again.stderr[-3000:]
+
+
+def test_batches_and_rates_are_explicit():
+    fixed, linear = TrainConfig(batch_size=64), TrainConfig(batch_size=64, scaling="linear")
+    place = distribution.Place()
+    for settings in (fixed, linear):
+        assert (place.batch_size(settings), place.rate_factor(settings)) == (64, 1)
+
+    class Two(distribution.Place):
+        replicas = 2
+
+    assert (Two().batch_size(fixed), Two().rate_factor(fixed)) == (64, 1)
+    assert (Two().batch_size(linear), Two().rate_factor(linear)) == (128, 2)
+    assert Two().describe(linear) | {"learning_rate": 0.002, "replica_batch": 64} == Two().describe(linear)
+    with pytest.raises(UserError, match=r"a multiple of the 2 replicas\. Received: 63"):
+        Two().batch_size(TrainConfig(batch_size=63))
+
+
+@pytest.mark.parametrize("text", [
+    "", "{", '{"cluster": {}}', '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+    '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}', "[]",
+])
+def test_a_bad_cluster_is_one_message(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UserError, match="--strategy=multi_worker needs the environment variable TF_CONFIG"):
+        distribution.connect("multi_worker")
+
+
+def test_what_is_not_there_is_one_message(monkeypatch):
+    with pytest.raises(UserError, match="--strategy must be one of"):
+        distribution.connect("two")
+    with pytest.raises(UserError, match="--cpu_devices is for"):
+        distribution.connect("one", cpu_devices=2)
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    with pytest.raises(UserError, match="--strategy=tpu needs a TPU"):
+        distribution.connect("tpu")
+    cluster = {"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "chief", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(UserError, match=r"tasks of every type in TF_CONFIG\. Received: no \['ps'\]"):
+        distribution.connect("parameter_server")
+
+
+def test_the_path_of_a_tpu_on_one_device(log, tmp_path):
+    """There is no TPU here: its strategy is replaced by one for one device, with a distributed data set and XLA."""
+    place = distribution.Place("tpu", tf.distribute.OneDeviceStrategy("/cpu:0"))
+    found, wanted = (
+        train(small("dlen", batch_size=32, bootstrap=0, jit=jit), log, tmp_path / f"m{jit}", DAYS, DAY, place=at)[DAY]
+        for jit, at in ((True, place), (False, None))
+    )
+    for task in wanted:
+        assert found[task]["ne"] == pytest.approx(wanted[task]["ne"], abs=0.01)
+
+
+def test_tables_of_a_tpu_train_like_the_others(log, tmp_path):
+    """Given the same vectors to start from, TFRS's TPUEmbedding on one device learns what one gather a width learns."""
+    days, jobs = ["20240101"], {}
+    for tables in ("gather", "tpu"):
+        settings = small("dlen", batch_size=32, bootstrap=0)
+        settings.model.tables = tables
+        jobs[tables] = trainer.start(settings, log, days)
+    plain, tpu = (job.network.get_layer("embeddings") for job in jobs.values())
+    kept = {layer.name: layer.get_weights() for layer in jobs["gather"].network.layers}
+    for layer in jobs["tpu"].network.layers:
+        if layer.name != "embeddings":
+            layer.set_weights(kept[layer.name])
+    for variable, (axis, _) in plain.axes(None, None):
+        for (name, _), (row, count) in axis.starts().items():
+            table = next(v for v in tpu.trainable_variables if v.name.endswith(f"/table_{name}:0"))
+            first = row - axis.starts()[name, "missing"][0]
+            table[first : first + count].assign(variable[row : row + count])
+    for job in jobs.values():
+        trainer.fit(job, days)
+    features, _ = next(iter(data.read(log, jobs["tpu"].schema, ["20240102"], 64)))
+    logits = [job.network(features)["logits"] for job in jobs.values()]
+    np.testing.assert_allclose(logits[1], logits[0], atol=1e-4)
+    with pytest.raises(UserError, match="config.model.tables"):
+        grow.resume(settings, log, tmp_path / "m", ["20240102"])

@@ -1,0 +1,111 @@
+"""The training step: parts of a batch, clipping, precision, XLA, several steps in a call."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dlen_cam2.config import TrainConfig
+from dlen_cam2.models import build
+from dlen_cam2.training import model_directory, trainer
+from dlen_cam2.training.step import Ranker
+from tests.support.builders import tiny_batch, tiny_config, tiny_schema, train
+from tests.training.test_runs import DAY, DAYS, config, log  # noqa: F401
+
+
+def step(batch, heads="dlen", l2=0.1, **settings):
+    """One step of plain SGD at rate 1: how the weights moved (so the gradient), and the logs."""
+    tf.keras.utils.set_random_seed(3)
+    network = build(tiny_config(head=heads, embedding_l2=l2).model, tiny_schema())
+    ranker = Ranker(network, tiny_schema(), train=TrainConfig(**settings))
+    ranker.compile(optimizer=tf.keras.optimizers.SGD(1.0))
+    before = network.get_weights()
+    logs = ranker.train_on_batch(*batch, return_dict=True)
+    return [b - a for a, b in zip(network.get_weights(), before, strict=True)], logs
+
+
+def flat(arrays):
+    return np.concatenate([a.ravel() for a in arrays])
+
+
+@pytest.mark.parametrize(("parts", "side_by_side"), [(3, 1), (8, 1), (1, 3), (2, 3)])
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(parts, side_by_side):
+    """Also with parts of unequal size, masks, and a regulariser that is a mean over rows."""
+    batch = tiny_batch(16)
+    whole, logs = step(batch)
+    cut, cut_logs = step(batch, accumulate=parts, microbatches=side_by_side)
+    np.testing.assert_allclose(flat(cut), flat(whole), atol=1e-6)
+    for name, value in logs.items():
+        np.testing.assert_allclose(cut_logs[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_more_parts_than_rows():
+    whole, _ = step(tiny_batch(3))
+    cut, _ = step(tiny_batch(3), accumulate=5)
+    np.testing.assert_allclose(flat(cut), flat(whole), atol=1e-6)
+
+
+def test_logged_losses_add_up():
+    _, logs = step(tiny_batch(16), l2=0.0)
+    assert logs["loss"] == pytest.approx(sum(v for k, v in logs.items() if k.startswith("loss/")), rel=1e-6)
+
+
+def test_clipping_keeps_the_direction_and_bounds_the_norm():
+    """The norm counts each looked-up row, so here with tables that no two lookups share it is the gradient's."""
+    free, logs = step(tiny_batch(1), l2=0.0)
+    bound = logs["gradient_norm"] / 4
+    clipped, again = step(tiny_batch(1), l2=0.0, clip_norm=bound)
+    np.testing.assert_allclose(flat(clipped), flat(free) / 4, atol=1e-7)
+    assert again["gradient_norm"] == pytest.approx(logs["gradient_norm"], rel=1e-6)
+    loose, _ = step(tiny_batch(1), l2=0.0, clip_norm=bound * 8)
+    np.testing.assert_allclose(flat(loose), flat(free), atol=1e-7)
+
+
+def test_a_scaled_loss_gives_the_same_gradient():
+    free, _ = step(tiny_batch(8))
+    scaled, _ = step(tiny_batch(8), precision="mixed_float16", loss_scale=512.0)  # the network stays float32
+    np.testing.assert_allclose(flat(scaled), flat(free), atol=1e-7)
+
+
+def test_the_first_step_that_is_not_finite_is_remembered():
+    network = build(tiny_config().model, tiny_schema())
+    ranker = Ranker(network, tiny_schema())
+    ranker.compile(optimizer=tf.keras.optimizers.SGD(0.1))
+    features, labels = tiny_batch(8)
+    ranker.train_on_batch(features, labels)
+    assert int(ranker.bad_step) == -1
+    for _ in range(2):
+        ranker.train_on_batch(features, labels | {"hate": labels["hate"] * np.nan})
+    assert int(ranker.bad_step) == 1
+    assert [bool(np.isfinite(v)) for v in ranker.bad_losses.numpy()] == [True, False, True]
+
+
+@pytest.fixture(scope="module")
+def plain(log, tmp_path_factory):  # noqa: F811
+    """A model trained in the plain way, and what it measures."""
+    directory = tmp_path_factory.mktemp("plain") / "m"
+    return directory, train(config(dropout=0.0), log, directory, DAYS, DAY)[DAY]
+
+
+@pytest.mark.parametrize("settings", [
+    {"precision": "mixed_bfloat16"}, {"precision": "mixed_float16"}, {"jit": True}, {"accumulate": 3},
+    {"microbatches": 2}, {"clip_norm": 0.5},
+], ids=str)
+def test_every_way_to_train_gives_a_model_like_the_plain_one(log, plain, tmp_path, settings):  # noqa: F811
+    """The data set is small: NE within a few hundredths. Weights are float32, and so is what is measured and served."""
+    found = train(config(dropout=0.0, **settings), log, tmp_path / "m", DAYS, DAY)[DAY]
+    for task in ("click", "long_view", "like"):
+        assert found[task]["ne"] == pytest.approx(plain[1][task]["ne"], abs=0.03)
+    assert {w.dtype for w in model_directory.load(tmp_path / "m").network.get_weights()} == {np.dtype("float32")}
+
+
+def test_steps_in_one_call_are_the_same_steps(log, plain, tmp_path):  # noqa: F811
+    train(config(dropout=0.0, steps_per_execution=7), log, tmp_path / "seven", DAYS, DAY)
+    one, seven = (model_directory.load(path).network.get_weights() for path in (plain[0], tmp_path / "seven"))
+    np.testing.assert_array_equal(flat(seven), flat(one))
+
+
+def test_layers_compute_in_the_precision_that_was_asked_for(log):  # noqa: F811
+    job = trainer.start(config(precision="mixed_bfloat16"), log, ["20240101"])
+    assert job.network.get_layer("experts").compute_dtype == "bfloat16"
+    assert job.scored.get_layer("experts").compute_dtype == "float32" and job.scored is not job.network
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
