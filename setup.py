@@ -23,10 +23,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
-    packages=find_packages(
-        include=["dlen_cam2", "dlen_cam2.*", "pipelines", "pipelines.*", "benchmarks", "benchmarks.*"]
-    ),
+    packages=find_packages(include=["dlen_cam2", "dlen_cam2.*", "pipelines", "pipelines.*"]),
     package_data={"pipelines": ["*.sql"]},
+    entry_points={"console_scripts": ["dlen_cam2 = dlen_cam2.__main__:main"]},
     install_requires=[
         "absl-py>=2.1,<3",
         "duckdb>=2.0,<2.1",

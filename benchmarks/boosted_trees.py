@@ -1,6 +1,7 @@
 """python -m benchmarks.boosted_trees --data_dir=DIR --train_days=A..B --eval_days=C: LightGBM on the same features.
 
-The trees of `dlen_cam2.experiments.baselines.boosted_trees`, without the networks of a suite. Prints a table of the mean over seeds.
+The trees of `dlen_cam2.experiments.baselines.boosted_trees`, without the networks of a suite. Prints a table of the
+mean over seeds.
 """
 
 import numpy as np

@@ -4,7 +4,7 @@ Rows of the yardstick (`benchmarks/yardstick.py`) are written as a data set in b
 `--rounds` times, the same network trains on batches
 
 - that lie in memory, made beforehand;
-- of `dlen_cam2.data.read` with shuffling, as `dlen_cam2.cli.train` reads.
+- of `dlen_cam2.data.read` with shuffling, as `dlen_cam2 train` reads.
 
 "waiting" is the share of the time in which the training loop stands still until the next batch is there. Most of it is
 the first window of a pass, half a second, so a pass should be as long as those over a day's log. On few cores reading

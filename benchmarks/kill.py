@@ -34,12 +34,12 @@ def define_flags() -> None:
     flags.DEFINE_integer("seed", 0, "Of the times.")
     flags.DEFINE_float("least", 3.0, "Seconds before a kill, at the least.", lower_bound=0)
     flags.DEFINE_float("most", 15.0, "Seconds before a kill, at the most.", lower_bound=0)
-    flags.DEFINE_list("train", [], "Flags of dlen_cam2.cli.train, separated by commas .")
+    flags.DEFINE_list("train", [], "Flags of dlen_cam2 train, separated by commas .")
 
 
 def command(model_dir: pathlib.Path, arguments: Sequence[str]) -> list[str]:
     """The command line of a training job."""
-    return [sys.executable, "-m", "dlen_cam2.cli.train", f"--model_dir={model_dir}", *arguments]
+    return [sys.executable, "-m", "dlen_cam2", "train", f"--model_dir={model_dir}", *arguments]
 
 
 def killed(

@@ -1,6 +1,6 @@
 """python -m benchmarks.steady --data_dir=DIR: do step time and memory grow while a job trains?
 
-Trains `--steps` steps through the reader, with the callbacks and checkpoints of `dlen_cam2.cli.train`, and prints for
+Trains `--steps` steps through the reader, with the callbacks and checkpoints of `dlen_cam2 train`, and prints for
 each tenth of them the median milliseconds of a step and the memory; then how the last fifth compares with the second.
 """
 

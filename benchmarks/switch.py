@@ -1,6 +1,6 @@
 """python -m benchmarks.switch --served=DIR --requests=100000: is an answer lost or mixed while versions are switched?
 
-Starts `dlen_cam2.cli.serve` on a directory of its own, publishes copies of DIR's two newest versions there by turns under
+Starts `dlen_cam2 serve` on a directory of its own, publishes copies of DIR's two newest versions there by turns under
 rising numbers (renamed into place, old ones removed), and asks on loopback all the while. An answer is mixed if it is
 not what the version that it names says of that request. Requests are those of the warm-up file to `--signature`. Both
 sides are Python: the requests a second and their latencies say nothing of TensorFlow Serving.
@@ -63,9 +63,9 @@ class Tally:
 
 @contextlib.contextmanager
 def server(served: pathlib.Path, *options: str) -> Iterator[tuple[int, int]]:
-    """`python -m dlen_cam2.cli.serve` in a process of its own, on free ports: yields gRPC's and REST's."""
+    """`python -m dlen_cam2 serve` in a process of its own, on free ports: yields gRPC's and REST's."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-m", "dlen_cam2.cli.serve", f"--served={served}", f"--name={NAME}", *options]
+    command = [sys.executable, "-m", "dlen_cam2", "serve", f"--served={served}", f"--name={NAME}", *options]
     ports = ["--port=0", "--rest_port=0"]
     process = subprocess.Popen([*command, *ports], env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -73,7 +73,7 @@ def server(served: pathlib.Path, *options: str) -> Iterator[tuple[int, int]]:
         ready = (re.search(r"gRPC on .*:(\d+), REST on .*:(\d+)", line) for line in process.stdout)
         found = next(filter(None, ready), None)
         if found is None:
-            raise UserError(f"dlen_cam2.cli.serve ended with status {process.wait()}.")
+            raise UserError(f"dlen_cam2 serve ended with status {process.wait()}.")
         threading.Thread(target=process.stdout.read, daemon=True).start()  # so that its pipe is never full
         yield int(found[1]), int(found[2])
     finally:

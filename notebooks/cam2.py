@@ -206,4 +206,4 @@ plt.show()
 # show either.
 #
 # The whole experiment, five variants and all tables of the paper, is
-# `python -m dlen_cam2.cli.run_suite --suite=cam2 --data_dir=data --output=results --seeds=5`.
+# `python -m dlen_cam2 run_suite --suite=cam2 --data_dir=data --output=results --seeds=5`.

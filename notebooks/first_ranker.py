@@ -83,7 +83,7 @@ print("click:", labels["click"].numpy())
 # $$f^k(x) = \sum_i g^k_i(x)\, f_i(x), \qquad g^k(x) = \mathrm{softmax}(W_{gk}\, x), \qquad y_k = h^k(f^k(x)).$$
 #
 # A `Config` says what is built and how it is trained; every field is documented in `dlen_cam2/config.py`. On the
-# command line the same is `python -m dlen_cam2.cli.train --config=FILE --data_dir=data --model_dir=mmoe …`.
+# command line the same is `python -m dlen_cam2 train --config=FILE --data_dir=data --model_dir=mmoe …`.
 
 # %%
 config = Config(
@@ -110,7 +110,7 @@ metrics = runs.train(train_request.once(config, "data", "mmoe", ",".join(train_d
 Markdown(report.table(metrics))
 
 # %% [markdown]
-# The same as a picture; `mmoe/report.md` has both, and is what `dlen_cam2.cli.train` leaves behind.
+# The same as a picture; `mmoe/report.md` has both, and is what `dlen_cam2 train` leaves behind.
 
 # %%
 Image("mmoe/report.png")

@@ -29,7 +29,7 @@ statistics = simulate.write(world, "data")
 # MMOE with DLEN's head, so that P(UP) can take part in the fusion. A *space* is a function of keras-tuner's `hp` that
 # returns values by key of the configuration; `dlen_cam2/configs/spaces.py` has the usual ones. Each trial trains on two
 # days and is measured on the third by NE (below 1 is better than the base rate). Two choices are few: a real search
-# takes twenty or more (`python -m dlen_cam2.cli.tune`, also `--tuner=hyperband|bayesian`, and `--processes`).
+# takes twenty or more (`python -m dlen_cam2 tune`, also `--tuner=hyperband|bayesian`, and `--processes`).
 
 # %%
 config = Config(
@@ -173,5 +173,5 @@ plt.show()
 # was nothing to hold back: in this world all behaviours come of the preference, so that most scores order by it
 # already.
 #
-# To serve the chosen weights: `python -m dlen_cam2.cli.export … --fusion=fusion.json` (`best.fusion.save("fusion.json")`).
-# A served model takes others without training or exporting again: `python -m dlen_cam2.cli.change_fusion`.
+# To serve the chosen weights: `python -m dlen_cam2 export … --fusion=fusion.json` (`best.fusion.save("fusion.json")`).
+# A served model takes others without training or exporting again: `python -m dlen_cam2 change_fusion`.

@@ -130,7 +130,7 @@ Markdown(report.table(metrics))
 #
 # Rows of the last day go along as warm-up requests. The local server speaks TensorFlow Serving's protocol (in
 # production it is the image `tensorflow/serving` on the same directory; on the command line
-# `python -m dlen_cam2.cli.serve --served=served/cooking --name=cooking`).
+# `python -m dlen_cam2 serve --served=served/cooking --name=cooking`).
 
 # %%
 model = model_directory.load("model")

@@ -152,12 +152,14 @@ def test_a_run_that_stops_after_its_last_pass_goes_on(home, model, tmp_path, mon
     assert isinstance(measured.keys["user"][0], bytes)
     found = runs.train(wanted)
     assert found == json.loads((home / "model" / "metrics.json").read_text())
-    for mine, theirs in zip(model_directory.load(tmp_path / "model").network.weights, model.network.weights, strict=True):
+    again = model_directory.load(tmp_path / "model").network
+    for mine, theirs in zip(again.weights, model.network.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
 def test_a_day_more(home, tmp_path):
-    said = succeeded("dlen_cam2.cli.train", OWN, *FEW, f"--data_dir={home / 'data'}", f"--model_dir={tmp_path / 'next'}",
+    said = succeeded("dlen_cam2.cli.train", OWN, *FEW, f"--data_dir={home / 'data'}",
+                     f"--model_dir={tmp_path / 'next'}",
                      f"--train_days={CALIBRATED}", f"--eval_days={MEASURED}", f"--continue_from={home / 'model'}",
                      "--grow")
     assert "a day more (config.train.daily): passes 1, rates times 0.3, cooldown 0.5" in said
@@ -251,6 +253,7 @@ def test_a_log_without_times_is_trained_and_tested(home, tmp_path):
     assert "computed from the log" not in proposal
     succeeded("pipelines.from_logs", *flags, f"--schema={tmp_path / 'my.pbtxt'}", f"--out={tmp_path / 'data'}")
     assert list(manifest.statistics(tmp_path / "data")["days"]) == ["train", "test"]
-    said = succeeded("dlen_cam2.cli.train", OWN, *FEW, f"--data_dir={tmp_path / 'data'}", f"--model_dir={tmp_path / 'm'}",
+    said = succeeded("dlen_cam2.cli.train", OWN, *FEW, f"--data_dir={tmp_path / 'data'}",
+                     f"--model_dir={tmp_path / 'm'}",
                      "--train_days=train", "--eval_days=test")
     assert "| test | click |" in said

@@ -1,8 +1,10 @@
-"""python -m dlen_cam2.cli.calibrate --model_dir=DIR --data_dir=DIR --day=D --output=FILE.json [--measure_day=E].
+"""Fit monotone maps from each task's probability to a calibrated one, on a day of logs.
 
-Fits a monotone map from each task's probability to a calibrated one on a day that the model was not trained on, for
-`dlen_cam2.cli.export --calibration=FILE.json`. Prints what it changes on that day and on `--measure_day`, which neither
-the model nor the map has seen, and draws `FILE.png`.
+    dlen_cam2 calibrate --model_dir=DIR --data_dir=DIR --day=D --output=FILE.json [--measure_day=E]
+
+The day is one that the model was not trained on; the maps are for `dlen_cam2 export --calibration=FILE.json`. Prints
+what they change on that day and on `--measure_day`, which neither the model nor the maps have seen, and draws
+`FILE.png`.
 """
 
 import pathlib
@@ -25,7 +27,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.cli.train wrote.", required=True)
+    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2 train wrote.", required=True)
     flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
     flags.DEFINE_string("day", None, "Day to fit on, later than the training days.", required=True)
     flags.DEFINE_string("measure_day", None, "Another day, to measure on what was not fitted.")

@@ -1,4 +1,6 @@
-"""python -m dlen_cam2.cli.change_fusion --served=served/ranker --fusion=fusion.json: the next version, with other weights.
+"""Write the next version of a served model with other weights of the fused score.
+
+    dlen_cam2 change_fusion --served=served/ranker --fusion=fusion.json
 
 The network and all else is as in the version that it is made of; see `dlen_cam2.serving.fusion` for the formula.
 """
@@ -12,8 +14,8 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("served", None, "Directory of versions, as dlen_cam2.cli.export writes it.", required=True)
-    flags.DEFINE_string("fusion", None, "JSON file, as dlen_cam2.cli.search_fusion writes it or by hand.", required=True)
+    flags.DEFINE_string("served", None, "Directory of versions, as dlen_cam2 export writes it.", required=True)
+    flags.DEFINE_string("fusion", None, "JSON file, as dlen_cam2 search_fusion writes it or by hand.", required=True)
     flags.DEFINE_integer("version", None, "Version to take. Default: the newest.", lower_bound=0)
 
 

@@ -1,4 +1,6 @@
-"""python -m dlen_cam2.cli.compare_versions --live=DIR/3 --candidate=DIR/4: is a new version fit to take the live one's place?
+"""Say whether a new version is fit to take the live one's place.
+
+    dlen_cam2 compare_versions --live=DIR/3 --candidate=DIR/4
 
 Sends the same requests to both, as a server would, and prints how far each score moved. Requests: a file of recorded
 ones (--requests), rows of a day (--data_dir, --day), or else the warm-up file of the live version. Exit status 1 if the

@@ -1,6 +1,8 @@
-"""python -m dlen_cam2.cli.compare_with_truth --data_dir=DIR --model_dirs=A,B --day=D --output=DIR: models against known truth.
+"""Compare models with the known truth of simulated data.
 
-For simulated data only: reads `truth.parquet` beside the shards and writes `recovery.md` and `recovery.png`.
+    dlen_cam2 compare_with_truth --data_dir=DIR --model_dirs=A,B --day=D --output=DIR
+
+Reads `truth.parquet` beside the shards and writes `recovery.md` and `recovery.png`.
 
 - mean |p̂ - p|: how far a task's probability is from the true one;
 - P(UP): AUC of the latent state against the true preference, and the share of the way from 0.5 to the AUC of

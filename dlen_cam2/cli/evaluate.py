@@ -1,4 +1,7 @@
-"""python -m dlen_cam2.cli.evaluate --model_dir=DIR --data_dir=DIR --days=A..B [--output=FILE.json]."""
+"""Measure a trained model on days of a data set.
+
+    dlen_cam2 evaluate --model_dir=DIR --data_dir=DIR --days=A..B [--output=FILE.json]
+"""
 
 from absl import flags
 
@@ -12,7 +15,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.cli.train wrote.", required=True)
+    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2 train wrote.", required=True)
     flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
     flags.DEFINE_string("days", None, "Days to measure on: 20220501..20220505, 20240108_random.", required=True)
     flags.DEFINE_string("output", None, "Also write the metrics to this JSON file.")

@@ -1,4 +1,7 @@
-"""python -m dlen_cam2.cli.export --model_dir=DIR --output=DIR: write DIR/<version>/ for TensorFlow Serving."""
+"""Write a trained model as DIR/<version>/ for TensorFlow Serving.
+
+    dlen_cam2 export --model_dir=DIR --output=DIR
+"""
 
 from absl import flags
 
@@ -14,11 +17,11 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.cli.train wrote.", required=True)
+    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2 train wrote.", required=True)
     flags.DEFINE_string("output", None, "Directory of versions; the next number is added.", required=True)
     flags.DEFINE_bool("causes", False, "Serve CAM2's conformity and relevance scores beside the tasks'.")
-    flags.DEFINE_string("calibration", None, "JSON file that dlen_cam2.cli.calibrate wrote. Default: as trained.")
-    flags.DEFINE_string("fusion", None, "JSON file that dlen_cam2.cli.search_fusion wrote. Default: the product of all tasks.")
+    flags.DEFINE_string("calibration", None, "JSON file that dlen_cam2 calibrate wrote. Default: as trained.")
+    flags.DEFINE_string("fusion", None, "File that dlen_cam2 search_fusion wrote. Default: the product of all tasks.")
     flags.DEFINE_bool("classify", False, "Add the signature classify: tasks as classes, for the Classify method.")
     flags.DEFINE_string("regress", "", "Add the signature regress: this score, such as fused, for the Regress method.")
     flags.DEFINE_string("data_dir", None, "Data set whose rows warm a server up. Default: rows made of the schema.")

@@ -1,4 +1,6 @@
-"""python -m dlen_cam2.cli.introspect MODEL_DIR --data_dir=DIR --day=D --output=DIR: what a trained model does inside.
+"""Show what a trained model does inside: gates, caps, the latent state.
+
+    dlen_cam2 introspect MODEL_DIR --data_dir=DIR --day=D --output=DIR
 
 Prints tables and writes them with pictures, `inspect.md`, `gates.png`, `latent.png`, over all rows of the day:
 
@@ -22,7 +24,7 @@ REPORT = "inspect.md"
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.cli.train wrote.")
+    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2 train wrote.")
     flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
     flags.DEFINE_string("day", None, "Day to look at: 20220505, 20240108_random.", required=True)
     flags.DEFINE_string("output", None, "Directory for inspect.md and its pictures.", required=True)

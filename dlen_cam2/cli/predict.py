@@ -1,4 +1,6 @@
-"""python -m dlen_cam2.cli.predict --model=DIR --data_dir=DIR --day=D [--rows=5]: ask a SavedModel for scores.
+"""Ask a SavedModel for scores of a day's first rows.
+
+    dlen_cam2 predict --model=DIR --data_dir=DIR --day=D [--rows=5]
 
 It knows nothing of how the model was built: it restores the SavedModel into a TensorFlow session, as a
 serving process would, and sends the raw columns of the day's first rows.

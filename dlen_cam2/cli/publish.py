@@ -1,4 +1,6 @@
-"""python -m dlen_cam2.cli.publish --served=served/ranker [--stable=3] [--canary=4]: say which versions are served, as what.
+"""Say which versions are served, and as what.
+
+    dlen_cam2 publish --served=served/ranker [--stable=3] [--canary=4]
 
 Writes models.config, batching.config and compose.yaml beside the versions, removes old versions, and prints how to
 start TensorFlow Serving; one that runs takes the change over. A new version in three steps:
@@ -18,7 +20,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("served", None, "Directory of versions, as dlen_cam2.cli.export writes it.", required=True)
+    flags.DEFINE_string("served", None, "Directory of versions, as dlen_cam2 export writes it.", required=True)
     flags.DEFINE_integer("stable", None, "Version for all. Default: as it is; at first the newest.", lower_bound=0)
     flags.DEFINE_string("canary", None, "Version on trial, or none. Default: as it is.")
     flags.DEFINE_list("load", [], "Versions to load without a label.")

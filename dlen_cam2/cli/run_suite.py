@@ -1,4 +1,6 @@
-"""python -m dlen_cam2.cli.run_suite --suite=NAME --data_dir=DIR --output=DIR --seeds=5: a paper's tables on your data.
+"""Make a paper's tables on your data.
+
+    dlen_cam2 run_suite --suite=NAME --data_dir=DIR --output=DIR --seeds=5
 
 | suite | what |
 |---|---|

@@ -1,9 +1,11 @@
-"""python -m dlen_cam2.cli.search_fusion --model_dir=M --data_dir=D --day=A --measure_day=B --maximize=ndcg/long_view \\
-    --subject_to='rate/hate<=baseline' --output=DIR: search the weights of the fused score.
+"""Search the weights of the fused score.
+
+    dlen_cam2 search_fusion --model_dir=M --data_dir=D --day=A --measure_day=B --maximize=ndcg/long_view \\
+        --subject_to='rate/hate<=baseline' --output=DIR
 
 Ranks the exposures of `--day` again for each user, and writes into DIR:
 
-- fusion.json: the best weights that keep the constraints, for `dlen_cam2.cli.export` and `dlen_cam2.cli.change_fusion`;
+- fusion.json: the best weights that keep the constraints, for `dlen_cam2 export` and `dlen_cam2 change_fusion`;
 - fusion.md: every goal under the baseline and under these, on both days, with the change and its interval;
 - trade_off.png: all that was tried; trials.csv: the same as numbers.
 
@@ -36,7 +38,7 @@ FUSION = "fusion.json"
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2.cli.train wrote.", required=True)
+    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2 train wrote.", required=True)
     flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
     flags.DEFINE_string("day", None, "Day to search on, later than the training days.", required=True)
     flags.DEFINE_string("measure_day", None, "Another day, to measure on what was not searched.", required=True)
@@ -47,7 +49,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_list("scores", None, "Scores to weigh. Default: the tasks.")
     flags.DEFINE_string("baseline", None, "Fusion to compare with, a JSON file. Default: the product of all tasks.")
-    flags.DEFINE_string("calibration", None, "Calibration of the tasks, as dlen_cam2.cli.calibrate wrote it.")
+    flags.DEFINE_string("calibration", None, "Calibration of the tasks, as dlen_cam2 calibrate wrote it.")
     flags.DEFINE_enum("form", "product", FORMS, "Weighted product of powers, or weighted sum.")
     flags.DEFINE_integer("top", 10, "Ranks of each user that count.", lower_bound=1)
     flags.DEFINE_integer("trials", 3000, "Fusions to try, about.", lower_bound=1)

@@ -1,4 +1,6 @@
-"""python -m dlen_cam2.cli.serve --served=DIR --name=ranker: a local stand-in for TensorFlow Serving, gRPC and REST.
+"""Serve versions locally, in place of TensorFlow Serving, by gRPC and REST.
+
+    dlen_cam2 serve --served=DIR --name=ranker
 
 For tests, and for trying out where Docker is not at hand: it listens on the loopback interface only, and Python is in
 the way of every request. Production uses the tensorflow/serving image on the same directory. Ends on SIGTERM or Ctrl-C,
@@ -19,7 +21,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("served", None, "Directory of versions that dlen_cam2.cli.export wrote.", required=True)
+    flags.DEFINE_string("served", None, "Directory of versions that dlen_cam2 export wrote.", required=True)
     flags.DEFINE_string("name", "ranker", "The model's name in requests.")
     flags.DEFINE_integer("port", 8500, "Of gRPC; 0: a free one.", lower_bound=0, upper_bound=65535)
     flags.DEFINE_integer("rest_port", 8501, "Of REST; 0: a free one.", lower_bound=0, upper_bound=65535)

@@ -1,4 +1,6 @@
-"""python -m dlen_cam2.cli.train --config=FILE --data_dir=DIR --model_dir=DIR --train_days=A..B --eval_days=C.
+"""Train a model, measure it and write its directory.
+
+    dlen_cam2 train --config=FILE --data_dir=DIR --model_dir=DIR --train_days=A..B --eval_days=C
 
 Day by day: `--continue_from=YESTERDAYS_MODEL_DIR` goes on from its weights and optimizer state, and `--days=A..B
 --eval=next` does that for many days at once. A command that was killed goes on when it is started again.

@@ -1,8 +1,10 @@
-"""python -m dlen_cam2.cli.tune --config=FILE --data_dir=DIR --train_days=A..B --validation_days=C --output=DIR.
+"""Search hyperparameters.
+
+    dlen_cam2 tune --config=FILE --data_dir=DIR --train_days=A..B --validation_days=C --output=DIR
 
 Tries `--trials` choices of a search space (`dlen_cam2/configs/spaces.py`) with keras-tuner, trains each as
-`dlen_cam2.cli.train` does on the training days, and measures it on the validation days. OUTPUT gets `tune.md` with
-`search.png`, `best.py` for `dlen_cam2.cli.train --config=`, and `tensorboard`. The same command goes on where it was
+`dlen_cam2 train` does on the training days, and measures it on the validation days. OUTPUT gets `tune.md` with
+`search.png`, `best.py` for `dlen_cam2 train --config=`, and `tensorboard`. The same command goes on where it was
 killed.
 """
 
@@ -52,7 +54,7 @@ def main() -> None:
         FLAGS.config, _space(), FLAGS.data_dir, FLAGS.train_days, FLAGS.validation_days, FLAGS.objective, FLAGS.tuner,
         FLAGS.trials, FLAGS.seed, FLAGS.output, FLAGS.processes, FLAGS.restart,
     )
-    command = shlex.join(["python", "-m", "dlen_cam2.cli.tune", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "dlen_cam2", "tune", *sys.argv[1:]])
     tuning.write(found, FLAGS.output, command)
     print(tuning.report.page(found, command))
 

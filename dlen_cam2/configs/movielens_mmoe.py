@@ -1,6 +1,6 @@
 """MovieLens-1M, mmoe trunk, plain head:
 
-python -m dlen_cam2.cli.train --config=dlen_cam2/configs/movielens_mmoe.py --data_dir=DIR --model_dir=DIR \
+python -m dlen_cam2 train --config=dlen_cam2/configs/movielens_mmoe.py --data_dir=DIR --model_dir=DIR \
     --train_days=200004..200011 --eval_days=200012
 """
 

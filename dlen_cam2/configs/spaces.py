@@ -1,4 +1,4 @@
-"""Search spaces of `dlen_cam2.cli.tune`: what it may change, and between which values.
+"""Search spaces of `dlen_cam2 tune`: what it may change, and between which values.
 
 A space is a function of keras-tuner's `hp` that returns `{key of the configuration: value}`:
 

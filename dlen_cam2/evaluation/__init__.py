@@ -14,6 +14,6 @@ from dlen_cam2.evaluation.predictions import (
 )
 
 __all__ = [
-    "USER_FAVOR", "USER_FAVOR_NOTE", "Predictions", "Score", "behaviours", "entire_space", "evaluate", "predict", "scorer",
-    "together",
+    "USER_FAVOR", "USER_FAVOR_NOTE", "Predictions", "Score", "behaviours", "entire_space", "evaluate", "predict",
+    "scorer", "together",
 ]

@@ -22,7 +22,8 @@ NETWORKS = {
 }
 WITHOUT_DLEN = tuple(name for name, (_, head) in NETWORKS.items() if head != "dlen")
 NOTE = (
-    f"`{CONSTANT}`: each task's positive rate on the training days. `{TREES}`: {boosted_trees.ROUNDS} trees a task on the same "
+    f"`{CONSTANT}`: each task's positive rate on the training days. `{TREES}`: {boosted_trees.ROUNDS} trees a task on "
+    "the same "
     "features, categories as ordered numbers and of a list its first value and length (DESIGN). "
     f"`{SINGLE}`: one network a task, the shared bottom with that task alone (an expert's layers, then a "
     "tower), from which all others are built (DESIGN: PLE's single-task model is that plain network; MMOE's experts "

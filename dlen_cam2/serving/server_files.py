@@ -88,7 +88,7 @@ def publish(
     directory = pathlib.Path(directory)
     found = versions.numbers(directory)
     if not found:
-        raise UserError(f"{directory} must hold versions, as dlen_cam2.cli.export writes them. Received: none.")
+        raise UserError(f"{directory} must hold versions, as dlen_cam2 export writes them. Received: none.")
     before = published(directory)
     labels = dict(before.labels) if before else {}
     labels.setdefault("stable", found[-1])
@@ -130,14 +130,14 @@ def models(content: Published) -> str:
     model.model_version_policy.specific.versions.extend(content.loaded)
     model.version_labels.update(content.labels)
     return (
-        "# Written by dlen_cam2.cli.publish. Ask for the label stable: a request without label or version gets the\n"
+        "# Written by dlen_cam2 publish. Ask for the label stable: a request without label or version gets the\n"
         f"# highest number here, which may be the canary.\n{text_format.MessageToString(config)}"
     )
 
 
 BATCHING_TEXT = """\
 # Batching across requests, for many clients that send a few rows each to serving_default or raw. Written by
-# dlen_cam2.cli.publish; compose.yaml gives it to the service `batching` only, because TensorFlow Serving batches all
+# dlen_cam2 publish; compose.yaml gives it to the service `batching` only, because TensorFlow Serving batches all
 # signatures or none, and refuses to batch `rank`: every input of a request must have as many rows, else it is
 # INVALID_ARGUMENT "Batching Run() input tensors must have equal 0th-dimension size" (batching_session.cc), and rank has
 # one row of the user beside N candidates. A request to rank is a batch already: ask the other service. The warm-up file
@@ -175,7 +175,7 @@ def compose(name: str) -> str:
     batching = ["--enable_batching=true", f"--batching_parameters_file=/models/{name}/{BATCHING}",
                 "--enable_model_warmup=false"]
     return f"""\
-# Written by dlen_cam2.cli.publish. `docker compose up` serves gRPC on 8500 and REST on 8501;
+# Written by dlen_cam2 publish. `docker compose up` serves gRPC on 8500 and REST on 8501;
 # `docker compose --profile batching up` also serves 8510 and 8511, with batching across requests, see {BATCHING}.
 # TensorFlow Serving knows no passwords, so the ports are open to this machine only.
 services:

@@ -16,7 +16,7 @@ CONFIG = "best.py"
 
 
 def write(found: Found, output: str | os.PathLike, command: str) -> None:
-    """Write the page, its picture and the best configuration, a file that `dlen_cam2.cli.train --config=` takes.
+    """Write the page, its picture and the best configuration, a file that `dlen_cam2 train --config=` takes.
 
     Args:
         found: what `search` returned.
@@ -36,7 +36,7 @@ def _docstring(found: Found, output: pathlib.Path, command: str) -> str:
         f"{found.config.name}, tuned: {asked['objective']} {found.value:.5f} on {validation}, trained on {days}.\n\n"
         f"It is {origin}, the best of {len(found.trials)} ({asked['tuner']} search, seed {asked['seed']}):\n\n"
         f"{command}\n\n"
-        f"python -m dlen_cam2.cli.train --config={output / CONFIG} --data_dir=DIR --model_dir=DIR --train_days=A..B "
+        f"python -m dlen_cam2 train --config={output / CONFIG} --data_dir=DIR --model_dir=DIR --train_days=A..B "
         "--eval_days=C"
     )
 

@@ -48,7 +48,7 @@ def search(
     config: Config, space: Space, data_dir: str | os.PathLike, train_days: str, validation_days: str, objective: str,
     tuner: str, trials: int, seed: int, output: str | os.PathLike, processes: int = 1, restart: bool = False,
 ) -> Found:
-    """Try `trials` choices of `space`, and `config` as it is, each trained as `dlen_cam2.cli.train` does it.
+    """Try `trials` choices of `space`, and `config` as it is, each trained as `dlen_cam2 train` does it.
 
     A search that was killed goes on where it was when it is called again with the same arguments (`processes` and
     `restart` aside); finished trials are kept, and a call of a finished search returns at once what it found.

@@ -48,5 +48,14 @@ def _parse(argv: list[str]) -> list[str]:
         # the wrong type, by plain Python errors raised while the flags are parsed.
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"error: {message}", file=sys.stderr)
-        print(f"Pass --helpshort to {argv[0]} to see its flags.", file=sys.stderr)
+        print(f"Pass --helpshort to {_name(argv[0])} to see its flags.", file=sys.stderr)
         sys.exit(2)
+
+
+def _name(path: str) -> str:
+    """What a person types to start this command."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None:
+        return path
+    package, _, command = spec.name.rpartition(".")
+    return f"dlen_cam2 {command}" if package == "dlen_cam2.cli" else f"python -m {spec.name}"

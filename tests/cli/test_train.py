@@ -68,7 +68,8 @@ def test_train_evaluate_export_score(log, tmp_path):
 
     exported = command("dlen_cam2.cli.export", f"--model_dir={model}", f"--output={tmp_path / 'served'}")
     assert exported.returncode == 0, exported.stderr[-2000:]
-    scored = run("dlen_cam2.cli.predict", f"--model={tmp_path / 'served'}", f"--data_dir={log}", f"--day={DAY}", "--rows=3")
+    scored = run("dlen_cam2.cli.predict", f"--model={tmp_path / 'served'}", f"--data_dir={log}", f"--day={DAY}",
+                 "--rows=3")
     assert scored.returncode == 0, scored.stderr[-2000:]
     head, *lines = [line.split() for line in scored.stdout.splitlines() if line.strip()]
     loaded = model_directory.load(model)
@@ -172,7 +173,8 @@ BAD = {
 def test_bad_input_is_one_message(log, tmp_path, flags, status, word):
     model = tmp_path / "m"
     done = command(
-        "dlen_cam2.cli.train", "--config=dlen_cam2/configs/kuairand_mmoe.py", f"--data_dir={log}", f"--model_dir={model}",
+        "dlen_cam2.cli.train", "--config=dlen_cam2/configs/kuairand_mmoe.py", f"--data_dir={log}",
+        f"--model_dir={model}",
         f"--train_days={DAYS}", f"--eval_days={DAY}", *flags,
     )
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

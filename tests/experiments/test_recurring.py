@@ -78,7 +78,8 @@ def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
 def test_continue_from_the_command_line(log, tmp_path):
     flags = ["--config=dlen_cam2/configs/simulated_cam2.py", f"--data_dir={log}", f"--eval_days={DAYS[3]}",
              f"--config.model.features={FEW}", "--config.model.expert_units=(8,)", "--config.train.bootstrap=0"]
-    first = command("dlen_cam2.cli.train", *flags, f"--model_dir={tmp_path / 'a'}", f"--train_days={DAYS[0]}..{DAYS[1]}")
+    first = command("dlen_cam2.cli.train", *flags, f"--model_dir={tmp_path / 'a'}",
+                    f"--train_days={DAYS[0]}..{DAYS[1]}")
     assert first.returncode == 0, first.stderr[-2000:]
     assert "any_positive at video_click_rate >=" in first.stdout
     second = command("dlen_cam2.cli.train", *flags, f"--model_dir={tmp_path / 'b'}", f"--train_days={DAYS[2]}",

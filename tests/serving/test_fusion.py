@@ -390,7 +390,8 @@ def trained(tmp_path_factory):
 
 def fuse(trained, *more):
     return command(
-        "dlen_cam2.cli.search_fusion", *trained, "--day=20240103", "--measure_day=20240104", "--maximize=ndcg/long_view",
+        "dlen_cam2.cli.search_fusion", *trained, "--day=20240103", "--measure_day=20240104",
+        "--maximize=ndcg/long_view",
         "--trials=100", "--top=2", *more,
     )
 

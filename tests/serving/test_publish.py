@@ -257,7 +257,8 @@ def test_examples_say_what_the_columns_say():
     for name, values in columns.items():
         wanted = values.astype("S") if values.dtype == object else values
         np.testing.assert_array_equal(back[name].numpy().astype(wanted.dtype), wanted, err_msg=name)
-    example = tf.train.Example.FromString(request_log.examples(tiny_schema(), {**columns, "video_id": np.full(20, -1)})[0])
+    unknown = {**columns, "video_id": np.full(20, -1)}
+    example = tf.train.Example.FromString(request_log.examples(tiny_schema(), unknown)[0])
     assert "video_id" not in example.features.feature  # missing, not -1
 
 
@@ -360,7 +361,8 @@ def test_every_warm_up_request_is_answered_in_a_fresh_process(tmp_path):
 
 
 def compared(live, candidate):
-    return version_comparison.compare(version_comparison.Replay({"click": np.array(live)}, []), version_comparison.Replay({"click": np.array(candidate)}, []))
+    replays = (version_comparison.Replay({"click": np.array(scores)}, []) for scores in (live, candidate))
+    return version_comparison.compare(*replays)
 
 
 def test_drift_by_hand():
@@ -408,7 +410,8 @@ def test_overlap_of_the_first_ten():
 def test_replay_against_known_scores(tmp_path):
     save(tmp_path / "1", lambda x: 2 * x)
     live = versions.load(tmp_path / "1")
-    answers = version_comparison.replay(live, [log("raw", x=[1.0, 2.0]), log("rank", user=[10.0], x=[1.0, 3.0, 2.0])], "live")
+    logs = [log("raw", x=[1.0, 2.0]), log("rank", user=[10.0], x=[1.0, 3.0, 2.0])]
+    answers = version_comparison.replay(live, logs, "live")
     assert answers.scores["click"].tolist() == [2, 4, 12, 16, 14]
     assert [order.tolist() for order in answers.orders] == [[1, 2, 0]]
     for request, message in (
@@ -445,7 +448,8 @@ def test_verify_command(tmp_path):
     save(tmp_path / "3", lambda x: -x)
     rows = np.linspace(0.1, 0.9, 20)
     request_log.write(tmp_path / "1" / request_log.WARM_UP, [log("raw", x=rows), log("rank", user=[0.0], x=rows)])
-    done = run("dlen_cam2.cli.compare_versions", f"--live={tmp_path}/1", f"--candidate={tmp_path}/2", f"--output={tmp_path}/out")
+    done = run("dlen_cam2.cli.compare_versions", f"--live={tmp_path}/1", f"--candidate={tmp_path}/2",
+               f"--output={tmp_path}/out")
     assert done.returncode == 0, done.stderr[-2000:]
     row = "| click | 0.5 | 0.6 | +20.0% | 0.1 | 0.18 | 0.0% | 1.0000 | 0 |"
     assert row in done.stdout and "100.0% are the same" in done.stdout and "is fit" in done.stdout

@@ -132,7 +132,8 @@ def test_triton_serves_the_same_scores(served, rows, tmp_path, signature):
     libraries = subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"])
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
-        [python, pathlib.Path(__file__).parents[1] / "support/triton_session.py", served[2], signature, tmp_path / "rows.npz"],
+        [python, pathlib.Path(__file__).parents[1] / "support/triton_session.py", served[2], signature,
+         tmp_path / "rows.npz"],
         env=environment | {"LD_LIBRARY_PATH": libraries.decode().strip()}, capture_output=True, text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
@@ -354,7 +355,7 @@ def test_export_command_with_everything(served, tmp_path):
     Calibration("platt", DAY, {"click": ((0.0, 1.0), (-1.0, 1.0))}).save(tmp_path / "calibration.json")
     Fusion("sum", {"click": 1.0}).save(tmp_path / "fusion.json")
     command = [
-        sys.executable, "-m", "dlen_cam2.cli.export", f"--model_dir={model}", f"--output={tmp_path / 'ranker'}",
+        sys.executable, "-m", "dlen_cam2", "export", f"--model_dir={model}", f"--output={tmp_path / 'ranker'}",
         f"--calibration={tmp_path / 'calibration.json'}", f"--fusion={tmp_path / 'fusion.json'}", "--classify",
         "--regress=fused", f"--data_dir={directory}", f"--day={DAY}",
     ]

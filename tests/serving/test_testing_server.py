@@ -1,4 +1,4 @@
-"""`dlen_cam2.cli.serve` in a process of its own, asked by the official gRPC stubs and over HTTP."""
+"""`dlen_cam2 serve` in a process of its own, asked by the official gRPC stubs and over HTTP."""
 
 import base64
 import json
@@ -263,7 +263,8 @@ def test_status_of_versions(ports):
 
 def test_versions_are_switched_under_load_without_a_lost_or_mixed_answer(home, schema, rows):
     parts = [home / "served" / number for number in "12"]
-    requests = [request_log.request(schema, rows, NAME, s).predict_log.request for s in ("raw", "rank", "serving_default")]
+    signatures = ("raw", "rank", "serving_default")
+    requests = [request_log.request(schema, rows, NAME, s).predict_log.request for s in signatures]
     tally = switching(parts, requests, number=400, clients=4, seconds=0.5, least=3)
     assert (tally.lost, tally.mixed) == ([], []) and len(tally.seconds) >= 400
     assert len(set(tally.versions)) >= 3

@@ -112,7 +112,7 @@ def reported_by(module: str) -> dict:
 
 
 def train(*arguments, place=None, **options) -> dict:
-    """What `python -m dlen_cam2.cli.train` does; other arguments as of `dlen_cam2.training.train_request.once`."""
+    """What `python -m dlen_cam2 train` does; other arguments as of `dlen_cam2.training.train_request.once`."""
     return runs.train(train_request.once(*arguments, **options), place)
 
 

@@ -47,13 +47,13 @@ def arguments(log, model, flags):
 
 
 def start(log, model, *flags, task=None):
-    """A process of `python -m dlen_cam2.cli.train`; `task` is (cluster, type, index)."""
+    """A process of `python -m dlen_cam2 train`; `task` is (cluster, type, index)."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     if task:
         cluster, kind, index = task
         environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
     return subprocess.Popen(
-        [sys.executable, "-m", "dlen_cam2.cli.train", *arguments(log, model, flags)],
+        [sys.executable, "-m", "dlen_cam2", "train", *arguments(log, model, flags)],
         env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
 

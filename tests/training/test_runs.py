@@ -297,7 +297,8 @@ def test_a_step_that_makes_a_day_worse_is_named(log, whole, tmp_path, capsys):
     found = {}
     for name, rates in (("wild", 1000.0), ("calm", 1e-6)):
         wanted = config(daily=DailyConfig(1, rates, 0.0))
-        runs.train(train_request.once(wanted, log, tmp_path / name, DAY, "20240104,20240104_random", continue_from=whole))
+        days = (DAY, "20240104,20240104_random")
+        runs.train(train_request.once(wanted, log, tmp_path / name, *days, continue_from=whole))
         found[name] = capsys.readouterr().out
         events = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         steps = {event["day"]: event["tasks"] for event in events if event["event"] == "step"}

@@ -360,7 +360,7 @@ def test_the_files_of_a_search(log, tmp_path):
         }
 
     found = find(log, tmp_path / "out", space=space, trials=5, config=replaced(CONFIG, {"train.learning_rate": 1.0}))
-    command = 'python -m dlen_cam2.cli.tune --x="a\\n" --y="""'
+    command = 'python -m dlen_cam2 tune --x="a\\n" --y="""'
     tuning.write(found, tmp_path / "out", command)
     page = (tmp_path / "out/tune.md").read_text()
     assert command in page and f"ne {found.value:.5f} of trial {found.best.name}" in page
@@ -448,7 +448,7 @@ def test_the_command_goes_on_after_a_kill(log, tmp_path):
     (tmp_path / "own.py").write_text(SPACE)
     out = tmp_path / "out"
     command = [
-        sys.executable, "-m", "dlen_cam2.cli.tune", f"--config={tmp_path / 'own.py'}", f"--data_dir={log}",
+        sys.executable, "-m", "dlen_cam2", "tune", f"--config={tmp_path / 'own.py'}", f"--data_dir={log}",
         f"--train_days={DAYS}", f"--validation_days={DAY}", f"--output={out}", "--trials=1", "--config.train.seed=3",
     ]
     options = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}}

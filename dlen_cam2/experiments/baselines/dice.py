@@ -168,7 +168,7 @@ def _repeated(drawn: np.ndarray) -> np.ndarray:
 
 
 def train(config: Config, data_dir: str | os.PathLike, warm: Sequence[str], measured: Sequence[str]) -> Arrays:
-    """A cell: recurring training as of `dlen_cam2.experiments.recurring`, on the rows of engagement (`config.model.cam2`).
+    """A cell: recurring training (`dlen_cam2.experiments.recurring`) on the rows of engagement (`config.model.cam2`).
 
     DESIGN: the paper samples negatives from all items, so that what it learns is who meets what; it is measured here on
     the rows of an exposure log, of which it never sees those without engagement. Negatives are items that were shown on

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST interface on a `dlen_cam2.serving.testing_server.grpc_server.Model`, for tests and trying out.
+"""TensorFlow Serving's REST interface on a `grpc_server.Model`, for tests and trying out.
 
     GET  /v1/models/NAME[/versions/N|/labels/L]                              status
     GET  /v1/models/NAME[/versions/N|/labels/L]/metadata                     signatures
