@@ -43,14 +43,15 @@ class Conformity(tf.keras.layers.Layer):
         self.read_out = tf.keras.layers.Dense(
             1, kernel_initializer=tf.keras.initializers.GlorotUniform(seed),
             bias_initializer=tf.keras.initializers.Constant(np.log(start / (1 - start))), name="read_out",
+            dtype="float32",  # as in `TaskLogits`
         ) if kind == "logistic" else None
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        user, item = inputs
+        user, item = (tf.cast(part, tf.float32) for part in inputs)
         total = user + item
         if self.read_out is not None:
-            return tf.cast(self.read_out(total), tf.float32)
-        squares = tf.reduce_sum(tf.square(tf.cast(total, tf.float32)), axis=1, keepdims=True)
+            return self.read_out(total)
+        squares = tf.reduce_sum(tf.square(total), axis=1, keepdims=True)
         return tf.sqrt(squares + 1e-12)  # the norm has no gradient at 0
 
     def get_config(self) -> dict[str, Any]:

@@ -35,8 +35,9 @@ class TaskLogits(tf.keras.layers.Layer):
         tasks, width = input_shape[1:]
         limit = (6 / (width - self.joined + 1)) ** 0.5
         uniform = tf.keras.initializers.RandomUniform(-limit, limit)
+        # Not rounded to bfloat16 under mixed precision, by which a served probability would be 1% off its rate.
         self.kernel = self.add_weight(
-            name="kernel", shape=(tasks, width),
+            name="kernel", shape=(tasks, width), experimental_autocast=False,
             initializer=starts_at_zero(uniform, self.joined, axis=1) if self.joined else uniform,
         )
         if len(self.rates) not in (0, tasks):
@@ -44,7 +45,8 @@ class TaskLogits(tf.keras.layers.Layer):
         # A task without positives, or without negatives, must still start at a finite logit.
         rates = np.clip(self.rates or [0.5] * tasks, 1e-4, 1 - 1e-4)
         self.bias = self.add_weight(
-            name="bias", shape=(tasks,), initializer=tf.keras.initializers.Constant(np.log(rates / (1 - rates)))
+            name="bias", shape=(tasks,), experimental_autocast=False,
+            initializer=tf.keras.initializers.Constant(np.log(rates / (1 - rates))),
         )
         super().build(input_shape)
 
@@ -52,9 +54,9 @@ class TaskLogits(tf.keras.layers.Layer):
         # One product with w_k in the rows of task k and zeros elsewhere: T dot products of each row are slower, as an
         # einsum or as a product and a sum.
         tasks, width = self.kernel.shape
-        apart = tf.cast(self.kernel, tf.float32)[:, :, None] * tf.eye(tasks)[:, None]
+        apart = self.kernel[:, :, None] * tf.eye(tasks)[:, None]
         joined = tf.reshape(tf.cast(inputs, tf.float32), (-1, tasks * width))
-        return project(joined, tf.reshape(apart, (tasks * width, tasks)), tf.cast(self.bias, tf.float32))
+        return project(joined, tf.reshape(apart, (tasks * width, tasks)), self.bias)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"rates": self.rates, "joined": self.joined}

@@ -138,9 +138,41 @@ def test_capped_head_stays_float32_under_mixed_precision(size):
     found = low([towers, latent])
     assert {name: (value.dtype, value.shape) for name, value in found.items()} == {
         name: (tf.float32, (8, 3)) for name in ("logits", "preferred", "not_preferred")}
-    # Only the towers' products are rounded to 8 bits, and not the latent logit, however large it is.
+    # Nothing is rounded to 8 bits but the towers on the way in, not even a large latent logit.
     for name in found:
-        assert_close(found[name], wanted[name], rtol=0, atol=0.03)
+        assert_close(found[name], wanted[name], rtol=1e-6, atol=1e-6)
+
+
+# x (8, 3, 5) to the layer's inputs, the layer, its part that is a product x W + b, and x W in float64.
+READ_OUTS = {
+    "task_logits": (
+        lambda x: x, TaskLogits, lambda layer: layer, lambda x, kernel: np.einsum("bkd,kd->bk", x, kernel)),
+    "latent_state": (
+        lambda x: x[:, 0], lambda: LatentState(()), lambda layer: layer.logit, lambda x, kernel: x[:, 0] @ kernel.T),
+    "conformity": (
+        lambda x: [x[:, 0], x[:, 1]], Conformity, lambda layer: layer.read_out,
+        lambda x, kernel: (x[:, 0] + x[:, 1]) @ kernel),
+}
+
+
+@pytest.mark.parametrize("case", READ_OUTS)
+def test_read_outs_are_float32_under_mixed_precision(case):
+    inputs, make_layer, part, product = READ_OUTS[case]
+    x = tf.cast(normal(8, 3, 5), tf.bfloat16)
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        layer = make_layer()
+        layer(inputs(x))
+        shape = part(layer).kernel.shape
+        bias = np.full(part(layer).bias.shape, -5.29, np.float32)  # bfloat16 has -5.28125 and -5.3125
+        part(layer).kernel.assign(normal(*shape, seed=1))
+        part(layer).bias.assign(bias)
+        found = layer(inputs(x))
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    assert found.dtype == tf.float32
+    wanted = product(np.asarray(x, np.float64), np.asarray(normal(*shape, seed=1), np.float64)) + bias
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=2e-6)
 
 
 # === Dropout ===
