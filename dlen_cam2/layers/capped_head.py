@@ -29,9 +29,13 @@ class CappedHead(tf.keras.layers.Layer):
 
     Args:
         alphas: the caps α_k in (0, 1], one for each task. 1 means uncapped.
-        rates: the tasks' positive rates; p_k starts there (DESIGN, see `TaskLogits`): b_k starts at α_k / 2
-            (uncapped: at the rate), so a_k at what is missing. Empty: the heads start at one half.
-        preferred_rate: where P(UP) starts, see `LatentState`.
+        rates: the tasks' positive rates r_k, at which p_k starts where it can (DESIGN, see `TaskLogits`). Of towers of
+            0, and with P(UP) at π = `preferred_rate`, a capped task's b_k starts at α_k / 2 and a_k at what is missing,
+            (r_k - (1 - π) α_k / 2) / π. If that lies within [1e-4, 1 - 1e-4], p_k starts at r_k. If it is less (r_k far
+            below π, or α_k above about 2 r_k / (1 - π)), p_k starts above r_k, at 1e-4 π + (1 - π) α_k / 2; if it is
+            more (π too small for r_k), below r_k, at (1 - 1e-4) π + (1 - π) α_k / 2. An uncapped task's a_k, b_k and
+            so p_k start at r_k, clipped to that range. Empty: a_k starts at one half and b_k at α_k / 2.
+        preferred_rate: π, where P(UP) starts, see `LatentState`.
         joined: so many of the towers' last columns are joined from another network, see `Experts`.
 
     Input: towers (B, T, h) and the logit of P(UP) (B, 1). Output: a dictionary of float32 tensors (B, T):

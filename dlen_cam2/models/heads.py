@@ -55,7 +55,7 @@ def dlen(
         x: (B, d), the shared input, which the hidden state network reads.
         alphas: the caps of P(k|¬UP), see `CappedHead`.
         latent_units: layer sizes of the hidden state network.
-        rates: the tasks' positive rates, at which P(k) starts.
+        rates: the tasks' positive rates, at which P(k) starts where it can, see `CappedHead`.
         joined: columns of the towers that come from another network (CAM2's embeddings). DESIGN: P(UP) reads the
             trunk's input only.
 

@@ -203,6 +203,20 @@ def test_every_task_starts_at_its_positive_rate(head):
     np.testing.assert_allclose(tf.sigmoid(outputs), [rates, rates], rtol=1e-5)
 
 
+@pytest.mark.parametrize("rate, alpha, preferred_rate, start", [
+    (0.3, 0.12, 0.4, 0.3),                               # a = (0.3 - 0.6 * 0.06) / 0.4 = 0.66
+    (1e-3, 3e-4, 0.9, 1e-3),                             # a = 0.0011
+    (0.95, 0.2, 0.9, 0.9 * (1 - 1e-4) + 0.1 * 0.1),      # a would be 1.04
+    (0.1, 0.6, 0.5, 0.5 * 1e-4 + 0.5 * 0.3),             # a would be -0.1
+    (1e-5, 1e-6, 0.5, 0.5 * 1e-4 + 0.5 * 0.5e-6),        # a would be 2e-5
+    (1e-5, 1.0, 0.5, 1e-4),                              # uncapped
+], ids=["within", "rare", "above", "negative", "below", "uncapped"])
+def test_where_a_capped_task_starts(rate, alpha, preferred_rate, start):
+    latent = tf.fill((1, 1), np.float32(np.log(preferred_rate / (1 - preferred_rate))))
+    outputs = CappedHead([alpha], [rate], preferred_rate)([tf.zeros((1, 1, 4)), latent])
+    assert probabilities(outputs).numpy() == pytest.approx(start, rel=1e-5)
+
+
 def test_rates_of_zero_and_one_start_at_finite_logits():
     outputs = TaskLogits((0.0, 1.0))(tf.zeros((1, 2, 4)))
     np.testing.assert_allclose(tf.sigmoid(outputs), [[1e-4, 1 - 1e-4]], rtol=1e-3)
