@@ -94,16 +94,29 @@ def capped_probability(
     a: tf.Tensor, b: tf.Tensor, u: tf.Tensor, alphas: Sequence[float]
 ) -> dict[str, tf.Tensor]:
     """The equations of `CappedHead` on logits a, b (B, T) and u (B, 1)."""
-    alpha = np.asarray(alphas, np.float32)
     log_u, log_not_u = tf.math.log_sigmoid(u), tf.math.log_sigmoid(-u)
-    log_b = np.log(alpha) + tf.math.log_sigmoid(b)
-    # log(1 - α σ(b)) = softplus(b + log(1 - α)) - softplus(b); the first term is 0 where α = 1.
-    with np.errstate(divide="ignore"):
-        log_rest = np.log1p(-alpha)
-    log_not_b = tf.math.softplus(b + np.maximum(log_rest, -1e4)) - tf.math.softplus(b)
+    log_b = np.log(np.asarray(alphas, np.float32)) + tf.math.log_sigmoid(b)
     log_p = logaddexp(tf.math.log_sigmoid(a) + log_u, log_b + log_not_u)
-    log_not_p = logaddexp(tf.math.log_sigmoid(-a) + log_u, log_not_b + log_not_u)
+    log_not_p = logaddexp(tf.math.log_sigmoid(-a) + log_u, log_not_capped(b, alphas) + log_not_u)
     return {"logits": log_p - log_not_p, "preferred": a, "not_preferred": log_b}
+
+
+def log_not_capped(b: tf.Tensor, alphas: Sequence[float]) -> tf.Tensor:
+    """log(1 - α_k σ(b)), of any size and with its gradient to 1e-5 of it.
+
+    It is -softplus(c) with c the logit of α σ(b),
+
+        c = log α + b - softplus(t) = log (α / (1 - α)) + log σ(t),        t = b + log(1 - α)
+
+    where the first form is taken for t <= 0 (α = 1: always), the second for t > 0: its terms cancel in the other.
+    """
+    alpha = np.asarray(alphas, np.float32)
+    log_alpha = np.log(alpha)
+    with np.errstate(divide="ignore"):
+        log_rest = np.maximum(np.log1p(-alpha), -1e4)  # finite also where α = 1
+    t = b + log_rest
+    c = tf.where(t > 0, log_alpha - log_rest + tf.math.log_sigmoid(t), log_alpha + b - tf.math.softplus(t))
+    return -tf.math.softplus(c)
 
 
 def logaddexp(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from dlen_cam2.layers import CappedHead, TaskLogits
-from dlen_cam2.layers.capped_head import capped_probability
+from dlen_cam2.layers.capped_head import capped_probability, log_not_capped
 from dlen_cam2.models import probabilities, serving_scores
 from dlen_cam2.models.build import caps
 from dlen_cam2.schema import Task
@@ -99,6 +99,24 @@ def test_rare_tasks_keep_their_precision():
     negatives = cross_entropy_gradients(a, b, u, 0, alphas)
     np.testing.assert_allclose(negatives[0], pu * pa * (1 - pa) / (1 - p), rtol=1e-4)
     np.testing.assert_allclose(negatives[1], (1 - pu) * pb * (1 - pb / alphas) / (1 - p), rtol=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [1e-8, 1e-6, 1e-4, 0.01, 0.3, 0.9, 0.999, 1.0])
+def test_the_complement_of_a_capped_probability_keeps_its_precision(alpha):
+    """log(1 - α σ(b)) and its gradient against float64, in a form that does not cancel there."""
+    b = np.linspace(-90, 90, 721, dtype=np.float32)
+    with tf.GradientTape() as tape:
+        x = tf.constant(b)
+        tape.watch(x)
+        found = log_not_capped(x, [alpha])
+    a, b = float(np.float32(alpha)), b.astype(float)
+    one, other = numpy_sigmoid(b), numpy_sigmoid(-b)
+    rest = other + (1 - a) * one
+    wanted = np.where(a * one < 0.5, np.log1p(-np.minimum(a * one, 0.5)), np.log(rest))
+    # Some roundings of logs up to 100; float32 flushes what is below its smallest normal number to 0.
+    tolerance = {"rtol": 1e-5, "atol": np.finfo(np.float32).tiny}
+    np.testing.assert_allclose(found, wanted, **tolerance)
+    np.testing.assert_allclose(tape.gradient(found, x), -a * one * other / rest, **tolerance)
 
 
 @pytest.mark.parametrize("label", [0, 1])
