@@ -63,9 +63,11 @@ class CappedHead(tf.keras.layers.Layer):
         starts = list(zip(self.alphas, self.rates, strict=True)) if rates else []
         self.preferred = TaskLogits(
             [r if alpha == 1 else (r - (1 - preferred_rate) * alpha / 2) / preferred_rate for alpha, r in starts],
-            joined, name="preferred",
+            joined, name="preferred", dtype=self.dtype_policy,
         )
-        self.not_preferred = TaskLogits([r if alpha == 1 else 0.5 for alpha, r in starts], joined, name="not_preferred")
+        self.not_preferred = TaskLogits(
+            [r if alpha == 1 else 0.5 for alpha, r in starts], joined, name="not_preferred", dtype=self.dtype_policy
+        )
 
     def build(self, input_shape: Any) -> None:
         towers, _ = input_shape

@@ -50,9 +50,13 @@ class CGC(tf.keras.layers.Layer):
         self.last = last
         own = tasks * task_experts
         self._module_of_expert = [k for k in range(tasks) for _ in range(task_experts)] + [tasks] * shared_experts
-        self.experts = Experts(own + shared_experts, units, name="experts")
-        self.task_gates = Gates(tasks, task_experts + shared_experts, name="task_gates")
-        self.shared_gate = None if last else Gates(1, own + shared_experts, name="shared_gate")
+        self.experts = Experts(own + shared_experts, units, name="experts", dtype=self.dtype_policy)
+        self.task_gates = Gates(
+            tasks, task_experts + shared_experts, name="task_gates", dtype=self.dtype_policy
+        )
+        self.shared_gate = None if last else Gates(
+            1, own + shared_experts, name="shared_gate", dtype=self.dtype_policy
+        )
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         first = inputs.shape.rank == 2

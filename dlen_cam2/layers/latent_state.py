@@ -30,8 +30,8 @@ class LatentState(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.units = tuple(units)
         self.rate = rate
-        self.network = Experts(1, units, name="network")
-        self.logit = TaskLogits([rate], name="logit")
+        self.network = Experts(1, units, name="network", dtype=self.dtype_policy)
+        self.logit = TaskLogits([rate], name="logit", dtype=self.dtype_policy)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return self.logit(self.network(inputs))

@@ -43,7 +43,7 @@ class Residual(tf.keras.layers.Layer):
 
         def dense(width: int, name: str, place: int) -> tf.keras.layers.Dense:
             start = tf.keras.initializers.GlorotUniform(None if seed is None else seed + place)
-            return tf.keras.layers.Dense(width, kernel_initializer=start, name=name)
+            return tf.keras.layers.Dense(width, kernel_initializer=start, name=name, dtype=self.dtype_policy)
 
         self.into = dense(units, "into", 0)
         self.inner = [dense(units, f"inner_{n}", 2 * n) for n in range(1, blocks + 1)]

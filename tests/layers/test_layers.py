@@ -143,6 +143,24 @@ def test_capped_head_stays_float32_under_mixed_precision(size):
         assert_close(found[name], wanted[name], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_layer_hands_its_dtype_on(case):
+    """To the layers in it, so that it is the same one where another policy is set, as when it is loaded."""
+    make_layer, inputs, _ = CASES[case]
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        layer = make_layer()
+        wanted = layer(inputs)
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    copy = type(layer).from_config(layer.get_config())
+    copy(inputs)
+    copy.set_weights(layer.get_weights())
+    assert_close(copy(inputs), wanted, rtol=0)
+    assert [part.compute_dtype for part in copy.submodules if isinstance(part, tf.keras.layers.Layer)] == [
+        part.compute_dtype for part in layer.submodules if isinstance(part, tf.keras.layers.Layer)]
+
+
 # x (8, 3, 5) to the layer's inputs, the layer, its part that is a product x W + b, and x W in float64.
 READ_OUTS = {
     "task_logits": (
