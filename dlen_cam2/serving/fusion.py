@@ -153,7 +153,9 @@ def fuse(scores: Mapping[str, Any], numbers: Numbers) -> tf.Tensor:
     log_f = product * tf.linalg.matvec(log_q, weights) + (1 - product) * log(total, _TINY)
     log_f += power * log(p_up, _LEAST)
     held = tf.cast(p_up < floor, tf.float32)
-    return held * (log_f - (1 - product) * log(most, _TINY)) + (1 - held) * tf.maximum(tf.exp(log_f), _TINY)
+    # `total` and `most` are summed in different orders, so that F / F_max may be a rounding above 1.
+    below = tf.minimum(log_f - (1 - product) * log(most, _TINY), 0.0)
+    return held * below + (1 - held) * tf.maximum(tf.exp(log_f), _TINY)
 
 
 class FusionTable(tf.Module):

@@ -72,6 +72,18 @@ def test_no_row_is_lost_to_underflow():
     assert fused[0] > 0 >= fused[1]
 
 
+@pytest.mark.parametrize("form", ["product", "sum"])
+def test_no_rounding_lifts_a_row_that_is_held_back_above_0(form):
+    """Rows at and next to the best there are, whose sum over the scores is rounded otherwise than that of weights."""
+    rng = np.random.default_rng(0)
+    for count in rng.integers(2, 9, 40):
+        names = [f"score_{k}" for k in range(count)]
+        fusion = Fusion(form, dict(zip(names, rng.choice([1e-3, 0.1, 0.3, 0.7, 1, 3e8, 1e9], count).tolist(),
+                                       strict=True)), floor=0.5)
+        best = {name: rng.choice([1, 1 - 2**-24, 1 - 2**-23], 37) for name in names}
+        assert fusion(scores(**best, p_up=[0.5 - 2**-25] * 37), []).numpy().max() <= 0
+
+
 fraction = st.floats(0.01, 0.9)
 fusions = st.builds(
     Fusion, st.sampled_from(["product", "sum"]),
