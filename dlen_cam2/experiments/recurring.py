@@ -40,10 +40,11 @@ def recurring(
     """
     job = trainer.start(config, data_dir, warm)
     schema = dataclasses.replace(job.schema, targets=tuple(dict.fromkeys((*job.schema.targets, *columns))))
-    score = evaluation.scorer(job.network, schema)
+    score = evaluation.scorer(job.scored, schema)
     found: dict[str, list[Predictions]] = {}
     for trained, measured in stages(data_dir, warm, days):
         trainer.fit(job, trained)
+        job.refresh()
         for kind, split in measured.items():
             found.setdefault(kind, []).append(evaluation.predict(score, schema, data_dir, split))
     return {kind: evaluation.together(parts) for kind, parts in found.items()}

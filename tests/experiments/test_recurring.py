@@ -132,6 +132,21 @@ def test_each_day_is_measured_before_it_is_trained_on(log, monkeypatch):
     np.testing.assert_array_equal(found["logged"].keys["time"][rows], alone.keys["time"])
 
 
+def test_what_is_measured_is_what_is_served(log, tmp_path):
+    """Trained in bfloat16, each day is scored in float32 by the weights of the day before, as a loaded model scores."""
+    config = small(precision="mixed_bfloat16")
+    found = recurring.recurring(config, log, DAYS[:1], DAYS[1:3])["logged"]
+    job, served = trainer.start(config, log, DAYS[:1]), []
+    for trained, measured in zip(DAYS[:2], DAYS[1:3], strict=True):
+        trainer.fit(job, [trained])
+        (tmp_path / trained).mkdir()
+        model_dir.save(tmp_path / trained, config, job.schema, job.split, job.checkpoint)
+        network = model_dir.load(tmp_path / trained).network
+        assert {layer.compute_dtype for layer in network.layers} <= {"float32", "int32", "int64"}
+        served.append(evaluation.predict(evaluation.scorer(network, job.schema), job.schema, log, measured))
+    np.testing.assert_array_equal(found.probabilities, np.concatenate([each.probabilities for each in served]))
+
+
 def test_active_days(log):
     schema = dataclasses.replace(pbtxt.load(log), features=(), targets=())
     users = {}
