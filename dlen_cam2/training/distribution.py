@@ -1,6 +1,7 @@
 """Where a job trains: one device, several, several machines, parameter servers, a TPU."""
 
 import dataclasses
+import functools
 import json
 import os
 from typing import Any
@@ -79,6 +80,10 @@ class Place:
 def connect(name: str, cpu_devices: int = 0, tpu: str = "") -> Place:
     """Join the cluster, if there is one, and make the strategy. Call it before TensorFlow has run anything.
 
+    "mirrored" has the same strategy for every job of a process. Another `tf.distribute.MirroredStrategy` over the same
+    devices, made beside it, ends with "Shape mismatch in the collective instance": TensorFlow knows sums over
+    replicas by numbers, which begin anew with each strategy.
+
     Args:
         name: "one": one device. "mirrored": all GPUs of this machine, or its logical CPUs. "multi_worker": processes of
             which TF_CONFIG says who they are, in step with each other. "parameter_server": the same, asynchronous; the
@@ -99,12 +104,18 @@ def connect(name: str, cpu_devices: int = 0, tpu: str = "") -> Place:
         )
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return Place(name, tf.distribute.MirroredStrategy([d.name for d in devices]))
+        return Place(name, _mirrored(tuple(d.name for d in devices)))
     if name == "multi_worker":
         return _multi_worker()
     if name == "parameter_server":
         return _parameter_server()
     return _tpu(tpu) if name == "tpu" else Place()
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One strategy for all jobs of this process: each numbers its sums from the same number, so two would collide."""
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def _cluster(name: str) -> tuple[dict[str, list[str]], str, int]:

@@ -107,6 +107,28 @@ def test_two_mirrored_replicas_equal_one_device(log, one, tmp_path, name):
     np.testing.assert_allclose(weights(tmp_path / "m"), weights(one / name), rtol=0, atol=1e-5)
 
 
+# Two jobs of one process, each with replicas as a user of the API asks for them, that sum different shapes.
+TWO_JOBS = """
+import tensorflow as tf
+from dlen_cam2 import strategies
+for size in (3, 5):
+    place = strategies.connect("mirrored", cpu_devices=2)
+    job = lambda: tf.distribute.get_replica_context().all_reduce("sum", tf.ones(size))
+    sums = place.strategy.experimental_local_results(tf.function(lambda: place.strategy.run(job))())
+    print(place.replicas, [each.numpy().tolist() for each in sums])
+"""
+
+
+def test_a_second_job_of_a_process_shares_the_replicas():
+    """TensorFlow takes the sums of a second strategy over the same devices for those of the first, and aborts."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_JOBS], capture_output=True, text=True, env=environment, timeout=280
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines() == [f"2 {[[2.0] * size] * 2}" for size in (3, 5)]
+
+
 def two_workers(log, model, flags) -> Sequence[str]:
     cluster = addresses(worker=2)
     workers = [
