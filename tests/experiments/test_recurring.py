@@ -140,8 +140,8 @@ def test_what_is_measured_is_what_is_served(log, tmp_path):
     for trained, measured in zip(DAYS[:2], DAYS[1:3], strict=True):
         trainer.fit(job, [trained])
         (tmp_path / trained).mkdir()
-        model_dir.save(tmp_path / trained, config, job.schema, job.split, job.checkpoint)
-        network = model_dir.load(tmp_path / trained).network
+        model_directory.save(tmp_path / trained, config, job.schema, job.split, job.checkpoint)
+        network = model_directory.load(tmp_path / trained).network
         assert {layer.compute_dtype for layer in network.layers} <= {"float32", "int32", "int64"}
         served.append(evaluation.predict(evaluation.scorer(network, job.schema), job.schema, log, measured))
     np.testing.assert_array_equal(found.probabilities, np.concatenate([each.probabilities for each in served]))

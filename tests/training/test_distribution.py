@@ -110,7 +110,7 @@ def test_two_mirrored_replicas_equal_one_device(log, one, tmp_path, name):
 # Two jobs of one process, each with replicas as a user of the API asks for them, that sum different shapes.
 TWO_JOBS = """
 import tensorflow as tf
-from dlen_cam2 import strategies
+from dlen_cam2.training import distribution as strategies
 for size in (3, 5):
     place = strategies.connect("mirrored", cpu_devices=2)
     job = lambda: tf.distribute.get_replica_context().all_reduce("sum", tf.ones(size))
