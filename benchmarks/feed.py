@@ -29,7 +29,7 @@ from dlen_cam2 import data
 from dlen_cam2.config import Config, TrainConfig
 from dlen_cam2.data.manifest import LAYOUTS
 from dlen_cam2.schema import pbtxt
-from dlen_cam2.training import trainer
+from dlen_cam2.training import jobs
 from dlen_cam2.training.distribution import Place
 from dlen_cam2.utils import commands
 from dlen_cam2.utils.files import write_text
@@ -82,7 +82,7 @@ def main() -> None:
             write_dataset(directory, ours.schema(size), [("20240101", table_of(drawn))], {}, form=Form(layout))
         for model in FLAGS.models:
             config = Config("yardstick", ours.model_config(Request(model, FLAGS.size)), TrainConfig())
-            job = trainer.assemble(config, "", ours.schema(size), None, "fail", Place())
+            job = jobs.assemble(config, "", ours.schema(size), None, "fail", Place())
             step = tf.function(job.ranker.train_step, autograph=False)
             memory = [ours.features(batch) for batch in drawn[:8]]
             sources: dict[str, Callable[[], Any]] = {

@@ -30,7 +30,7 @@ ANY_POSITIVE = "any_positive"
 
 @dataclasses.dataclass
 class Cam2Config:
-    """CAM2's conformity and relevance branches, beside any trunk and head (`dlen_cam2/models/causal/cam2.py`).
+    """CAM2's conformity and relevance branches, beside any trunk and head (`dlen_cam2/models/causal/cam2/branches.py`).
 
     Attributes:
         variant: a row of the paper's Table 1. "production": no branches. "proposed": the branches' embeddings, behind

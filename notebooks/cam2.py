@@ -18,13 +18,13 @@ from IPython.display import Markdown
 from scipy.stats import spearmanr
 
 from dlen_cam2 import data
-from dlen_cam2.cli import compare_with_truth
 from dlen_cam2.configs import simulated_cam2
 from dlen_cam2.evaluation import bootstrap, slices
+from dlen_cam2.evaluation.truth import truth_at
 from dlen_cam2.experiments.recurring import recurring
 from dlen_cam2.models import build
-from dlen_cam2.models.causal import causes
-from dlen_cam2.models.causal.cam2 import partition
+from dlen_cam2.models.causal.cam2 import threshold
+from dlen_cam2.models.causal.cam2.branches import partition
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.utils.markdown import markdown
 from pipelines import simulate
@@ -74,7 +74,7 @@ Markdown(markdown(
 
 # %%
 warm, measured = ["20240101", "20240102"], ["20240103", "20240104"]
-split = causes.fit(cam2, schema, schema.features, "data", warm)
+split = threshold.fit(cam2, schema, schema.features, "data", warm)
 print(f"{split.statistic} >= {split.thresh:.3f} is conformity: {split.rows_above:,} of {split.rows:,} rows, "
       f"{split.engaged_above:,} of {split.engaged:,} engagements")
 
@@ -91,7 +91,7 @@ for variant in ("production", "proposed"):
     chosen.model.cam2.variant = variant
     found[variant] = recurring(chosen, "data", warm, measured, ("video_age_days", "video_impressions", cam2.statistic))
 logged, random = found["proposed"]["logged"], found["proposed"]["random"]
-truth = {kind: compare_with_truth.truth_at("data", rows.keys["time"]) for kind, rows in found["proposed"].items()}
+truth = {kind: truth_at("data", rows.keys["time"]) for kind, rows in found["proposed"].items()}
 
 # %% [markdown]
 # Where the threshold lies, on the days that were measured. Left, engagement grows with X: that growth is what the label

@@ -16,11 +16,11 @@ import tensorflow as tf
 from IPython.display import Markdown
 
 from dlen_cam2 import data, evaluation
-from dlen_cam2.cli import compare_with_truth
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.evaluation.metrics import auc
-from dlen_cam2.layers.capped_head import capped_probability
-from dlen_cam2.training import trainer
+from dlen_cam2.evaluation.truth import recovery, table, truth_at
+from dlen_cam2.models.heads.dlen import capped_probability
+from dlen_cam2.training import jobs, passes
 from dlen_cam2.utils.markdown import markdown
 from pipelines import simulate
 
@@ -99,8 +99,8 @@ def trained(**changes):
     sizes = {"experts": 4, "expert_units": (64, 32), "tower_units": (32,), "latent_units": (64, 32)}
     config = Config("dlen", ModelConfig(trunk="mmoe", head="dlen", features=features, **sizes, **changes),
                     TrainConfig(epochs=2, batch_size=256, embedding_learning_rate=0.1))
-    job = trainer.start(config, "data", train_days)
-    trainer.fit(job, train_days)
+    job = jobs.start(config, "data", train_days)
+    passes.fit(job, train_days)
     return job, evaluation.predict(evaluation.scorer(job.network, job.schema), job.schema, "data", test_day)
 
 
@@ -108,7 +108,7 @@ job, predictions = trained(alpha=0.3)
 schema = job.schema
 
 # %%
-truth = compare_with_truth.truth_at("data", predictions.keys["time"])
+truth = truth_at("data", predictions.keys["time"])
 count = evaluation.behaviours(predictions, schema)
 like = predictions.labels[:, schema.task_names.index("like")]
 preferred = truth["preferred"] == 1
@@ -163,7 +163,7 @@ right.hist(predictions.p_up, 30, (0, 1), alpha=0.7, label="model")
 right.set(xlabel="P(UP)", ylabel="rows", title="Distribution over rows")
 right.legend()
 plt.show()
-Markdown(compare_with_truth.table({"MMOE-DLEN, c = 0.3": compare_with_truth.recovery(predictions, schema, truth)}))
+Markdown(table({"MMOE-DLEN, c = 0.3": recovery(predictions, schema, truth)}))
 
 # %% [markdown]
 # `AUC P(UP)` is against the preference that was drawn, which only a simulator knows; the oracle ranks by the true
@@ -195,7 +195,7 @@ Markdown(markdown(
 # %%
 results, latent = {}, {}
 for name, (_, predicted) in {"c = 0.3": (job, predictions), "no cap": trained(alpha_constant=1.0)}.items():
-    results[name], latent[name] = compare_with_truth.recovery(predicted, schema, truth), predicted.p_up
+    results[name], latent[name] = recovery(predicted, schema, truth), predicted.p_up
 Markdown(markdown(
     ["cap", "mean P(UP)", "AUC of P(UP), true preference", "share of the way", "mean distance of P(k) from the truth",
      "AUC, any positive"],

@@ -14,9 +14,9 @@ import numpy as np
 from IPython.display import Image, Markdown
 
 from dlen_cam2 import data, evaluation, serving
-from dlen_cam2.cli import compare_with_truth
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.evaluation import report
+from dlen_cam2.evaluation.truth import recovery, table, truth_at
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.serving import request_log, versions
 from dlen_cam2.training import model_directory, runs, train_request
@@ -153,7 +153,7 @@ Markdown(markdown(
 
 # %%
 predictions = evaluation.predict(evaluation.scorer(model.network, model.schema), model.schema, "data", "20240104")
-truth = compare_with_truth.truth_at("data", predictions.keys["time"])
+truth = truth_at("data", predictions.keys["time"])
 figure, axis = plt.subplots(figsize=(5, 4.6), layout="constrained")
 for k, task in enumerate(schema.task_names):
     tenths = np.array_split(np.argsort(predictions.probabilities[:, k]), 10)
@@ -164,7 +164,7 @@ axis.set(xlabel="predicted probability", ylabel="true probability", title="Predi
          yscale="log", xlim=(0.005, 1), ylim=(0.005, 1))
 axis.legend()
 plt.show()
-Markdown(compare_with_truth.table({"first_ranker": compare_with_truth.recovery(predictions, model.schema, truth)}))
+Markdown(table({"first_ranker": recovery(predictions, model.schema, truth)}))
 
 # %% [markdown]
 # **Next**: `dlen.ipynb` and `cam2.ipynb` for the two papers, `your_own_logs.ipynb` for your data.

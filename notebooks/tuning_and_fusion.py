@@ -11,12 +11,13 @@ import numpy as np
 from IPython.display import Image, Markdown
 
 from dlen_cam2 import evaluation, tuning
-from dlen_cam2.cli import compare_with_truth, search_fusion
+from dlen_cam2.cli import search_fusion
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.evaluation import report
+from dlen_cam2.evaluation.truth import truth_at
 from dlen_cam2.serving.fusion import Fusion
 from dlen_cam2.serving.fusion_search import Constraint, Day, Goal, Space, search
-from dlen_cam2.training import trainer
+from dlen_cam2.training import jobs, passes
 from dlen_cam2.utils.markdown import markdown
 from pipelines import simulate
 
@@ -71,8 +72,8 @@ Markdown(markdown(
 
 # %%
 search_day, measure_day = "20240103", "20240104"  # of the fusion too
-job = trainer.start(found.config, "data", ["20240101", "20240102"])
-trainer.fit(job, ["20240101", "20240102"])
+job = jobs.start(found.config, "data", ["20240101", "20240102"])
+passes.fit(job, ["20240101", "20240102"])
 schema, score = job.schema, evaluation.scorer(job.network, job.schema)
 predictions = {day: evaluation.predict(score, schema, "data", day) for day in (search_day, measure_day)}
 Markdown(report.table({day: evaluation.evaluate(p, schema, bootstrap=100) for day, p in predictions.items()}))
@@ -141,7 +142,7 @@ Markdown(markdown(
 # below the floor stays that of the product.
 
 # %%
-truth = compare_with_truth.truth_at("data", predictions[measure_day].keys["time"])
+truth = truth_at("data", predictions[measure_day].keys["time"])
 users, p_up = predictions[measure_day].keys["user"], predictions[measure_day].p_up
 
 

@@ -8,7 +8,7 @@ from benchmarks.contenders.keras import fit
 from benchmarks.yardstick import Batch, Clock, Request, Size, contend
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.schema import Feature, Schema, Task
-from dlen_cam2.training import trainer
+from dlen_cam2.training import jobs
 from dlen_cam2.training.distribution import Place
 
 
@@ -42,7 +42,7 @@ def features(batch: Batch) -> tuple[dict[str, dict[str, tf.Tensor]], dict[str, t
 
 def train(request: Request, size: Size, batches: Sequence[Batch], clock: Clock) -> float:
     config = Config("yardstick", model_config(request), TrainConfig(**request.options))
-    job = trainer.assemble(config, "", schema(size), None, "fail", Place())
+    job = jobs.assemble(config, "", schema(size), None, "fail", Place())
     return fit(job.ranker, [features(batch) for batch in batches], clock, config.train.steps_per_execution)
 
 

@@ -12,6 +12,7 @@ from absl import flags
 
 from dlen_cam2 import data
 from dlen_cam2.evaluation import introspection
+from dlen_cam2.evaluation.introspection_report import draw, tables
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.training import model_directory
 from dlen_cam2.utils import commands
@@ -47,9 +48,9 @@ def main() -> None:
             FLAGS.data_dir, model.schema, [FLAGS.day], FLAGS.batch_size, on_bad_record=FLAGS.on_bad_record
         )
         found = introspection.inspect(model.network, model.schema, batches)
-    text = introspection.tables(found)
+    text = tables(found)
     with staged(output, REPORT) as stage:
-        pictures = introspection.draw(stage, found)
+        pictures = draw(stage, found)
         shown = "".join(f"\n![{name.removesuffix('.png')}]({name})\n" for name in pictures)
         title = f"# {model.config.name}: {model.config.model.trunk} trunk, {model.config.model.head} head, {FLAGS.day}"
         (stage / REPORT).write_text(f"{title}\n\n{text}{shown}", encoding="utf-8")

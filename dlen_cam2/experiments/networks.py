@@ -12,16 +12,16 @@ from dlen_cam2.config import Config
 from dlen_cam2.evaluation.introspection import inspect
 from dlen_cam2.experiments.cells import Arrays
 from dlen_cam2.experiments.rows import Log, kept
-from dlen_cam2.training import trainer
+from dlen_cam2.training import jobs, passes
 
 _FIRST = 10  # steps before the clock starts: the first one builds the graph
 
 
 def train(config: Config, log: Log) -> Arrays:
     """A cell: train on the log's days, measure, and count."""
-    job = trainer.start(config, log.data_dir, log.train)
+    job = jobs.start(config, log.data_dir, log.train)
     clock = _Clock()
-    trainer.fit(job, log.train, [clock])
+    passes.fit(job, log.train, [clock])
     job.refresh()
     predictions = log.predictions(evaluation.scorer(job.scored, job.schema), job.schema)
     more = {}

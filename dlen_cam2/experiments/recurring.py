@@ -10,7 +10,7 @@ from dlen_cam2 import data, evaluation
 from dlen_cam2.config import Config
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.schema import pbtxt
-from dlen_cam2.training import trainer
+from dlen_cam2.training import jobs, passes
 from dlen_cam2.utils.errors import UserError
 
 # Splits of a day that no model trains on: uniformly random exposures, and DICE's intervened sample.
@@ -38,12 +38,12 @@ def recurring(
         Predictions of all of `days` by kind: "logged", and "random" or "intervened" where the data set has such splits
         of these days.
     """
-    job = trainer.start(config, data_dir, warm)
+    job = jobs.start(config, data_dir, warm)
     schema = dataclasses.replace(job.schema, targets=tuple(dict.fromkeys((*job.schema.targets, *columns))))
     score = evaluation.scorer(job.scored, schema)
     found: dict[str, list[Predictions]] = {}
     for trained, measured in stages(data_dir, warm, days):
-        trainer.fit(job, trained)
+        passes.fit(job, trained)
         job.refresh()
         for kind, split in measured.items():
             found.setdefault(kind, []).append(evaluation.predict(score, schema, data_dir, split))

@@ -8,8 +8,8 @@ import tensorflow as tf
 from dlen_cam2.config import ModelConfig
 from dlen_cam2.layers import Dropout, Embeddings, Experts
 from dlen_cam2.models import heads, trunks
-from dlen_cam2.models.causal import cam2
-from dlen_cam2.models.causal.causes import Split
+from dlen_cam2.models.causal.cam2.branches import branches, join
+from dlen_cam2.models.causal.cam2.threshold import Split
 from dlen_cam2.schema import Feature, Schema
 from dlen_cam2.utils.errors import UserError
 
@@ -70,13 +70,13 @@ def build(
     causal: dict[str, tf.Tensor] = {}
     joined, at_towers = 0, config.cam2.variant != "task_arch" and bool(config.tower_units)
     if config.cam2.variant != "production":
-        embeddings, causal = cam2.branches(inputs, schema, config.cam2, split)
+        embeddings, causal = branches(inputs, schema, config.cam2, split)
         joined = sum(e.shape[-1] for e in embeddings)
         if at_towers:
-            trunk = cam2.join(trunk, embeddings, config.cam2)
+            trunk = join(trunk, embeddings, config.cam2)
     towers = Experts(tasks, config.tower_units, joined if at_towers else 0, per_task=True, name="towers")(trunk)
     if joined and not at_towers:
-        towers = cam2.join(towers, embeddings, config.cam2)
+        towers = join(towers, embeddings, config.cam2)
     at_heads = 0 if at_towers else joined
     rates = [task.positive_rate for task in schema.tasks]
     if config.head == "esmm":

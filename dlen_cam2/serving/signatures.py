@@ -10,7 +10,7 @@ from dlen_cam2.data.parsing import DTYPES, parse_examples
 from dlen_cam2.data.preprocessing import Indexer
 from dlen_cam2.layers import Embeddings
 from dlen_cam2.models import cause_scores, functional, serving_scores
-from dlen_cam2.models.causal.cam2 import AUXILIARY
+from dlen_cam2.models.causal.cam2.branches import AUXILIARY
 from dlen_cam2.schema import Feature
 from dlen_cam2.serving.calibration import Calibration
 from dlen_cam2.serving.fusion import Fusion, FusionTable

@@ -10,7 +10,9 @@ import tensorflow as tf
 
 from dlen_cam2.data.corrupt_records import brief
 from dlen_cam2.training.distribution import Place
-from dlen_cam2.training.trainer import Job, Stage, batches
+from dlen_cam2.training.jobs import Job
+from dlen_cam2.training.passes import batches
+from dlen_cam2.training.plan import Stage
 from dlen_cam2.utils import arrays
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import staged, write_json

@@ -27,12 +27,12 @@ from dlen_cam2.config import ANY_POSITIVE, Config
 from dlen_cam2.data.preprocessing import Indexer
 from dlen_cam2.layers import Dropout
 from dlen_cam2.layers.axes import Axis, axes_of, of_tasks
-from dlen_cam2.models.causal.cam2 import interest_feature
-from dlen_cam2.models.causal.causes import Split, check_statistic
+from dlen_cam2.models.causal.cam2.branches import interest_feature
+from dlen_cam2.models.causal.cam2.threshold import Split, check_statistic
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
-from dlen_cam2.training import model_directory, trainer
+from dlen_cam2.training import jobs, model_directory
 from dlen_cam2.training.distribution import Place
-from dlen_cam2.training.trainer import Job
+from dlen_cam2.training.jobs import Job
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.markdown import markdown
 
@@ -58,7 +58,7 @@ def resume(
         data_dir: the data set.
         directory: yesterday's model.
         days: where new values, features and tasks are fitted.
-        on_bad_record, place: see `dlen_cam2.training.trainer.start`.
+        on_bad_record, place: see `dlen_cam2.training.jobs.start`.
 
     Raises:
         UserError: there is no model, something changed that weights cannot follow, or a layer does not declare what its
@@ -82,9 +82,9 @@ def resume(
     if split is not None:
         schema = _causal(config, data_dir, previous.schema, schema, split)
     # Yesterday's job first: both seed the generators, and today's must be the last, as in `trainer.resume`.
-    old = trainer.assemble(previous.config, data_dir, previous.schema, split, on_bad_record, Place())
+    old = jobs.assemble(previous.config, data_dir, previous.schema, split, on_bad_record, Place())
     model_directory.restore(directory, old.checkpoint)
-    job = trainer.assemble(config, data_dir, schema, split, on_bad_record, place)
+    job = jobs.assemble(config, data_dir, schema, split, on_bad_record, place)
     rows = [*_of_schema(previous.schema, schema), *_transfer(old, job)]
     job.days += previous.days
     if place.chief:

@@ -15,7 +15,7 @@ from dlen_cam2 import __version__
 from dlen_cam2 import config as config_module
 from dlen_cam2.config import Config
 from dlen_cam2.models import build
-from dlen_cam2.models.causal.causes import Split
+from dlen_cam2.models.causal.cam2.threshold import Split
 from dlen_cam2.schema import Schema, pbtxt
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import read_json, write_json

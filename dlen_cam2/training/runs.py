@@ -17,25 +17,24 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from dlen_cam2 import __version__, data, evaluation
 from dlen_cam2.config import larger_is_better
 from dlen_cam2.evaluation import Predictions, daily_step, report
-from dlen_cam2.training import checkpoints, grow, model_directory, trainer
+from dlen_cam2.training import checkpoints, grow, jobs, model_directory, passes, warm_start, work_directory
 from dlen_cam2.training.callbacks.checkpointing import Keeper
 from dlen_cam2.training.callbacks.tensorboard import Board, Profiler
 from dlen_cam2.training.distribution import Place
 from dlen_cam2.training.failures import NONFINITE, check_finite, named_causes
+from dlen_cam2.training.jobs import Job
+from dlen_cam2.training.monitor import monitored
+from dlen_cam2.training.plan import Stage
 from dlen_cam2.training.train_request import Request
-from dlen_cam2.training.trainer import Job, Stage
 from dlen_cam2.utils.errors import Interrupted, UserError
 from dlen_cam2.utils.event_log import JobLog
-from dlen_cam2.utils.files import locked, read_json, replaceable, staged, write_json
+from dlen_cam2.utils.files import replaceable, staged, write_json
 
-_JOB = "job.json"
-_LOCK = "lock"
 _STEPS = (
     "\nWhat the daily steps changed, on the same rows before and after each; standard errors of the change of NE over "
     "users, above 0 is worse:\n\n{}\n"
@@ -79,7 +78,6 @@ class Run:
 
     def __init__(self, wanted: Request, place: Place, held: contextlib.ExitStack):
         self.wanted = wanted
-        self._held = held
         self.config = wanted.config
         self.work = wanted.work
         described = place.describe(self.config.train)
@@ -95,9 +93,13 @@ class Run:
         self.metrics: dict[str, Any] = {}
         self.steps: dict[str, dict[str, daily_step.Change]] = {}
         self.asked_to_stop = False
-        self._claim()
+        work_directory.claim(self.work, self._asked(), place.chief, wanted.restart, held, os.fspath(wanted.model_dir))
         self._score = evaluation.scorer(self.job.scored, self.job.schema)
         self.log = JobLog(self.work / "log.jsonl" if place.chief else None)
+        self._announce(described)
+        self._restore()
+
+    def _announce(self, described: dict[str, Any]) -> None:
         network, schema = self.job.network, self.job.schema
         print(f"{network.name}: {network.count_params():,} parameters, {len(schema.features)} features, "
               f"tasks {', '.join(schema.task_names)}", flush=True)
@@ -105,29 +107,28 @@ class Run:
             print(f"causes: {split.engagement} at {split.statistic} >= {split.thresh:g} is conformity, "
                   f"{split.engaged_above / split.engaged:.1%} of the engagement", flush=True)
         print(", ".join(f"{key} {value}" for key, value in described.items()), flush=True)
-        if any(stage.daily for stage in wanted.stages):
+        if any(stage.daily for stage in self.wanted.stages):
             daily = self.config.train.daily
             print(f"a day more (config.train.daily): passes {daily.epochs}, rates times {daily.rates:g}, cooldown "
                   f"{daily.cooldown:g}", flush=True)
-        if place.asynchronous:
+        if self.job.place.asynchronous:
             tables = network.get_layer("embeddings").tables
             print(f"{sum(hasattr(t, 'variables') for t in tables)} of {len(tables)} tables lie in parts on the servers")
         print(f"tensorboard --logdir={self.work / 'tensorboard'}", flush=True)
         self.log.event("start", model=network.name, parameters=network.count_params(), **described)
-        self._restore()
 
     def _job(self, place: Place) -> Job:
         wanted = self.wanted
         if any(stage.daily for stage in wanted.stages):
-            trainer.check_daily(self.config, place)
+            jobs.check_daily(self.config, place)
         days = [day for stage in wanted.stages for day in stage.days]
         if wanted.continue_from is None:
-            return trainer.start(self.config, wanted.data_dir, wanted.fitted, wanted.on_bad_record, place)
+            return jobs.start(self.config, wanted.data_dir, wanted.fitted, wanted.on_bad_record, place)
         arguments = (wanted.on_bad_record, place)
         if wanted.grow:
             job = grow.resume(self.config, wanted.data_dir, wanted.continue_from, wanted.fitted, *arguments)
         else:
-            job = trainer.resume(self.config, wanted.data_dir, wanted.continue_from, *arguments)
+            job = warm_start.resume(self.config, wanted.data_dir, wanted.continue_from, *arguments)
         measured = [day for stage in wanted.stages for day in stage.measured]
         if again := [day for day in (*days, *measured, *wanted.validation) if day in job.days]:
             raise UserError(
@@ -136,45 +137,17 @@ class Run:
             )
         return job
 
-    def _claim(self) -> None:
-        """Make the work directory ours, or check that it is that of the same run."""
+    def _asked(self) -> dict[str, Any]:
+        """What another process of the same run asks for, too."""
         wanted = self.wanted
         recorded = data.statistics(wanted.data_dir)["days"]
-        asked = json.loads(json.dumps({
+        return json.loads(json.dumps({
             "version": __version__, "config": dataclasses.asdict(self.config), "strategy": self.job.place.name,
             "replicas": self.job.place.replicas, "stages": [dataclasses.asdict(s) for s in wanted.stages],
             "validation": wanted.validation, "grow": wanted.grow,
             "continue_from": wanted.continue_from and os.fspath(wanted.continue_from),
             "rows": {day: recorded[day]["rows"] for s in wanted.stages for day in s.days},
         }))
-        path = self.work / _JOB
-        if self.job.place.chief:
-            self.work.mkdir(parents=True, exist_ok=True)
-            self._lock()
-            if wanted.restart:
-                for old in self.work.iterdir():
-                    if old.name != _LOCK:
-                        shutil.rmtree(old) if old.is_dir() else old.unlink()
-        if path.exists():
-            before = read_json(path)
-            if different := sorted(key for key in asked if before.get(key) != asked[key]):
-                raise UserError(
-                    f"{self.work} has the state of another run, which was not finished. Finish it, or pass --restart "
-                    f"to drop it. Received: different {different}."
-                )
-            return
-        if not self.job.place.chief:
-            return
-        if strange := sorted(p.name for p in self.work.iterdir() if p.name != _LOCK):
-            raise UserError(
-                f"{self.work} is needed to train and must be empty: remove it, or pass --restart. Received: no {_JOB}, "
-                f"and {strange[:5]}."
-            )
-        write_json(path, asked)
-
-    def _lock(self) -> None:
-        """Keep other runs from the work directory until this one ends, however it ends."""
-        self._held.enter_context(locked(self.work / _LOCK, f"another process trains {self.wanted.model_dir}"))
 
     def _restore(self) -> None:
         if self.job.place.chief:
@@ -224,7 +197,7 @@ class Run:
         with self._signals():
             self._measure()
             self._look_ahead()
-            for stage in trainer.passes(self.job, self.wanted.stages, [*self._callbacks(), *callbacks], self.log):
+            for stage in passes.passes(self.job, self.wanted.stages, [*self._callbacks(), *callbacks], self.log):
                 # `position` is behind this pass already: at the next one, or at the next stage.
                 if self.config.train.monitor:
                     self._validate(stage)
@@ -249,7 +222,7 @@ class Run:
             if not self.job.place.asynchronous:
                 days = self.wanted.stages[0].days
                 with data.explained(self.wanted.data_dir, self.job.schema, days):
-                    looked_at = next(iter(trainer.batches(self.job, days).take(1)))[0]
+                    looked_at = next(iter(passes.batches(self.job, days).take(1)))[0]
             callbacks.append(Board(logs, self.job.schema, self.job.network, looked_at, self.job.step))
             if self.wanted.profile_steps:
                 callbacks.append(Profiler(logs, *self.wanted.profile_steps))
@@ -368,23 +341,6 @@ class Run:
         self.log.event("done", step=job.step, days=job.days)
         shutil.copytree(self.work / "tensorboard", stage / "tensorboard")
         shutil.copy(self.work / "log.jsonl", stage / "log.jsonl")
-
-
-def monitored(metrics: dict[str, Any], name: str) -> float:
-    """The mean of a metric over days and tasks, or over days for one task: "ne", "click/ne".
-
-    Raises:
-        UserError: the metric is undefined on these days.
-    """
-    task, _, metric = name.rpartition("/")
-    values = []
-    for tasks in metrics.values():
-        known = [t for t in tasks if t != evaluation.USER_FAVOR]
-        values += [tasks[t][metric] for t in ([task] if task else known)]
-    defined = [v for v in values if v is not None]
-    if not defined:
-        raise UserError(f"{name!r} is undefined on the validation days {sorted(metrics)}: no rows of both classes.")
-    return float(np.mean(defined))
 
 
 def _together(place: Place) -> None:

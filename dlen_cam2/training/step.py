@@ -7,11 +7,11 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from dlen_cam2.config import TrainConfig
-from dlen_cam2.models.causal.causes import CausalLoss
+from dlen_cam2.models.causal.cam2.losses import CausalLoss
 from dlen_cam2.models.losses import TaskCrossentropy, entire_space, sample_weights, targets
 from dlen_cam2.schema import Schema
 from dlen_cam2.training.balancing import Balancer
-from dlen_cam2.training.gradients import total
+from dlen_cam2.training.balancing.gradients import total
 from dlen_cam2.utils.all_reduce import global_sum, reduced
 
 Batch = tuple[Mapping[str, Any], Mapping[str, tf.Tensor]]

@@ -8,8 +8,8 @@ from typing import Any
 from dlen_cam2 import config as config_module
 from dlen_cam2 import data
 from dlen_cam2.config import Config
-from dlen_cam2.training import trainer
-from dlen_cam2.training.trainer import Stage
+from dlen_cam2.training import plan
+from dlen_cam2.training.plan import Stage
 from dlen_cam2.utils.errors import UserError
 
 
@@ -74,7 +74,7 @@ def once(
     known = list(data.statistics(data_dir)["days"])
     days, tests = data.parse_days(train_days, known), data.parse_days(eval_days, known)
     daily = options.get("continue_from") is not None
-    stages = tuple(dataclasses.replace(s, daily=daily) for s in trainer.plan(config.train, days, tests))
+    stages = tuple(dataclasses.replace(s, daily=daily) for s in plan.plan(config.train, days, tests))
     validation = tuple(data.parse_days(validation_days, known)) if validation_days else ()
     return _checked(Request(config, data_dir, directory, stages, validation, **options))
 

@@ -8,8 +8,9 @@ import tensorflow as tf
 from dlen_cam2 import data
 from dlen_cam2.config import HEADS, TRUNKS
 from dlen_cam2.evaluation import introspection
-from dlen_cam2.layers import CGC
+from dlen_cam2.evaluation.introspection_report import draw, tables
 from dlen_cam2.models import build
+from dlen_cam2.models.trunks.cgc import CGC
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
 from dlen_cam2.training import model_directory
 from dlen_cam2.utils.errors import UserError
@@ -79,7 +80,7 @@ def test_an_expert_that_no_gate_listens_to_is_dead():
     assign_weights(layer("gates"), [[0.991, 0.002, 0.007], [0.5, 0.498, 0.002], [0.996, 0.002, 0.002]])
     (found,) = inspected(network, [ONES]).gates
     assert found.dead == ["expert 3"]
-    text = introspection.tables(inspected(network, [ONES]))
+    text = tables(inspected(network, [ONES]))
     assert "Dead experts (below 1% for every gate): expert 3." in text
 
 
@@ -151,7 +152,7 @@ def test_dlen_by_hand(trunk):
     groups = {count: list(np.round(p, 4)) for count, p in found.latent.by_behaviours.items()}
     assert groups == {0: pytest.approx([0.82, 0.22]), 1: pytest.approx([0.82]), 2: pytest.approx([0.82])}
     assert {int(b): int(n) for b, n in enumerate(found.latent.histogram) if n} == {4: 1, 16: 3}
-    text = introspection.tables(found)
+    text = tables(found)
     assert "| hate | 1 (no cap) | 0.200 | 0.0% |" in text and "| click | 0.12 | 0.950 | 100.0% |" in text
     assert "| 0 | 2 | 0.5200 |" in text and "| 0.80 to 0.85 | 3 | 75.0% |" in text and "Mean 0.6700 over 4 rows" in text
 
@@ -176,8 +177,8 @@ def test_every_trunk_with_every_head(trunk, head, tmp_path):
         np.testing.assert_allclose(gates.weights.sum(axis=1), 1, rtol=1e-5)
         assert np.all(gates.weights[~gates.level.sees] == 0) and np.all((gates.entropy > 0) & (gates.entropy <= 1))
     assert (found.latent is not None) == (found.caps is not None) == (head == "dlen")
-    assert "nan" not in introspection.tables(found)
-    pictures = introspection.draw(tmp_path, found)
+    assert "nan" not in tables(found)
+    pictures = draw(tmp_path, found)
     assert pictures == ["gates.png"] * bool(found.gates) + ["latent.png"] * (head == "dlen")
 
     probe = introspection.probe(network)
@@ -300,7 +301,7 @@ def test_the_command(log, model, tmp_path):
     found = introspection.inspect(loaded.network, loaded.schema, data.read(log, loaded.schema, [DAY], 4096))
     assert found.rows == rows and f"over {rows:,} rows" in text
     # Batches of 100 rows and one of all give the same tables.
-    assert introspection.tables(found) in text and introspection.tables(found) in done.stdout
+    assert tables(found) in text and tables(found) in done.stdout
 
     bottom = model(trunk="shared_bottom")
     again = run(f"--model_dir={bottom}", f"--data_dir={log}", f"--day={DAY}", f"--output={output}")

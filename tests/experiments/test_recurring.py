@@ -9,12 +9,12 @@ import tensorflow as tf
 from scipy.stats import spearmanr
 
 from dlen_cam2 import data, evaluation
-from dlen_cam2.cli import compare_with_truth
 from dlen_cam2.config import VARIANTS, Cam2Config, Config, DailyConfig, ModelConfig, TrainConfig
 from dlen_cam2.configs import simulated_cam2
+from dlen_cam2.evaluation.truth import truth_at
 from dlen_cam2.experiments import recurring
 from dlen_cam2.schema import pbtxt
-from dlen_cam2.training import model_directory, trainer
+from dlen_cam2.training import jobs, model_directory, passes, warm_start
 from dlen_cam2.training.optimizers import composite
 from dlen_cam2.utils.errors import UserError
 from pipelines import intervene, simulate
@@ -56,8 +56,8 @@ def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
     """Day 2 in another job, with the optimizer's state, is bit for bit the uninterrupted run; without it, it is not."""
     config = small(variant, trunk, head, epochs=2)
     # What is fitted comes from the first job's day, so the uninterrupted run starts there too.
-    whole = trainer.start(config, log, DAYS[:1])
-    trainer.fit(whole, DAYS[:2])
+    whole = jobs.start(config, log, DAYS[:1])
+    passes.fit(whole, DAYS[:2])
     (tmp_path / "whole").mkdir()
     model_directory.save(tmp_path / "whole", config, whole.schema, whole.split, whole.checkpoint)
 
@@ -67,9 +67,9 @@ def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
     assert model_directory.load(tmp_path / "day2").split == whole.split
 
     # The same weights and dropout state, and an optimizer that starts anew.
-    job = trainer.resume(config, log, tmp_path / "day1")
+    job = warm_start.resume(config, log, tmp_path / "day1")
     job.ranker.compile(optimizer=composite(job.network, config.train))
-    trainer.fit(job, DAYS[1:2])
+    passes.fit(job, DAYS[1:2])
     different = [not np.array_equal(a, b) for a, b in
                  zip(job.network.get_weights(), whole.network.get_weights(), strict=True)]
     assert sum(different) > len(different) / 2
@@ -107,8 +107,8 @@ def test_one_config_file_runs_every_variant(log):
         config = simulated_cam2.get_config()
         config.model.cam2.variant, config.model.expert_units, config.train.bootstrap = variant, (8,), 0
         config.model.features = FEW
-        job = trainer.start(config, log, DAYS[:1])
-        trainer.fit(job, DAYS[:1])
+        job = jobs.start(config, log, DAYS[:1])
+        passes.fit(job, DAYS[:1])
         assert all(np.isfinite(w).all() for w in job.network.get_weights())
         assert ("conformity" in job.network.output) == (variant != "production")
 
@@ -123,8 +123,8 @@ def test_each_day_is_measured_before_it_is_trained_on(log, monkeypatch):
     assert found["logged"].columns["video_age_days"].min() >= 0
     assert set(found["logged"].causes) == {"conformity", "relevance"}
 
-    job = trainer.start(small(), log, DAYS[:1])
-    trainer.fit(job, DAYS[:2])
+    job = jobs.start(small(), log, DAYS[:1])
+    passes.fit(job, DAYS[:2])
     alone = evaluation.predict(evaluation.scorer(job.network, job.schema), job.schema, log, DAYS[2])
     first = sizes[DAYS[1]]["rows"]
     rows = slice(first, first + sizes[DAYS[2]]["rows"])
@@ -136,9 +136,9 @@ def test_what_is_measured_is_what_is_served(log, tmp_path):
     """Trained in bfloat16, each day is scored in float32 by the weights of the day before, as a loaded model scores."""
     config = small(precision="mixed_bfloat16")
     found = recurring.recurring(config, log, DAYS[:1], DAYS[1:3])["logged"]
-    job, served = trainer.start(config, log, DAYS[:1]), []
+    job, served = jobs.start(config, log, DAYS[:1]), []
     for trained, measured in zip(DAYS[:2], DAYS[1:3], strict=True):
-        trainer.fit(job, [trained])
+        passes.fit(job, [trained])
         (tmp_path / trained).mkdir()
         model_directory.save(tmp_path / trained, config, job.schema, job.split, job.checkpoint)
         network = model_directory.load(tmp_path / trained).network
@@ -160,17 +160,17 @@ def test_active_days(log):
 
 def test_a_split_follows_the_first_days_only(log):
     """Continuing keeps the threshold, whatever later days hold."""
-    first = trainer.start(small(), log, DAYS[:1]).split
-    both = trainer.start(small(), log, DAYS[:2]).split
+    first = jobs.start(small(), log, DAYS[:1]).split
+    both = jobs.start(small(), log, DAYS[:2]).split
     assert first.thresh != both.thresh
     config = small()
     config.model.cam2.thresh, config.model.cam2.thresh_unit = 2.0, "value"
     with pytest.raises(UserError, match="both sides of video_click_rate = 2, or a cause"):
-        trainer.start(config, log, DAYS[:1])
+        jobs.start(config, log, DAYS[:1])
     config = small()
     config.model.cam2.without = ("nope",)
     with pytest.raises(UserError, match=r"has no feature \['nope'\]"):
-        trainer.start(config, log, DAYS[:1])
+        jobs.start(config, log, DAYS[:1])
 
 
 def test_intervened_exposures_are_measured(log, tmp_path):
@@ -187,7 +187,7 @@ def causal_scores(tmp_path_factory):
     log = tmp_path_factory.mktemp("causes") / "data"
     simulate.write(simulate.World(rows=30_000, seed=7, days=4, random_share=0.3), str(log))
     found = recurring.recurring(simulated_cam2.get_config(), log, DAYS[:3], DAYS[3:])["random"]
-    truth = compare_with_truth.truth_at(str(log), found.keys["time"])
+    truth = truth_at(str(log), found.keys["time"])
     return {(score, cause): spearmanr(found.causes[score], truth[cause]).statistic
             for score in ("conformity", "relevance") for cause in ("popularity", "relevance")}
 

@@ -7,23 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dlen_cam2.layers import (
-    CGC,
-    CappedHead,
-    CauseMixture,
-    Conformity,
-    Dropout,
-    Embeddings,
-    EntireSpace,
-    Experts,
-    Gates,
-    LatentState,
-    Relevance,
-    Residual,
-    TaskLogits,
-)
+from dlen_cam2.layers import Dropout, Embeddings, Experts, Gates, Residual, TaskLogits
 from dlen_cam2.layers.candidates import Candidates, Product, project, rows
 from dlen_cam2.models import trunks
+from dlen_cam2.models.causal.cam2.cause_mixture import CauseMixture
+from dlen_cam2.models.causal.cam2.conformity import Conformity
+from dlen_cam2.models.causal.cam2.relevance import Relevance
+from dlen_cam2.models.heads.dlen import CappedHead, LatentState
+from dlen_cam2.models.heads.esmm import EntireSpace
+from dlen_cam2.models.trunks.cgc import CGC
 from dlen_cam2.schema import Feature, Schema
 from tests.support.builders import numpy_mlp, numpy_softmax, tiny_batch, tiny_schema
 

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from dlen_cam2.config import Cam2Config
 from dlen_cam2.models import build
-from dlen_cam2.models.causal.causes import CausalLoss, Split
+from dlen_cam2.models.causal.cam2.losses import CausalLoss
+from dlen_cam2.models.causal.cam2.threshold import Split
 from dlen_cam2.models.losses import TaskCrossentropy, sample_weights, targets
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.training.step import Ranker

@@ -13,7 +13,7 @@ from dlen_cam2.layers.axes import shared_weights
 from dlen_cam2.models import build, trunks
 from dlen_cam2.schema import Task
 from dlen_cam2.training.balancing import Decay, GradNorm, MetaBalance, PCGrad, Uncertainty, balancer, projected
-from dlen_cam2.training.gradients import last_kernel, side_by_side, total
+from dlen_cam2.training.balancing.gradients import last_kernel, side_by_side, total
 from dlen_cam2.training.optimizers import composite
 from dlen_cam2.training.step import Ranker
 from dlen_cam2.utils.errors import UserError

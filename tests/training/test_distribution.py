@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from dlen_cam2 import data
 from dlen_cam2.config import TrainConfig
-from dlen_cam2.training import distribution, grow, model_directory, trainer
+from dlen_cam2.training import distribution, grow, jobs, model_directory, passes
 from dlen_cam2.utils.errors import UserError
 from pipelines import simulate
 from tests.cli.test_train import small
@@ -231,14 +231,14 @@ def test_the_path_of_a_tpu_on_one_device(log, tmp_path):
 
 def test_tables_of_a_tpu_train_like_the_others(log, tmp_path):
     """Given the same vectors to start from, TFRS's TPUEmbedding on one device learns what one gather a width learns."""
-    days, jobs = ["20240101"], {}
+    days, made = ["20240101"], {}
     for tables in ("gather", "tpu"):
         settings = small("dlen", batch_size=32, bootstrap=0)
         settings.model.tables = tables
-        jobs[tables] = trainer.start(settings, log, days)
-    plain, tpu = (job.network.get_layer("embeddings") for job in jobs.values())
-    kept = {layer.name: layer.get_weights() for layer in jobs["gather"].network.layers}
-    for layer in jobs["tpu"].network.layers:
+        made[tables] = jobs.start(settings, log, days)
+    plain, tpu = (job.network.get_layer("embeddings") for job in made.values())
+    kept = {layer.name: layer.get_weights() for layer in made["gather"].network.layers}
+    for layer in made["tpu"].network.layers:
         if layer.name != "embeddings":
             layer.set_weights(kept[layer.name])
     for variable, (axis, _) in plain.axes(None, None):
@@ -246,10 +246,10 @@ def test_tables_of_a_tpu_train_like_the_others(log, tmp_path):
             table = next(v for v in tpu.trainable_variables if v.name.endswith(f"/table_{name}:0"))
             first = row - axis.starts()[name, "missing"][0]
             table[first : first + count].assign(variable[row : row + count])
-    for job in jobs.values():
-        trainer.fit(job, days)
-    features, _ = next(iter(data.read(log, jobs["tpu"].schema, ["20240102"], 64)))
-    logits = [job.network(features)["logits"] for job in jobs.values()]
+    for job in made.values():
+        passes.fit(job, days)
+    features, _ = next(iter(data.read(log, made["tpu"].schema, ["20240102"], 64)))
+    logits = [job.network(features)["logits"] for job in made.values()]
     np.testing.assert_allclose(logits[1], logits[0], atol=1e-4)
     with pytest.raises(UserError, match="config.model.tables"):
         grow.resume(settings, log, tmp_path / "m", ["20240102"])

@@ -14,7 +14,7 @@ from dlen_cam2.config import BalanceConfig, Cam2Config, Config, ModelConfig, Tra
 from dlen_cam2.data.preprocessing import Indexer
 from dlen_cam2.models import trunks
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
-from dlen_cam2.training import grow, model_directory, trainer
+from dlen_cam2.training import grow, jobs, model_directory, passes, warm_start
 from dlen_cam2.training.distribution import Place
 from dlen_cam2.utils.errors import UserError
 from pipelines.from_logs import Roles, convert
@@ -84,8 +84,8 @@ def cam2(**values):
 
 def trained(log, directory, *arguments, **values):
     """Yesterday's model."""
-    job = trainer.start(config(*arguments, **values), log, DAYS[:1])
-    trainer.fit(job, DAYS[:1])
+    job = jobs.start(config(*arguments, **values), log, DAYS[:1])
+    passes.fit(job, DAYS[:1])
     directory.mkdir()
     model_directory.save(directory, job.config, job.schema, job.split, job.checkpoint, job.days)
     return job
@@ -155,7 +155,7 @@ def test_new_columns_start_at_0_and_learn(log, tmp_path):
     np.testing.assert_array_equal(now[KEPT][:, [0, 2]], was)
     assert not now[ADDED][:, [0, 2]].any() and now[:, 1].all()
     tables = weight(job, "embeddings/tables_3")
-    trainer.fit(job, DAYS[1:])
+    passes.fit(job, DAYS[1:])
     assert np.abs(weight(job, "experts/kernel_0")[ADDED]).max(axis=(1, 2)).min() > 0
     assert np.abs(weight(job, "embeddings/tables_3") - tables)[1:].max(axis=1).min() > 0
 
@@ -171,7 +171,7 @@ def test_optimizer_slots_go_with_their_weights_and_new_ones_are_fresh(log, tmp_p
         np.testing.assert_array_equal(now, [was[0], 0, was[1]])
     assert job.step == old.step == 7
     assert {int(o.iterations.numpy()) for o in job.ranker.optimizer.optimizers} == {7}
-    trainer.fit(job, DAYS[1:])
+    passes.fit(job, DAYS[1:])
     assert job.step == 14
 
 
@@ -236,13 +236,13 @@ def test_growing_by_nothing_is_resuming(log, tmp_path, trunk, head, balance, bra
     values = {"balance": balance, "dropout": 0.2, "cam2": branches}
     trained(log, tmp_path / "m", trunk, head, **values)
     same = config(trunk, head, **values)
-    resumed = trainer.resume(same, log, tmp_path / "m")
+    resumed = warm_start.resume(same, log, tmp_path / "m")
     grown = grow.resume(same, log, tmp_path / "m", DAYS[:1])
     assert grown.schema == resumed.schema and grown.split == resumed.split and grown.days == resumed.days == [DAYS[0]]
     for further in (False, True):
         if further:
-            trainer.fit(resumed, DAYS[1:])
-            trainer.fit(grown, DAYS[1:])
+            passes.fit(resumed, DAYS[1:])
+            passes.fit(grown, DAYS[1:])
         a, b = state(resumed, tmp_path), state(grown, tmp_path)
         assert a.keys() == b.keys() and [n for n in a if not np.array_equal(a[n], b[n])] == []
     assert any("generator" in n for n in a) and any("balancer" in n for n in a)
@@ -334,7 +334,7 @@ def test_grow_train_save_and_go_on_without_growing(log, tmp_path):
     today = config(tasks=(), without=())
     job = grow.resume(today, log, tmp_path / "a", DAYS[1:])
     untrained = outputs(job, log)["logits"]
-    trainer.fit(job, DAYS[1:])
+    passes.fit(job, DAYS[1:])
     assert job.days == list(DAYS)
     (tmp_path / "b").mkdir()
     model_directory.save(tmp_path / "b", today, job.schema, job.split, job.checkpoint, job.days)
@@ -343,7 +343,7 @@ def test_grow_train_save_and_go_on_without_growing(log, tmp_path):
     wanted = evaluation.predict(evaluation.scorer(job.network, job.schema), job.schema, log, DAYS[1]).probabilities
     found = evaluation.predict(evaluation.scorer(loaded.network, loaded.schema), loaded.schema, log, DAYS[1])
     np.testing.assert_array_equal(found.probabilities, wanted)
-    again = trainer.resume(today, log, tmp_path / "b")
+    again = warm_start.resume(today, log, tmp_path / "b")
     assert again.step == job.step == 14
     np.testing.assert_array_equal(outputs(again, log)["logits"], outputs(job, log)["logits"])
     assert np.abs(untrained - outputs(again, log)["logits"]).max() > 0.01

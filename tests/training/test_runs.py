@@ -16,7 +16,7 @@ import tensorflow as tf
 from benchmarks.kill import differences, killed
 from dlen_cam2 import data
 from dlen_cam2.config import Config, DailyConfig, ModelConfig, TrainConfig
-from dlen_cam2.training import checkpoints, distribution, failures, runs, train_request, trainer
+from dlen_cam2.training import checkpoints, distribution, failures, jobs, passes, runs, train_request
 from dlen_cam2.training.callbacks import checkpointing
 from dlen_cam2.utils.errors import Interrupted, UserError
 from pipelines import simulate
@@ -138,7 +138,7 @@ def test_parameter_servers_have_no_cooldown(log):
     place = distribution.Place("parameter_server")
     assert place.asynchronous
     with pytest.raises(UserError, match=r"config.train.cooldown must be 0 with --strategy=parameter_server.*0\.5"):
-        trainer.start(config(cooldown=0.5), log, ["20240101"], place=place)
+        start(config(cooldown=0.5), log, ["20240101"], place=place)
 
 
 def test_killed_processes_end_with_the_same_weights(log, tmp_path):
@@ -330,8 +330,8 @@ def test_nothing_after_the_last_day_is_one_message(log, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run(log, tmp_path, monkeypatch):
     """The step, the task and the batch are saved, and no checkpoint after it."""
     monkeypatch.setattr(checkpointing.Keeper, "LOOK", 1)
-    poisoned = trainer.batches
-    monkeypatch.setattr(trainer, "batches", lambda *a: poisoned(*a).enumerate().map(poison))
+    poisoned = passes.batches
+    monkeypatch.setattr(passes, "batches", lambda *a: poisoned(*a).enumerate().map(poison))
     monkeypatch.setattr(failures, "batches", lambda *a, **k: poisoned(*a, **k))
     with pytest.raises(failures.Diverged, match=r"step 11: the loss of \['like'\] is not finite") as error:
         train(log, tmp_path / "m", checkpoint_steps=5)
@@ -373,7 +373,7 @@ def test_memory_that_runs_out_is_named(log, tmp_path, monkeypatch):
     def fails(*arguments, **options):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[1]")
 
-    monkeypatch.setattr(trainer, "start", fails)
+    monkeypatch.setattr(jobs, "start", fails)
     with pytest.raises(UserError, match="out of memory: lower config.train.batch_size.*OOM when allocating") as error:
         train(log, tmp_path / "m")
     assert error.value.status == 1

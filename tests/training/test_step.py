@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from dlen_cam2.config import TrainConfig
 from dlen_cam2.models import build
-from dlen_cam2.training import model_directory, trainer
+from dlen_cam2.training import jobs, model_directory
 from dlen_cam2.training.step import Ranker
 from tests.support.builders import tiny_batch, tiny_config, tiny_schema, train
 from tests.training.test_runs import DAY, DAYS, config, log  # noqa: F401
@@ -105,7 +105,7 @@ def test_steps_in_one_call_are_the_same_steps(log, plain, tmp_path):  # noqa: F8
 
 
 def test_layers_compute_in_the_precision_that_was_asked_for(log):  # noqa: F811
-    job = trainer.start(config(precision="mixed_bfloat16"), log, ["20240101"])
+    job = jobs.start(config(precision="mixed_bfloat16"), log, ["20240101"])
     assert job.network.get_layer("experts").compute_dtype == "bfloat16"
     assert job.scored.get_layer("experts").compute_dtype == "float32" and job.scored is not job.network
     assert tf.keras.mixed_precision.global_policy().name == "float32"

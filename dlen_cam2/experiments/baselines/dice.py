@@ -12,7 +12,7 @@ from dlen_cam2 import data
 from dlen_cam2.config import Config
 from dlen_cam2.experiments.cells import Arrays
 from dlen_cam2.experiments.recurring import stages
-from dlen_cam2.models.causal import causes
+from dlen_cam2.models.causal.cam2 import threshold
 from dlen_cam2.schema import Schema, pbtxt
 
 CAUSES = ("relevance", "conformity")
@@ -253,6 +253,6 @@ def _rows(data_dir: str | os.PathLike, schema: Schema, split: str, engagement: s
     nothing, no_id = np.zeros(0, np.float32), np.zeros(0, np.int64)
     parts = [(no_id, no_id, nothing, nothing)]  # of a split without rows
     for _, labels in data.read(data_dir, schema, [split], 8192):
-        y, space = causes.engagement(labels, schema, engagement)
+        y, space = threshold.engagement(labels, schema, engagement)
         parts.append(tuple(t.numpy() for t in (labels[schema.keys["user"]], labels[schema.keys["item"]], y, space)))
     return _Rows(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dlen_cam2 import __version__, data
-from dlen_cam2.cli import compare_with_truth
 from dlen_cam2.config import VARIANTS, Config
 from dlen_cam2.evaluation import Predictions
+from dlen_cam2.evaluation.truth import truth_at
 from dlen_cam2.experiments import daily_protocol, grid
 from dlen_cam2.experiments.baselines import dice
 from dlen_cam2.experiments.cells import Arrays
 from dlen_cam2.experiments.recurring import LOGGED, active_days, recurring
-from dlen_cam2.models.causal import causes
+from dlen_cam2.models.causal.cam2.threshold import check_statistic
 from dlen_cam2.schema import Schema, pbtxt
 from dlen_cam2.utils.errors import UserError
 
@@ -112,7 +112,7 @@ def run(
             raise UserError(
                 f"--{flag} must name a numeric column of {data_dir}. Received: {column!r}. Known: {numeric}."
             )
-    causes.check_statistic(config.model.cam2, schema.features)
+    check_statistic(config.model.cam2, schema.features)
     statistics = data.statistics(data_dir)
     days = sorted(d for d in statistics["days"] if d.isdigit())
     warm_days = warm_days or len(days) // 2
@@ -198,7 +198,7 @@ def _kind(
             **{c: np.stack([cells[DICE, s][f"{kind}/{c}"] for s in range(seeds)]) for c in dice.CAUSES},
             **{name: cells[DICE, 0][f"{kind}/{name}"] for name in ("engaged", "space")},
         },
-        compare_with_truth.truth_at(data_dir, keys["time"]) if (pathlib.Path(data_dir) / data.TRUTH).is_file() else {},
+        truth_at(data_dir, keys["time"]) if (pathlib.Path(data_dir) / data.TRUTH).is_file() else {},
     )
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from dlen_cam2.cli import compare_with_truth
 from dlen_cam2.config import Config, replaced
 from dlen_cam2.data import statistics
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.evaluation.bootstrap import Estimate, Resamples, over_seeds, percent, with_interval
 from dlen_cam2.evaluation.metrics import cross_entropy
+from dlen_cam2.evaluation.truth import recovery, truth_at
 from dlen_cam2.experiments import grid, networks, rows, zoo
 from dlen_cam2.experiments.rows import Log, Measured, Row
 from dlen_cam2.schema import Schema
@@ -100,12 +100,12 @@ def _named(alpha: float | None) -> str:
 def _recovered(measured: Measured, model: str, log: Log, schema: Schema) -> list[dict[str, Any]]:
     """`recovery.recovery` of each seed."""
     others = measured.others[model]
-    truth = compare_with_truth.truth_at(log.data_dir, others["keys/time"][0])
+    truth = truth_at(log.data_dir, others["keys/time"][0])
     answers = []
     for seed, p in enumerate(measured.probabilities[model]):
         p_up = others["p_up"][seed] if "p_up" in others else None
         shown = Predictions(measured.labels, measured.mask, p, p_up, {}, {}, {}, {})
-        answers.append(compare_with_truth.recovery(shown, schema, truth))
+        answers.append(recovery(shown, schema, truth))
     return answers
 
 
@@ -121,7 +121,7 @@ def _caps(by_cap: Mapping[str, Measured], log: Log, schema: Schema) -> Caps:
 
 
 def _true_use(times: np.ndarray, log: Log) -> dict[str, float]:
-    truth = compare_with_truth.truth_at(log.data_dir, times)
+    truth = truth_at(log.data_dir, times)
     source = statistics(log.data_dir)["source"]
     return {
         task: float(truth[f"p_{task}_given_not_up"].mean() / (source["world"]["cap"] * rate))
@@ -136,7 +136,7 @@ def _story(by_broken: Mapping[float, tuple[Measured, Log]], schema: Schema) -> S
     for broken, (measured, log) in by_broken.items():
         # Who meets what is the same in all these worlds, and so are the draws.
         resamples = Resamples.draw(measured.users, measured.seeds)
-        truth = compare_with_truth.truth_at(log.data_dir, measured.others[DLEN]["keys/time"][0])
+        truth = truth_at(log.data_dir, measured.others[DLEN]["keys/time"][0])
         p = np.stack([truth[f"p_{task}"] for task in schema.task_names], axis=1)
         losses = {
             "error": lambda predicted, p=p: np.abs(predicted - p),

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from dlen_cam2.training.jobs import Job
 from dlen_cam2.training.train_request import Request
-from dlen_cam2.training.trainer import Job
 
 
 class Saved(Protocol):

@@ -10,10 +10,14 @@ import tensorflow as tf
 from dlen_cam2 import serving
 from dlen_cam2.config import CAUSAL_HEADS, HEADS, TRUNKS, VARIANTS, Cam2Config, TrainConfig, check
 from dlen_cam2.data.preprocessing import Indexer
-from dlen_cam2.layers import CauseMixture, Conformity, Relevance, Residual
+from dlen_cam2.layers import Residual
 from dlen_cam2.models import build
-from dlen_cam2.models.causal import cam2, causes
-from dlen_cam2.models.causal.causes import CausalLoss, Split, decompose
+from dlen_cam2.models.causal.cam2 import branches, threshold
+from dlen_cam2.models.causal.cam2.cause_mixture import CauseMixture
+from dlen_cam2.models.causal.cam2.conformity import Conformity
+from dlen_cam2.models.causal.cam2.losses import CausalLoss
+from dlen_cam2.models.causal.cam2.relevance import Relevance
+from dlen_cam2.models.causal.cam2.threshold import Split, decompose, engagement
 from dlen_cam2.models.losses import sample_weights, targets
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.training import model_directory
@@ -44,7 +48,7 @@ def built(settings):
 
 def causal_loss(settings):
     chosen = settings.model.cam2
-    interests = cam2.interest_feature(tiny_schema(), chosen) if chosen.relevance == "interests" else None
+    interests = branches.interest_feature(tiny_schema(), chosen) if chosen.relevance == "interests" else None
     return CausalLoss(chosen, tiny_schema(), SPLIT, interests)
 
 
@@ -124,7 +128,7 @@ def test_the_stop_gradient_holds_in_every_trunk_and_head(trunk, head):
 
 def test_gradients_reach_branches_when_the_stop_gradient_is_taken_away(monkeypatch):
     """The test above can fail."""
-    monkeypatch.setattr(cam2.tf, "stop_gradient", tf.identity)
+    monkeypatch.setattr(branches.tf, "stop_gradient", tf.identity)
     settings = config()
     network = built(settings)
     perturb(network)
@@ -137,7 +141,7 @@ def test_gradients_reach_branches_when_the_stop_gradient_is_taken_away(monkeypat
 
 def scores(network, **changes):
     raw = {n: tf.constant(v) for n, v in (raw_batch(16) | changes).items()}
-    return {n: s.numpy() for n, s in cam2.cause_scores(network(Indexer(tiny_schema())(raw))).items()}
+    return {n: s.numpy() for n, s in branches.cause_scores(network(Indexer(tiny_schema())(raw))).items()}
 
 
 @pytest.mark.parametrize("variant", BRANCHED)
@@ -175,25 +179,25 @@ def test_the_trunk_reads_the_groups_it_is_given():
 
 
 def test_partition_and_its_errors():
-    parts = cam2.partition(tiny_schema(), config().model.cam2)
+    parts = branches.partition(tiny_schema(), config().model.cam2)
     names = {b: {p: [f.name for f in s.features] for p, s in sides.items()} for b, sides in parts.items()}
     assert names == {
         "conformity": {"user": ["active_days"], "item": ["ctr"]},
         "relevance": {"user": ["user_id", "history"], "item": ["video_id", "author"]},
     }
-    everything = cam2.partition(tiny_schema(), config("all_features", without=("author",)).model.cam2)
+    everything = branches.partition(tiny_schema(), config("all_features", without=("author",)).model.cam2)
     for sides in everything.values():
         assert [f.name for f in sides["item"].features] == ["video_id", "author", "ctr"]
         assert [f.name for f in sides["user"].features] == ["user_id", "history", "active_days", "phone"]
     with pytest.raises(UserError, match="conformity branch needs at least one statistical feature of the item. Rec"):
-        cam2.partition(tiny_schema().select(without=["ctr"]), config().model.cam2)
+        branches.partition(tiny_schema().select(without=["ctr"]), config().model.cam2)
     with pytest.raises(UserError, match="relevance branch needs at least one content feature of the user"):
-        cam2.partition(tiny_schema(), config(without=("user_id", "history")).model.cam2)
+        branches.partition(tiny_schema(), config(without=("user_id", "history")).model.cam2)
     # A feature that the model does not have cannot be read by a branch either; `trainer.start` knows all names.
-    assert cam2.partition(tiny_schema(), config(without=("phone", "gone")).model.cam2).keys() == parts.keys()
+    assert branches.partition(tiny_schema(), config(without=("phone", "gone")).model.cam2).keys() == parts.keys()
     odd = dataclasses.replace(tiny_schema().features[2], cause="context")
     with pytest.raises(UserError, match="'active_days' of the user must have one of the causes.*Received: 'context'"):
-        cam2.partition(dataclasses.replace(tiny_schema(), features=(*tiny_schema().features[3:], odd), keys={}),
+        branches.partition(dataclasses.replace(tiny_schema(), features=(*tiny_schema().features[3:], odd), keys={}),
                        config().model.cam2)
 
 
@@ -274,7 +278,7 @@ def test_trains_is_saved_and_served(trunk, head, fields, tmp_path):
     exposed = tf.saved_model.load(str(serving.export(loaded, tmp_path / "exposed", causes=True)))
     without, with_causes = (server.signatures["raw"](**raw) for server in (plain, exposed))
     assert set(with_causes) - set(without) == {"conformity", "relevance"}
-    for name, score in cam2.cause_scores(expected).items():
+    for name, score in branches.cause_scores(expected).items():
         np.testing.assert_allclose(with_causes[name], score, rtol=1e-5)
     for name, score in without.items():
         np.testing.assert_allclose(score, with_causes[name], rtol=1e-6)
@@ -307,7 +311,7 @@ def test_only_branches_have_scores_of_causes(tmp_path):
     network = built(settings)
     model_directory.save(tmp_path, settings, tiny_schema(), None, tf.train.Checkpoint(network=network))
     loaded = model_directory.load(tmp_path)
-    assert loaded.split is None and cam2.cause_scores(network(batch()[0])) == {}
+    assert loaded.split is None and branches.cause_scores(network(batch()[0])) == {}
     with pytest.raises(UserError, match="Received: config.model.cam2.variant='production'"):
         serving.export(loaded, tmp_path / "served", causes=True)
 
@@ -408,15 +412,15 @@ def test_causes_add_up_to_engagement():
 def test_engagement_of_a_task_and_of_any_positive():
     labels = {"click": [0, 0, 1, 0], "hate": [1, 0, 1, 0], "is_finish": [0, 1, 0, 1], "played": [1, 1, 0, 0]}
     labels = {n: tf.constant(v, tf.float32) for n, v in labels.items()}
-    y, mask = causes.engagement(labels, tiny_schema(), "any_positive")
+    y, mask = engagement(labels, tiny_schema(), "any_positive")
     # hate is no engagement; the last row finished outside of its sample space
     np.testing.assert_array_equal(y, [0, 1, 1, 0])
     np.testing.assert_array_equal(mask, [1, 1, 1, 1])
-    y, mask = causes.engagement(labels, tiny_schema(), "finish")
+    y, mask = engagement(labels, tiny_schema(), "finish")
     np.testing.assert_array_equal(y, [0, 1, 0, 1])
     np.testing.assert_array_equal(mask, [1, 1, 0, 0])
     with pytest.raises(UserError, match=r"engagement must be 'any_positive' or a task.*Received: 'nope'. Known: \['cl"):
-        causes.engagement(labels, tiny_schema(), "nope")
+        engagement(labels, tiny_schema(), "nope")
 
 
 @pytest.mark.parametrize("heads", ["joint", "conditional"])
@@ -437,7 +441,7 @@ def test_causal_losses_against_numpy(heads, kind, relevance):
               {"conformity": c, "conformity_norm": c, "relevance": r, "engagement": p}.items()}
     outputs = column | {"interests": tf.constant(products, tf.float32)}
     split = dataclasses.replace(SPLIT, engagement="finish")
-    interests = cam2.interest_feature(tiny_schema(), settings) if relevance == "interests" else None
+    interests = branches.interest_feature(tiny_schema(), settings) if relevance == "interests" else None
     features = Indexer(tiny_schema())({n: tf.constant(v) for n, v in raw.items()})
     found = CausalLoss(settings, tiny_schema(), split, interests)(features, labels, outputs)
 
@@ -473,7 +477,7 @@ def test_an_item_of_two_interests_shares_the_label_between_them():
     settings = Cam2Config(variant="proposed", relevance="interests", interest_feature="tags", statistic="x",
                           engagement="click", conformity_weight=0.0)
     loss = CausalLoss(settings, schema, dataclasses.replace(SPLIT, engagement="click", statistic="x"),
-                      cam2.interest_feature(schema, settings))
+                      branches.interest_feature(schema, settings))
     features = {"item_content": {"tags": tf.constant([[1, 3, -1], [-1, -1, -1]], tf.int64)}}
     labels = {"click": tf.constant([1.0, 1.0]), "x": tf.constant([0.0, 0.0])}
     outputs = {"conformity": tf.zeros((2, 1)), "interests": tf.constant([[0.1, 0.2, 0.3, 0.4], [9.0, 9, 9, 9]])}
@@ -544,7 +548,7 @@ def stored(tmp_path, x, click, played=None):
 def fit(tmp_path, x, click, days=("20240101",), played=None, **fields):
     schema, directory = stored(tmp_path, x, click, played)
     settings = Cam2Config(**({"statistic": "x", "engagement": "click"} | fields))
-    return causes.fit(settings, schema, schema.features, directory, list(days))
+    return threshold.fit(settings, schema, schema.features, directory, list(days))
 
 
 def test_quantile_is_that_of_the_training_days(tmp_path):
@@ -608,7 +612,7 @@ def test_interests_that_no_item_has(tmp_path):
     write_dataset(tmp_path / "data", schema, [("20240101", table)], {})
     settings = Cam2Config(statistic="x", engagement="click", relevance="interests", interest_feature="tags")
     with pytest.raises(UserError, match="needs items with known interests. Received: no known value of 'tags'"):
-        causes.fit(settings, schema, schema.features, tmp_path / "data", ["20240101"])
+        threshold.fit(settings, schema, schema.features, tmp_path / "data", ["20240101"])
 
 
 @pytest.mark.parametrize("feature", ["", "nope", "ctr", "user_id"])

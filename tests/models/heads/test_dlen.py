@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dlen_cam2.layers import CappedHead, TaskLogits
-from dlen_cam2.layers.capped_head import capped_probability, log_not_capped
+from dlen_cam2.layers import TaskLogits
 from dlen_cam2.models import probabilities, serving_scores
 from dlen_cam2.models.build import caps
+from dlen_cam2.models.heads.dlen import CappedHead, capped_probability, log_not_capped
 from dlen_cam2.schema import Task
 from dlen_cam2.utils.errors import UserError
 from tests.support.builders import numpy_sigmoid, tiny_config, tiny_schema

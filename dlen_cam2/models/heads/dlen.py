@@ -1,4 +1,7 @@
-"""CappedHead: DLEN's conditional heads, joined with the latent state."""
+"""DLEN (Zhang et al., Tencent): a latent "user prefers this" state and capped conditional heads.
+
+    P(k) = P(k|UP) P(UP) + P(k|¬UP) P(¬UP)                (eq 1)
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +10,35 @@ import numpy as np
 import tensorflow as tf
 
 from dlen_cam2.layers.axes import Axes, Axis, Reached
+from dlen_cam2.layers.experts import Experts
+from dlen_cam2.layers.log_space import logaddexp
 from dlen_cam2.layers.task_logits import TaskLogits
+
+
+def dlen(
+    towers: tf.Tensor, x: tf.Tensor, alphas: Sequence[float], latent_units: Sequence[int],
+    rates: Sequence[float] = (), joined: int = 0,
+) -> dict[str, tf.Tensor]:
+    """The deep latent emotion network's head, over any trunk (DLEN, section 3).
+
+    Args:
+        towers: (B, T, h).
+        x: (B, d), the shared input, which the hidden state network reads.
+        alphas: the caps of P(k|¬UP), see `CappedHead`.
+        latent_units: layer sizes of the hidden state network.
+        rates: the tasks' positive rates, at which P(k) starts where it can, see `CappedHead`.
+        joined: columns of the towers that come from another network (CAM2's embeddings). DESIGN: P(UP) reads the
+            trunk's input only.
+
+    Returns:
+        What `CappedHead` returns, and "latent": (B, 1), the logit of P(UP).
+    """
+    # DESIGN: users prefer at least what they most often respond to, so P(UP) starts a little above that rate, and
+    # P(k|UP) of that task near its end, where the latent state has to explain the differences between rows.
+    capped = [rate for rate, alpha in zip(rates, alphas, strict=True) if alpha < 1] if rates else []
+    start = min(max(capped, default=0.45) / 0.9, 0.9)
+    latent = LatentState(latent_units, start, name="latent_state")(x)
+    return {**CappedHead(alphas, rates, start, joined, name="capped_head")([towers, latent]), "latent": latent}
 
 
 class CappedHead(tf.keras.layers.Layer):
@@ -121,7 +152,38 @@ def log_not_capped(b: tf.Tensor, alphas: Sequence[float]) -> tf.Tensor:
     return -tf.math.softplus(c)
 
 
-def logaddexp(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """log(e^x + e^y)."""
-    # Not max + softplus(-|x - y|): its gradient is wrong where x = y.
-    return y + tf.math.softplus(x - y)
+class LatentState(tf.keras.layers.Layer):
+    """The latent "user prefers this" state: `P(UP) = σ(w · mlp(x) + b)`, shared by all tasks.
+
+    It has its own ReLU network on the shared input and no label of its own: it learns only through the
+    tasks' losses. CERTAIN (DLEN, section 3.2 and 4.1.1): three layers [256, 128, 64], ReLU, one output.
+
+    Args:
+        units: layer sizes.
+        rate: where P(UP) starts.
+
+    Input: (B, d). Output: (B, 1), the logit of P(UP).
+
+    References:
+        DLEN (Zhang et al., Tencent), figure 2, eqs 1-2.
+    """
+
+    def __init__(self, units: Sequence[int] = (256, 128, 64), rate: float = 0.5, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.units = tuple(units)
+        self.rate = rate
+        self.network = Experts(1, units, name="network", dtype=self.dtype_policy)
+        self.logit = TaskLogits([rate], name="logit", dtype=self.dtype_policy)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return self.logit(self.network(inputs))
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"units": self.units, "rate": self.rate}
+
+    def axes(self, read: Axis | None, tasks: Axis) -> Axes:
+        return [*self.network.axes_along(None, read), (self.logit.kernel, (None, None)), (self.logit.bias, (None,))]
+
+    def shared_weights(self) -> Reached:
+        """None. DESIGN: balancing is about the trunk; gradients of the latent state are added as they are."""
+        return []

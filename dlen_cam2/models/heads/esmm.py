@@ -1,11 +1,37 @@
-"""EntireSpace: ESMM's product of a chain of conditional probabilities."""
+"""ESMM (Ma et al., SIGIR 2018): tasks that follow each other, learned on all impressions."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from dlen_cam2.layers.capped_head import logaddexp
+from dlen_cam2.layers.log_space import logaddexp
+from dlen_cam2.models.heads.logistic import plain
+
+
+def esmm(
+    towers: tf.Tensor, parents: Sequence[int | None], rates: Sequence[float] = (), joined: int = 0
+) -> dict[str, tf.Tensor]:
+    """The entire space multi-task model's head, for tasks of which one follows another, over any trunk.
+
+    A conversion is learned on all impressions, through P(click and conversion) = P(click) P(conversion | click); it
+    has no loss of its own on the clicked rows, so that its calibration there is to be measured.
+
+    Args:
+        towers: (B, T, h).
+        parents: for each task the place of the task before it, or None, see `Schema.parents`.
+        rates: the tasks' positive rates on their own rows, at which their probabilities start.
+        joined: see `TaskLogits`.
+
+    Returns:
+        "logits" (B, T) of P(k | the task before), as of every head, and "joint" (B, T), the logits of `EntireSpace`,
+        which are trained.
+
+    References:
+        ESMM (Ma et al., SIGIR 2018), eqs 1 and 3.
+    """
+    outputs = plain(towers, rates, joined)
+    return {**outputs, "joint": EntireSpace(parents, name="entire_space")(outputs["logits"])}
 
 
 class EntireSpace(tf.keras.layers.Layer):

@@ -6,8 +6,11 @@ import numpy as np
 import tensorflow as tf
 
 from dlen_cam2.config import Cam2Config
-from dlen_cam2.layers import CauseMixture, Conformity, Embeddings, Relevance, Residual
-from dlen_cam2.models.causal.causes import Split
+from dlen_cam2.layers import Embeddings, Residual
+from dlen_cam2.models.causal.cam2.cause_mixture import CauseMixture
+from dlen_cam2.models.causal.cam2.conformity import Conformity
+from dlen_cam2.models.causal.cam2.relevance import Relevance
+from dlen_cam2.models.causal.cam2.threshold import Split
 from dlen_cam2.schema import Feature, Schema
 from dlen_cam2.utils.errors import UserError
 

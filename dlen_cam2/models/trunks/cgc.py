@@ -1,4 +1,4 @@
-"""CGC: one extraction layer of PLE."""
+"""CGC, customized gate control (Tang et al., RecSys 2020): one extraction layer of PLE."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +9,11 @@ import tensorflow as tf
 from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.experts import Experts
 from dlen_cam2.layers.gates import Gates
+
+
+def cgc(x: tf.Tensor, tasks: int, task_experts: int, shared_experts: int, units: Sequence[int]) -> tf.Tensor:
+    """Customized gate control, one extraction layer (Tang et al., 2020, eqs 1-3). (B, d) -> (B, T, units[-1])."""
+    return CGC(tasks, task_experts, shared_experts, units, last=True, name="cgc_1")(x)
 
 
 class CGC(tf.keras.layers.Layer):

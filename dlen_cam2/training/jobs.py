@@ -1,0 +1,151 @@
+"""A model in training: made new, or of what an earlier one fitted."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from dlen_cam2 import data
+from dlen_cam2.config import Config
+from dlen_cam2.layers import Embeddings
+from dlen_cam2.models import build
+from dlen_cam2.models.causal.cam2 import threshold
+from dlen_cam2.models.causal.cam2.branches import interest_feature
+from dlen_cam2.models.causal.cam2.losses import CausalLoss
+from dlen_cam2.models.causal.cam2.threshold import Split
+from dlen_cam2.schema import Schema, pbtxt
+from dlen_cam2.training import model_directory
+from dlen_cam2.training.balancing import balancer
+from dlen_cam2.training.distribution import Place
+from dlen_cam2.training.optimizers import composite
+from dlen_cam2.training.plan import Position
+from dlen_cam2.training.step import Ranker
+from dlen_cam2.utils.errors import UserError
+
+
+@dataclasses.dataclass
+class Job:
+    """A model in training.
+
+    Attributes:
+        config, data_dir: as given.
+        schema, split: as fitted on the first training days; CAM2's split is None without branches.
+        network, ranker: the network, and what trains it.
+        place: where.
+        days: days trained on, by earlier jobs too.
+        position: in the plan.
+        on_bad_record: see `dlen_cam2.data.read`.
+    """
+
+    config: Config
+    data_dir: str | os.PathLike
+    schema: Schema
+    split: Split | None
+    network: tf.keras.Model
+    ranker: Ranker
+    place: Place
+    days: list[str] = dataclasses.field(default_factory=list)
+    position: Position = dataclasses.field(default_factory=Position)
+    on_bad_record: str = "fail"
+
+    @property
+    def step(self) -> int:
+        """Updates in the life of the model, by earlier jobs too."""
+        return int(self.ranker.optimizer.iterations.numpy())
+
+    @functools.cached_property
+    def checkpoint(self) -> tf.train.Checkpoint:
+        """All tensors that the next step depends on."""
+        parts = {"network": self.network, "optimizer": self.ranker.optimizer}
+        if self.ranker.balancer is not None:
+            parts["balancer"] = self.ranker.balancer
+        return tf.train.Checkpoint(**parts)
+
+    @functools.cached_property
+    def scored(self) -> tf.keras.Model:
+        """The network in float32 on one device, as it is measured and served: a copy where it is trained otherwise."""
+        if self.config.train.precision == "float32" and self.place.name in ("one", "mirrored", "multi_worker"):
+            return self.network
+        return build(self.config.model, self.schema, self.split)
+
+    def refresh(self) -> None:
+        """Give `scored` the weights of now."""
+        if self.scored is not self.network:
+            model_directory.copy_weights(self.network, self.scored)
+
+
+def check_daily(config: Config, place: Place) -> None:
+    """Raise `UserError` if a trained model could not take in a day as `config.train.daily` says."""
+    daily = config.train.daily
+    if daily.cooldown and place.asynchronous:
+        raise UserError("config.train.daily.cooldown must be 0 with --strategy=parameter_server, whose steps have no "
+                        f"common order. Received: {daily.cooldown}.")
+    if config.model.tables == "tpu" and (daily.cooldown or daily.rates != 1):
+        raise UserError("config.train.daily must have cooldown 0 and rates 1 with model.tables='tpu', whose rate is "
+                        f"fixed. Received: cooldown {daily.cooldown}, rates {daily.rates}.")
+
+
+def start(
+    config: Config, data_dir: str | os.PathLike, days: Sequence[str], on_bad_record: str = "fail",
+    place: Place | None = None,
+) -> Job:
+    """A new model, with what is fitted (vocabularies, moments, positive rates, CAM2's threshold) from `days`.
+
+    Raises:
+        UserError: the configuration or the data cannot be used.
+    """
+    statistics = data.statistics(data_dir)
+    if not sum(statistics["days"][day]["rows"] for day in days):
+        raise UserError(f"the training days hold no rows. Received: {','.join(days)!r}.")
+    model = config.model
+    stored = pbtxt.load(data_dir)
+    schema = stored.select(model.tasks, model.features, model.without).weigh(model.task_weights)
+    schema = data.fit(data_dir, schema, days)
+    split = None
+    if model.cam2.variant != "production":
+        stored.select(without=model.cam2.without)  # refuses names that no feature has
+        split = threshold.fit(model.cam2, schema, stored.features, data_dir, days, on_bad_record)
+        if split.statistic not in schema.targets:
+            schema = dataclasses.replace(schema, targets=(*schema.targets, split.statistic))
+    return assemble(config, data_dir, schema, split, on_bad_record, place or Place())
+
+
+def assemble(
+    config: Config, data_dir: str | os.PathLike, schema: Schema, split: Split | None, on_bad_record: str, place: Place
+) -> Job:
+    """A job with new weights, of what `start`, `resume` or `growth.resume` has decided on."""
+    train, cam2 = config.train, config.model.cam2
+    if train.cooldown and place.asynchronous:
+        raise UserError(
+            "config.train.cooldown must be 0 with --strategy=parameter_server, whose steps have no common order. "
+            f"Received: {train.cooldown}."
+        )
+    loss = None
+    if split is not None:
+        interests = interest_feature(schema, cam2) if cam2.relevance == "interests" else None
+        loss = CausalLoss(cam2, schema, split, interests)
+    tf.keras.utils.set_random_seed(train.seed)
+    rate = train.embedding_learning_rate * place.rate_factor(train)
+    with place.strategy.scope():
+        network = _in_precision(train.precision, lambda: build(config.model, schema, split, rate))
+        for layer in network.layers:
+            if isinstance(layer, Embeddings):
+                layer.xla = train.jit or place.name == "tpu"
+        ranker = Ranker(network, schema, loss, balancer(train.balance, schema, network), train)
+        ranker.compile(
+            optimizer=composite(network, train, place.rate_factor(train), place.asynchronous), jit_compile=train.jit,
+            steps_per_execution=train.steps_per_execution,
+        )
+    return Job(config, data_dir, schema, split, network, ranker, place, on_bad_record=on_bad_record)
+
+
+def _in_precision(policy: str, make: Callable[[], tf.keras.Model]) -> tf.keras.Model:
+    """What `make` makes, with its layers under Keras' `policy`."""
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        return make()
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)

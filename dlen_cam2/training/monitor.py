@@ -1,0 +1,25 @@
+"""The metric that chooses the best pass."""
+
+from typing import Any
+
+import numpy as np
+
+from dlen_cam2 import evaluation
+from dlen_cam2.utils.errors import UserError
+
+
+def monitored(metrics: dict[str, Any], name: str) -> float:
+    """The mean of a metric over days and tasks, or over days for one task: "ne", "click/ne".
+
+    Raises:
+        UserError: the metric is undefined on these days.
+    """
+    task, _, metric = name.rpartition("/")
+    values = []
+    for tasks in metrics.values():
+        known = [t for t in tasks if t != evaluation.USER_FAVOR]
+        values += [tasks[t][metric] for t in ([task] if task else known)]
+    defined = [v for v in values if v is not None]
+    if not defined:
+        raise UserError(f"{name!r} is undefined on the validation days {sorted(metrics)}: no rows of both classes.")
+    return float(np.mean(defined))
