@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dlen_cam2.evaluation.metrics import auc
 from dlen_cam2.schema import Schema
 from pipelines import purity
 from pipelines.coded import Coded
@@ -74,14 +73,18 @@ def number_auc(values: np.ndarray, labels: np.ndarray) -> float | None:
 
 
 def _ordered_auc(coded: Coded, labels: np.ndarray, use: np.ndarray) -> float | None:
-    """AUC from the negatives below each value and half of those that share it."""
-    positives = np.bincount(coded.codes[use & (labels == 1)], minlength=coded.size)
-    negatives = np.bincount(coded.codes[use & (labels == 0)], minlength=coded.size)
+    area = _auc(coded.codes[use], labels[use], coded.size)
+    return None if area is None else max(area, 1 - area)
+
+
+def _auc(codes: np.ndarray, labels: np.ndarray, size: int) -> float | None:
+    """AUC of codes below `size`, from the negatives below each code and half of those that share it."""
+    positives = np.bincount(codes[labels == 1], minlength=size)
+    negatives = np.bincount(codes[labels == 0], minlength=size)
     if not (positives.any() and negatives.any()):
         return None
     below = np.cumsum(negatives) - 0.5 * negatives
-    area = float(positives @ below / (float(positives.sum()) * float(negatives.sum())))
-    return max(area, 1 - area)
+    return float(positives @ below / (float(positives.sum()) * float(negatives.sum())))
 
 
 def value_auc(column: Column, labels: np.ndarray, rows: np.ndarray | None = None) -> float | None:
@@ -116,5 +119,6 @@ def _coded_auc(coded: Coded, labels: np.ndarray, use: np.ndarray) -> float | Non
         rate = (positives + SMOOTHING * labels[rated].mean()) / (counts + SMOOTHING)
         sums = np.bincount(coded.rows, rate[coded.codes], len(labels))
         scores = sums / np.bincount(coded.rows, minlength=len(labels))
-        halves.append(auc(labels[scored], scores[scored]))
+        known, ranks = np.unique(scores[scored], return_inverse=True)
+        halves.append(_auc(ranks, labels[scored], len(known)))
     return None if None in halves else float(np.mean([h for h in halves if h is not None]))
