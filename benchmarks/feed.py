@@ -34,8 +34,8 @@ from dlen_cam2.training.distribution import Place
 from dlen_cam2.utils import commands
 from dlen_cam2.utils.files import write_text
 from dlen_cam2.utils.markdown import markdown
-from pipelines.dataset import write_dataset
-from pipelines.shards import Form
+from pipelines.writer.dataset import write_dataset
+from pipelines.writer.shards import Form
 
 FLAGS = flags.FLAGS
 WARM = 8

@@ -8,9 +8,9 @@ import pyarrow as pa
 from dlen_cam2 import data
 from dlen_cam2.data.manifest import LAYOUTS
 from dlen_cam2.schema import pbtxt
-from pipelines.dataset import write_dataset
-from pipelines.raw import tables
-from pipelines.shards import Form
+from pipelines.writer.dataset import write_dataset
+from pipelines.writer.shards import Form
+from pipelines.writer.stored_rows import tables
 
 
 def rows_of(data_dir: str) -> pa.Table:

@@ -3,7 +3,7 @@
 The rows of DIR become shards in a temporary directory, in one run, in turn, `--rounds` times each:
 
 - rows: a `tf.train.Example` is built for each row in Python and written by `tf.io.TFRecordWriter`;
-- example, block: `pipelines.shards.write_shards`, in one process and in `--workers`, and compressed.
+- example, block: `pipelines.writer.shards.write_shards`, in one process and in `--workers`, and compressed.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ from absl import flags
 from benchmarks.layouts import rows_of
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.utils import commands
-from pipelines.shards import ROWS_PER_SHARD, Form, processes, write_shards
+from pipelines.writer.shards import ROWS_PER_SHARD, Form, processes, write_shards
 
 FLAGS = flags.FLAGS
 

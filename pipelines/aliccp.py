@@ -40,9 +40,9 @@ from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.utils import commands
 from dlen_cam2.utils.errors import UserError
 from pipelines import options
-from pipelines.dataset import write_dataset
 from pipelines.engines import Engine
 from pipelines.options import Options
+from pipelines.writer.dataset import write_dataset
 
 FLAGS = flags.FLAGS
 

@@ -17,8 +17,9 @@ The schema's tags say what a column is:
     target:N: a number to keep beside the labels, such as watch time
     transform:log1p|logit, min_count:N, oov_buckets:N, hash_buckets:N, embedding_width:N, table:NAME: of a feature
 
-A feature of the schema that `point_in_time.py` lists and the log does not have is computed from the log:
-`user_click_rate` of a log with a column or task `click`, say. `typed.CONTRACT` has the columns that they are made of.
+A feature of the schema that `features/point_in_time.py` lists and the log does not have is computed from the log:
+`user_click_rate` of a log with a column or task `click`, say. `CONTRACT` of `logs/typed_columns.py` has the
+columns that they are made of.
 """
 
 import dataclasses
@@ -35,15 +36,17 @@ from dlen_cam2.schema import Schema, pbtxt
 from dlen_cam2.utils import commands
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import read_bytes, write_text
-from pipelines import dataset, options, point_in_time
+from pipelines import options
 from pipelines.engines import Engine, literal, quoted
-from pipelines.logs import OURS, Log, open_log
+from pipelines.features import point_in_time
+from pipelines.features.point_in_time import BINARY, SECONDS
+from pipelines.features.text_ids import HISTORIES, TextIds
+from pipelines.logs.log_files import OURS, Log, open_log
+from pipelines.logs.split_by import ROW_HASH, SPLITS, WAYS, SplitBy
+from pipelines.logs.typed_columns import CONTRACT, UNITS, Roles, broken, check_time, holds_texts, text_ids, typed
 from pipelines.options import Options, publish
-from pipelines.point_in_time import BINARY, SECONDS
-from pipelines.split_by import ROW_HASH, SPLITS, WAYS, SplitBy
-from pipelines.suggest import suggest
-from pipelines.text_ids import HISTORIES, TextIds
-from pipelines.typed import CONTRACT, UNITS, Roles, broken, check_time, holds_texts, text_ids, typed
+from pipelines.suggestion.suggest import suggest
+from pipelines.writer import dataset
 
 FLAGS = flags.FLAGS
 
@@ -54,7 +57,7 @@ _COMPUTED = {f.name for f in (*point_in_time.COUNTERS, *point_in_time.histories(
 def propose(
     logs: str, roles: Roles, beside: str | os.PathLike = "schema.pbtxt", how: Options = Options(),  # noqa: B008
 ) -> tuple[Schema, dict[str, str]]:
-    """A schema for the files that the pattern `logs` matches, and for each column why, see `pipelines.suggest`.
+    """A schema for the files that the pattern `logs` matches, and for each column why: see `pipelines.suggestion`.
 
     The engine works in a directory beside `beside`, and leaves nothing there.
 

@@ -23,9 +23,9 @@ from dlen_cam2 import data
 from dlen_cam2.schema import Schema, pbtxt
 from dlen_cam2.utils import commands
 from dlen_cam2.utils.errors import UserError
-from pipelines.dataset import write_dataset
-from pipelines.raw import tables
-from pipelines.shards import Form
+from pipelines.writer.dataset import write_dataset
+from pipelines.writer.shards import Form
+from pipelines.writer.stored_rows import tables
 
 FLAGS = flags.FLAGS
 

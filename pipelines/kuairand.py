@@ -18,10 +18,11 @@ from absl import flags
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.utils import commands
 from dlen_cam2.utils.errors import UserError
-from pipelines import options, tables
+from pipelines import options
 from pipelines.engines import Engine
+from pipelines.features.point_in_time import COUNTERS, histories
 from pipelines.options import Options, publish
-from pipelines.point_in_time import COUNTERS, histories
+from pipelines.sources import csv_tables
 
 FLAGS = flags.FLAGS
 
@@ -75,11 +76,12 @@ def convert(source: pathlib.Path, output: str, how: Options = Options()) -> dict
         UserError: a file or column is missing, a value has the wrong type, or there are no exposures.
     """
     with how.connect(output) as engine:
-        tables.load(engine, "log", tables.files(source, "log_*.csv"), _LOG, required=_NEEDED)
-        tables.load(engine, "users_file", tables.files(source, "user_features_*.csv"), _USERS, key="user_id")
-        tables.load(engine, "videos_file", tables.files(source, "video_features_basic_*.csv"), _VIDEOS, key="video_id")
+        csv_tables.load(engine, "log", csv_tables.files(source, "log_*.csv"), _LOG, required=_NEEDED)
+        csv_tables.load(engine, "users_file", csv_tables.files(source, "user_features_*.csv"), _USERS, key="user_id")
+        csv_tables.load(engine, "videos_file", csv_tables.files(source, "video_features_basic_*.csv"), _VIDEOS,
+                        key="video_id")
         for column, rule, holds in _RULES:
-            tables.check(engine, "log", column, rule, holds)
+            csv_tables.check(engine, "log", column, rule, holds)
         history = [] if how.since else sorted(source.glob("user_history_before_*.csv"))
         engine.put("prior", _prior(history))
         engine.run(pathlib.Path(__file__).with_suffix(".sql"))

@@ -12,10 +12,12 @@ from absl import flags
 from dlen_cam2.data import manifest
 from dlen_cam2.data.manifest import COMPRESSIONS, LAYOUTS
 from dlen_cam2.schema import Schema
-from pipelines import dataset, engines, point_in_time
+from pipelines import engines
 from pipelines.engines import Engine
-from pipelines.shards import Form
-from pipelines.text_ids import TextIds
+from pipelines.features import point_in_time
+from pipelines.features.text_ids import TextIds
+from pipelines.writer import dataset
+from pipelines.writer.shards import Form
 
 FLAGS = flags.FLAGS
 SNAPSHOTS = "snapshots"
@@ -28,7 +30,7 @@ class Options:
     Attributes:
         engine, memory, spark_master: see `pipelines.engines.connect`.
         since: add the days from this one on to the data set that is there. "": write all days anew.
-        train_days: see `pipelines.dataset.write_dataset`.
+        train_days: see `pipelines.writer.dataset.write_dataset`.
         form: layout, compression, processes.
     """
 

@@ -19,10 +19,12 @@ from dlen_cam2.data import manifest
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.utils import files
 from dlen_cam2.utils.errors import UserError
-from pipelines import check, dataset, point_in_time
+from pipelines import check
+from pipelines.features import point_in_time
 from pipelines.from_logs import Roles, convert
 from pipelines.options import Options
-from pipelines.shards import Form
+from pipelines.writer import dataset
+from pipelines.writer.shards import Form
 from tests.pipelines.test_from_logs import DAY, START, kept, keyed, read_all, write
 from tests.support.builders import ROOT
 
@@ -643,7 +645,7 @@ for case, (setup, directory, since) in json.loads(sys.argv[1]).items():
 print(json.dumps(result))
 '''
 KILLS = {
-    "in SQL": "when(engines.Duckdb, 'run', 2)",
+    "in SQL": "when(duckdb_engine.Duckdb, 'run', 2)",
     "in the first shard": "when(shards, '_write', 1, True)",
     "in a later split's shard": "when(shards, '_write', 2, True)",
     "at the first manifest": "when(dataset, 'write_json', 1, True)",

@@ -13,9 +13,9 @@ from dlen_cam2.data.manifest import COMPRESSIONS, LAYOUTS
 from dlen_cam2.data.preprocessing import Indexer
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
 from dlen_cam2.utils.errors import UserError
-from pipelines import dataset, shards
-from pipelines.encode import block, examples
-from pipelines.shards import Form
+from pipelines.writer import dataset, shards
+from pipelines.writer.encode import block, examples
+from pipelines.writer.shards import Form
 
 import tensorflow as tf  # isort: skip
 

@@ -21,7 +21,7 @@ from dlen_cam2.models import build
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.utils.errors import UserError
 from pipelines import census
-from pipelines.dataset import write_dataset
+from pipelines.writer.dataset import write_dataset
 from tests.support.builders import tiny_config, tiny_schema
 
 TASKS = ("click", "buy")

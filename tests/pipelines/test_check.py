@@ -11,11 +11,16 @@ import pyarrow as pa
 import pytest
 
 from dlen_cam2.schema import Feature, Schema, Task
-from pipelines import check, check_page, drift, growth, leaks, purity, simulate
-from pipelines.coded import Coded
-from pipelines.dataset import write_dataset
-from pipelines.raw import Column, read_split
-from pipelines.shards import Form
+from pipelines import check, simulate
+from pipelines.checks import html_page, leaks
+from pipelines.checks.coded_column import Coded
+from pipelines.checks.distribution_shift import Bins, by_chance, psi
+from pipelines.checks.growing_counters import grows, levels, natural
+from pipelines.checks.label_rates import departs
+from pipelines.checks.pure_values import PURE, Pure, Spread, pure
+from pipelines.writer.dataset import write_dataset
+from pipelines.writer.shards import Form
+from pipelines.writer.stored_rows import Column, read_split
 from tests.support.builders import command as run
 
 import tensorflow as tf  # isort: skip
@@ -103,7 +108,7 @@ def clean(tmp_path):
 def test_a_clean_set_passes_and_its_page_is_whole_and_escaped(clean, tmp_path):
     report = check.check(clean)
     assert statuses(report) == {} and not report.failed and len(report.findings) == 10
-    page = check_page.render(report)
+    page = html_page.render(report)
     assert page.count('src="data:image/png;base64,') == 3 and "http" not in page
     for picture in re.findall(r'base64,([^"]+)"', page):
         assert base64.b64decode(picture, validate=True).startswith(b"\x89PNG")
@@ -114,7 +119,7 @@ def test_texts_of_the_data_set_are_escaped(tmp_path):
     for c in columns.values():
         c[HOSTILE] = c["click"] + 0.0
     report = check.check(write(tmp_path / "<i>set", columns))
-    page = check_page.render(report)
+    page = html_page.render(report)
     assert "&lt;b&gt;bold" in page and "<b>" not in page and "&lt;i&gt;set" in page and "<i>" not in page
 
 
@@ -314,7 +319,7 @@ def test_a_jump_of_a_label_rate_is_named(tmp_path):
     ((0, 0, 9, 1), False), ((9, 1, 0, 0), False),
 ])
 def test_the_rule_for_rates(counts, expected):
-    assert check.departs(*counts) is expected
+    assert departs(*counts) is expected
 
 
 @pytest.mark.parametrize("name, values", [
@@ -369,38 +374,38 @@ def test_counts_that_grow_with_the_log_are_told_apart_and_do_not_hide_others(tmp
     ([0.5, 3.4, 3.9, 4.2], False),  # 2.9 on the second day, and 2 natural(2) = 2.77; but see below
 ])
 def test_what_growth_is(means, expected):
-    levels = np.repeat(np.array(means)[:, None], 6, axis=1)
-    assert growth.grows(levels) is expected
-    broken = levels.copy()
+    days = np.repeat(np.array(means)[:, None], 6, axis=1)
+    assert grows(days) is expected
+    broken = days.copy()
     broken[-1, 1] = 0  # a tenth of the rows lost their count
-    assert not growth.grows(broken)
+    assert not grows(broken)
 
 
 def test_a_quantile_may_fall_a_little():
-    levels = np.repeat(np.array([3.0, 3.1, 3.15, 3.2])[:, None], 6, axis=1)
+    days = np.repeat(np.array([3.0, 3.1, 3.15, 3.2])[:, None], 6, axis=1)
 
     def fallen(by):
-        return np.where(np.arange(24).reshape(4, 6) == 19, 3.15 - by, levels)  # the last day's tenth of a quantile
+        return np.where(np.arange(24).reshape(4, 6) == 19, 3.15 - by, days)  # the last day's tenth of a quantile
 
-    assert growth.grows(fallen(0.14)) and not growth.grows(fallen(0.16))
-    low = np.where(np.arange(6) == 1, np.log1p([[0.0], [2], [3], [2]]), levels)
-    assert growth.grows(low)  # one count less is .29 here
+    assert grows(fallen(0.14)) and not grows(fallen(0.16))
+    low = np.where(np.arange(6) == 1, np.log1p([[0.0], [2], [3], [2]]), days)
+    assert grows(low)  # one count less is .29 here
     low[-1, 1] = np.log1p(1)
-    assert not growth.grows(low)
+    assert not grows(low)
 
 
 def test_levels_and_the_steady_rate_by_hand():
-    assert growth.natural(2) == pytest.approx(2 * math.log(2))
-    assert growth.natural(3) == pytest.approx(3 * math.log(3) - 4 * math.log(2))
+    assert natural(2) == pytest.approx(2 * math.log(2))
+    assert natural(3) == pytest.approx(3 * math.log(3) - 4 * math.log(2))
     count = SCHEMA.features[3]
     zero = np.zeros(9, np.float32)
-    assert growth.levels(count, zero + math.e - 1).tolist() == pytest.approx([1] * 6)
+    assert levels(count, zero + math.e - 1).tolist() == pytest.approx([1] * 6)
     from_nothing = np.array([[m] * 6 for m in (0.5, 3.4, 3.9, 4.2)])
     from_nothing[0, 1:4] = 0  # most of the first day's counts are 0, as counts are that are taken once a day
-    assert growth.grows(from_nothing)
+    assert grows(from_nothing)
     plain = Feature("x", "float", "item", "statistical")
-    assert growth.levels(plain, zero + 3) is not None and growth.levels(plain, zero + 0.5) is None
-    assert growth.levels(plain, zero - 1) is None and growth.levels(SCHEMA.features[0], zero) is None
+    assert levels(plain, zero + 3) is not None and levels(plain, zero + 0.5) is None
+    assert levels(plain, zero - 1) is None and levels(SCHEMA.features[0], zero) is None
 
 
 def test_a_first_and_a_last_day_of_few_rows_are_not_compared(tmp_path):
@@ -414,7 +419,7 @@ def test_a_first_and_a_last_day_of_few_rows_are_not_compared(tmp_path):
     assert set(report.psi["count"]) == set(DAYS[1:])
     assert f"against {DAYS[0]}, limit 0.25, left out as too small: 20231231 (141 rows), 20240104 (100 rows)" in faults(
         report, "drift")
-    assert f"against {DAYS[0]}:" in check_page.render(report)
+    assert f"against {DAYS[0]}:" in html_page.render(report)
     columns["20231231"] = {n: c[:150] for n, c in tables()[DAYS[0]].items()} | {
         "ms": np.arange(150) - 999}  # a quarter of the median day
     assert check.check(write(tmp_path / "other", columns)).references == {"": "20231231"}
@@ -489,14 +494,14 @@ def test_a_leak_of_low_coverage_in_a_sample_space(tmp_path):
 
 
 def told(values, labels, users=None, dtype="float"):
-    """What `purity` says of a feature."""
+    """What `pure` says of a feature."""
     rows = len(labels)
     values = np.array([v.encode() for v in values], object) if dtype == "string" else np.asarray(values)
     feature = Feature("x", dtype, "user", "content") if dtype == "float" else Feature(
         "x", dtype, "user", "content", size=9, hashed=True, width=2)
     sample = {"u": Column(np.arange(rows) % 50 if users is None else users), "i": Column(np.arange(rows) % 70)}
-    spread = purity.Spread(Schema("s", (), (), (), {"user": "u", "item": "i"}), sample)
-    return purity.pure(feature, Coded(Column(values)), Task("t"), np.asarray(labels), np.ones(rows, bool), spread)
+    spread = Spread(Schema("s", (), (), (), {"user": "u", "item": "i"}), sample)
+    return pure(feature, Coded(Column(values)), Task("t"), np.asarray(labels), np.ones(rows, bool), spread)
 
 
 @pytest.mark.parametrize("rate, rows, hits, expected", [
@@ -527,7 +532,7 @@ def test_habits_and_good_features_are_no_leaks():
     x = rng.normal(size=20_000)
     labels = (rng.random(20_000) < 1 / (1 + np.exp(1 - 3 * x))).astype(int)
     top = labels[np.argsort(-x)[:1000]].mean()
-    assert top >= purity.PURE and told(x, labels) is None and told(np.minimum(x, 1.6), labels) is None
+    assert top >= PURE and told(x, labels) is None and told(np.minimum(x, 1.6), labels) is None
     # Nobody is married at 14, and 83% are at 19: a steep end, but no edge.
     ages = np.repeat(np.arange(60), 400)
     married = (rng.random(len(ages)) < np.clip((ages - 14) / 6, 0, 0.9)).astype(int)
@@ -553,9 +558,9 @@ def test_few_negatives_are_told_and_many_are_not():
 
 
 def test_a_leak_is_told_of_the_task_that_it_covers_most_and_all_are_named():
-    click, buy, flag = (purity.Pure("x", Task(name), "= 1", 0, 30, 9000, 1.0, base, covered, True)
+    click, buy, flag = (Pure("x", Task(name), "= 1", 0, 30, 9000, 1.0, base, covered, True)
                         for name, base, covered in (("click", 0.2, 0.1), ("buy", 0.0004, 0.4), ("cart", 0.1, 0.2)))
-    other = purity.Pure("y", Task("click", mask="seen"), "> 0", 2, 30, 9000, 0.99, 0.2, 0.3, True)
+    other = Pure("y", Task("click", mask="seen"), "> 0", 2, 30, 9000, 0.99, 0.2, 0.3, True)
     assert leaks.faults({"click": {"x": 0.9, "z": 0.96}, "buy": {"z": 0.97}}, [click, other, buy, flag], 0.95) == [
         "'z' alone has AUC 0.9700 for 'buy', AUC 0.9600 for 'click'",
         "'x' = 1 in 30 rows (0.3%), 100.0% of them positives of 'buy' (0.04% in all rows), and of 'cart', 'click'",
@@ -582,28 +587,28 @@ def test_leaks_are_sought_in_the_first_rows_of_each_split(clean, monkeypatch):
 
 def test_psi_by_hand():
     q, p = np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.5, 0.25])
-    assert drift.psi(q, p) == pytest.approx(-0.25 * math.log(0.5) + (0.25 - 1e-4) * math.log(2500))
-    assert drift.psi(q, q) == 0
-    assert drift.by_chance(q, p, 100, 200) == pytest.approx(0.015 * 13.8155, rel=1e-4)  # chi-squared of 2, .999
+    assert psi(q, p) == pytest.approx(-0.25 * math.log(0.5) + (0.25 - 1e-4) * math.log(2500))
+    assert psi(q, q) == 0
+    assert by_chance(q, p, 100, 200) == pytest.approx(0.015 * 13.8155, rel=1e-4)  # chi-squared of 2, .999
 
 
 def test_bins_by_hand():
     numbers = Column(np.arange(1, 101, dtype=np.float32))
-    bins = drift.Bins.of(numbers)
+    bins = Bins.of(numbers)
     assert bins.edges.tolist() == list(range(10, 100, 10))
     np.testing.assert_allclose(bins.shares(numbers), 0.1)
     other = bins.shares(Column(np.array([-5, 10, 10.5, 999], np.float32)))
     np.testing.assert_allclose(other[[0, 1, 9]], [0.5, 0.25, 0.25])
-    tied = drift.Bins.of(Column(np.r_[np.zeros(75), np.arange(1, 26)].astype(np.float32)))
+    tied = Bins.of(Column(np.r_[np.zeros(75), np.arange(1, 26)].astype(np.float32)))
     assert tied.edges.tolist() == [0, 5, 15]
     words = Column(np.repeat(np.array([f"{i:02}".encode() for i in range(25)], object), np.arange(25, 0, -1)))
-    by_value = drift.Bins.of(words)
+    by_value = Bins.of(words)
     assert by_value.values.tolist() == [f"{i:02}".encode() for i in range(20)]
     assert by_value.shares(words)[-2:].tolist() == [pytest.approx(15 / 325), 0]
     lists = Column(np.array([7, 7, 3]), np.array([2, 0, 1]))
-    assert drift.Bins.of(lists).shares(lists).tolist() == [0.25, 0.5, 0, 0.25]  # 3, 7, others, empty
+    assert Bins.of(lists).shares(lists).tolist() == [0.25, 0.5, 0, 0.25]  # 3, 7, others, empty
     constant = Column(np.ones(9, np.float32))
-    assert drift.Bins.of(constant).shares(Column(np.zeros(4, np.float32))).tolist() == [0, 1, 0]
+    assert Bins.of(constant).shares(Column(np.zeros(4, np.float32))).tolist() == [0, 1, 0]
 
 
 def test_out_of_fold_auc_by_hand():

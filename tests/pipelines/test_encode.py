@@ -1,4 +1,4 @@
-"""`pipelines.encode` against protobuf itself and against `tf.io.parse_example`."""
+"""`pipelines.writer.encode` against protobuf itself and against `tf.io.parse_example`."""
 
 import pathlib
 import re
@@ -14,9 +14,9 @@ from dlen_cam2.data import parsing
 from dlen_cam2.data.manifest import COMPRESSIONS, LAYOUTS, Shards
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.utils.errors import UserError
-from pipelines import shards
-from pipelines.encode import block, examples
-from pipelines.shards import Form
+from pipelines.writer import shards
+from pipelines.writer.encode import block, examples
+from pipelines.writer.shards import Form
 
 import tensorflow as tf  # isort: skip
 

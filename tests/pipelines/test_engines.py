@@ -13,9 +13,10 @@ from dlen_cam2.schema import pbtxt
 from dlen_cam2.utils.errors import UserError
 from pipelines import engines, kuairand
 from pipelines.engines import literal, quoted
+from pipelines.engines.spark_engine import check_java
 from pipelines.options import Options
-from pipelines.raw import tables
-from pipelines.shards import Form
+from pipelines.writer.shards import Form
+from pipelines.writer.stored_rows import tables
 from tests.support import kuairand_files as kf
 
 REAL = pathlib.Path(__file__).resolve().parents[3] / "shared/data/kuairand_pure"
@@ -26,7 +27,7 @@ def spark_missing() -> str:
     try:
         import pyspark  # noqa: F401
 
-        engines.check_java()
+        check_java()
     except (ImportError, UserError) as error:
         return str(error)
     return ""

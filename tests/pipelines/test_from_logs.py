@@ -17,14 +17,15 @@ import pytest
 from dlen_cam2.data import manifest
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
 from dlen_cam2.utils.errors import UserError
-from pipelines import from_logs, raw
+from pipelines import from_logs
 from pipelines.engines import connect
+from pipelines.features.point_in_time import COUNTERS, histories
 from pipelines.from_logs import Roles, convert
-from pipelines.logs import open_log
+from pipelines.logs.log_files import open_log
 from pipelines.options import Options
-from pipelines.point_in_time import COUNTERS, histories
-from pipelines.shards import Form
-from pipelines.suggest import suggest
+from pipelines.suggestion.suggest import suggest
+from pipelines.writer import stored_rows
+from pipelines.writer.shards import Form
 from tests.pipelines.test_point_in_time import reference
 from tests.support.builders import command
 
@@ -119,7 +120,7 @@ def read(output, split):
 
     schema = pbtxt.load(output)
     return [{name: text(value) for name, value in row.items()}
-            for table in raw.tables(output, schema, split) for row in table.select(list(schema.columns)).to_pylist()]
+            for table in stored_rows.tables(output, schema, split) for row in table.select(list(schema.columns)).to_pylist()]
 
 
 def read_all(output):

@@ -12,8 +12,9 @@ from scipy import stats
 from dlen_cam2 import data
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
 from dlen_cam2.utils.errors import UserError
-from pipelines import dataset, intervene, simulate
+from pipelines import intervene, simulate
 from pipelines.intervene import INTERVENED, SUFFIXES, TRAIN, VALIDATION, assign
+from pipelines.writer import dataset
 from tests.support.builders import command
 
 import tensorflow as tf  # isort: skip

@@ -15,7 +15,9 @@ import tensorflow_datasets as tfds
 from dlen_cam2 import data
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.utils.errors import UserError
-from pipelines import dataset, kuairand, point_in_time
+from pipelines import kuairand
+from pipelines.features import point_in_time
+from pipelines.writer import dataset
 from tests.support import kuairand_files as kf
 from tests.support.builders import command
 

@@ -14,7 +14,7 @@ from dlen_cam2.schema import pbtxt
 from dlen_cam2.utils.errors import UserError
 from pipelines import movielens
 from pipelines.options import Options
-from pipelines.shards import Form
+from pipelines.writer.shards import Form
 from tests.support.builders import command
 
 REAL = os.environ.get("DLEN_CAM2_MOVIELENS", "")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.utils.errors import UserError
 from pipelines import engines
-from pipelines.point_in_time import COUNTERS, HISTORY_LENGTH, histories, splits
+from pipelines.features.point_in_time import COUNTERS, HISTORY_LENGTH, histories, splits
 
 HOUR = 3_600_000
 START = 457_000 * HOUR

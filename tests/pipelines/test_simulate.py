@@ -8,12 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
+from dlen_cam2.data.manifest import TRUTH
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.utils.errors import UserError
 from pipelines import simulate
+from pipelines.features.point_in_time import STATE
 from pipelines.options import SNAPSHOTS
-from pipelines.point_in_time import STATE
-from pipelines.simulate import DAY_MS, TASKS, TRUTH, World
+from pipelines.simulation.world import DAY_MS, TASKS, World
 
 import tensorflow as tf  # isort: skip
 

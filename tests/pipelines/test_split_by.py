@@ -8,10 +8,10 @@ import pytest
 from dlen_cam2.data import manifest
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
 from dlen_cam2.utils.errors import UserError
+from pipelines.features.point_in_time import COUNTERS
 from pipelines.from_logs import Roles, convert
+from pipelines.logs.split_by import SplitBy
 from pipelines.options import Options
-from pipelines.point_in_time import COUNTERS
-from pipelines.split_by import SplitBy
 from tests.pipelines.test_from_logs import read, write
 from tests.support.builders import command
 

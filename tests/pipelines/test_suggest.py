@@ -12,13 +12,13 @@ import pytest
 
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.utils.errors import UserError
-from pipelines import sampled
 from pipelines.engines import connect
+from pipelines.features.point_in_time import COUNTERS
 from pipelines.from_logs import Roles, convert, propose
-from pipelines.logs import open_log
-from pipelines.point_in_time import COUNTERS
-from pipelines.suggest import suggest
-from pipelines.suggest_names import feedback, is_event_id, is_id, is_request_id, is_spent, task_name, words
+from pipelines.logs.log_files import open_log
+from pipelines.suggestion import log_sample
+from pipelines.suggestion.column_names import feedback, is_event_id, is_id, is_request_id, is_spent, task_name, words
+from pipelines.suggestion.suggest import suggest
 from tests.support import shop
 from tests.support.builders import command
 
@@ -335,7 +335,7 @@ def test_small_integers_and_lengths_are_features(tmp_path, name, values, numeric
     (".parquet", None), (".parquet", float("nan")), (".parquet", float("inf")), (".csv", None), (".csv", "NA"),
     (".csv", "null")])
 def test_numbers_that_rows_lack_are_counted_at_once(tmp_path, monkeypatch, ending, hole):
-    monkeypatch.setattr(sampled, "ROWS", 500)
+    monkeypatch.setattr(log_sample, "ROWS", 500)
     values = [hole if c < 0.08 else str(c * 5) if isinstance(hole, str) else c * 5 for c in chance.tolist()]
     columns = dict.fromkeys(("stars", "watch_time", "clicks_before"), values)
     schema, why = converted(tmp_path, ending, **columns)
@@ -353,7 +353,7 @@ def test_a_category_may_lack_values_which_are_counted(tmp_path):
 
 
 def test_the_range_of_a_number_is_that_of_the_whole_log(tmp_path, monkeypatch):
-    monkeypatch.setattr(sampled, "ROWS", 500)
+    monkeypatch.setattr(log_sample, "ROWS", 500)
     ratio = chance / 2
     ratio[ROWS // 2] = 1.5
     schema, _ = converted(tmp_path, share=ratio)

@@ -10,9 +10,9 @@ import pytest
 from dlen_cam2.data import manifest
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
 from dlen_cam2.utils.errors import UserError
+from pipelines.features.point_in_time import COUNTERS, histories
 from pipelines.from_logs import Roles, convert
 from pipelines.options import Options
-from pipelines.point_in_time import COUNTERS, histories
 from tests.pipelines.test_from_logs import DAY, START, fed, named, read_all, write
 
 IDS = ("uid", "video_id", "author_id", "tab")

@@ -16,9 +16,9 @@ from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.schema.columns import CAUSES, SIDES, TRANSFORMS
 from dlen_cam2.schema.pbtxt import FILE, dumps, load, loads, save
 from dlen_cam2.utils.errors import UserError
-from pipelines import dataset
-from pipelines.shards import Form
-from pipelines.statistics import Statistics
+from pipelines.writer import dataset
+from pipelines.writer.shards import Form
+from pipelines.writer.statistics import Statistics
 
 import tensorflow as tf  # isort: skip
 

@@ -19,7 +19,7 @@ from dlen_cam2.schema import Schema
 from dlen_cam2.utils.markdown import markdown
 from pipelines import simulate
 from pipelines.options import Options
-from pipelines.shards import Form
+from pipelines.writer.shards import Form
 
 # The paper's range is 0.1 to 0.5; None: no cap at all.
 ALPHAS = (0.05, 0.1, 0.3, 0.5, 1.0, None)

@@ -14,7 +14,7 @@ from dlen_cam2.experiments.rows import Log
 from dlen_cam2.utils.markdown import markdown
 from pipelines import correlated
 from pipelines.options import Options
-from pipelines.shards import Form
+from pipelines.writer.shards import Form
 
 CORRELATIONS = (0.0, 0.2, 0.5, 0.8, 1.0)
 NETWORKS = ("shared bottom", "MMOE", "CGC", "PLE")

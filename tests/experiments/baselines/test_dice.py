@@ -8,7 +8,7 @@ import tensorflow as tf
 from dlen_cam2.config import Cam2Config, Config, ModelConfig, TrainConfig
 from dlen_cam2.experiments.baselines import dice
 from dlen_cam2.schema import Schema, Task
-from pipelines.dataset import write_dataset
+from pipelines.writer.dataset import write_dataset
 
 RNG = np.random.default_rng(0)
 

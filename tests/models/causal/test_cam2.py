@@ -24,7 +24,7 @@ from dlen_cam2.training import model_directory
 from dlen_cam2.training.optimizers import composite
 from dlen_cam2.training.step import Ranker
 from dlen_cam2.utils.errors import UserError
-from pipelines.dataset import write_dataset
+from pipelines.writer.dataset import write_dataset
 from tests.support.builders import numpy_sigmoid, numpy_softmax, raw_batch, tiny_batch, tiny_config, tiny_schema
 
 import pyarrow as pa  # isort: skip

@@ -8,8 +8,8 @@ import pytest
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.training.callbacks import progress
 from dlen_cam2.training.callbacks.progress import Progress
-from pipelines import dataset, shards
-from pipelines.shards import Form
+from pipelines.writer import dataset, shards
+from pipelines.writer.shards import Form
 
 
 class Clock:

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from dlen_cam2.data.manifest import COMPRESSIONS, LAYOUTS
 from dlen_cam2.utils.errors import UserError
-from pipelines.encode import block, examples
+from pipelines.writer.encode import block, examples
 
 ROWS_PER_SHARD = 16384
 ROWS_PER_BLOCK = 8192

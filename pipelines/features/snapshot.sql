@@ -1,5 +1,5 @@
 -- A day is over: move its exposures, but for those of the last 24 hours, into the counters.
--- DuckDB and Spark SQL both run this text; pipelines/engines.py says what it keeps to.
+-- DuckDB and Spark SQL both run this text; pipelines/engines/__init__.py says what it keeps to.
 --
 -- In:  today, and the counters, as in point_in_time.sql.
 -- Out: new_boundary: from_ms: exposures before it are counted, later ones are in new_tail. It is a full hour, because base

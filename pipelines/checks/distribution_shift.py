@@ -7,9 +7,9 @@ import numpy as np
 from scipy.stats import chi2
 
 from dlen_cam2.schema import Schema
-from pipelines import growth
-from pipelines.findings import suffix
-from pipelines.raw import Column, Split
+from pipelines.checks import growing_counters
+from pipelines.checks.findings import PASS, SHOWN, WARN, Finding, Report, suffix
+from pipelines.writer.stored_rows import Column, Split
 
 BINS = 10  # of a number
 VALUES = 20  # of a categorical column that have a bin of their own
@@ -137,7 +137,7 @@ class Tracker:
             self.small[name] = split.rows
             return
         for feature in self._features:
-            found = growth.levels(feature, split.columns[feature.name].values)
+            found = growing_counters.levels(feature, split.columns[feature.name].values)
             self._levels.setdefault((feature.name, kind), []).append(found)
         if kind not in self.references:
             bins = {f.name: Bins.of(split.columns[f.name]) for f in self._features}
@@ -176,4 +176,25 @@ class Tracker:
 
     def _grows(self, feature: str, kind: str) -> bool:
         days = [d for d in self._levels[feature, kind] if d is not None]
-        return len(days) == len(self._levels[feature, kind]) and growth.grows(np.stack(days))
+        return len(days) == len(self._levels[feature, kind]) and growing_counters.grows(np.stack(days))
+
+
+def check(report: Report, tracker: Tracker, limit: float) -> None:
+    """Features that moved, one fault each; counts that grow as the log goes on are told apart and are no fault."""
+    report.psi, report.references = {f: v for f, v in tracker.psi.items() if v}, tracker.references
+    small = ""
+    if tracker.small:
+        names = [f"{name} ({rows:,} rows)" for name, rows in tracker.small.items()]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        small = f", left out as too small: {', '.join(names[:SHOWN])}{more}"
+    if not report.psi:
+        report.unchecked("drift", f"no split has an earlier one of its suffix to compare with{small}")
+        return
+    drifted, growing = tracker.moves(limit)
+    report.growing = tuple(sorted({m.feature for m in growing} - {m.feature for m in drifted}))
+    references = ", ".join(tracker.references.values())
+    report.add("drift", WARN, f"PSI of {len(report.psi)} features against {references}, limit {limit:g}{small}",
+               [m.text for m in drifted])
+    if growing:
+        found = f"{len(growing)} counts above the limit rise steadily, as counts do while a log goes on"
+        report.findings.append(Finding("growing counters", PASS, found, tuple(m.text for m in growing)))

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.stats import beta
 
 from dlen_cam2.schema import Feature, Schema, Task
-from pipelines.coded import Coded
-from pipelines.raw import Column
+from pipelines.checks.coded_column import Coded
+from pipelines.writer.stored_rows import Column
 
 LEAST = 20  # rows of a value
 PURE = 0.98  # the share of its rows that have the same label

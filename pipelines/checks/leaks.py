@@ -1,6 +1,6 @@
 """How well one raw feature alone tells a label: what knows the answer too well has seen it.
 
-Two rules: the AUC of a feature over all rows, and (`purity`) values whose few rows have one label.
+Two rules: the AUC of a feature over all rows, and (`pure_values`) values whose few rows have one label.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dlen_cam2.schema import Schema
-from pipelines import purity
-from pipelines.coded import Coded
-from pipelines.raw import Column
+from pipelines.checks import pure_values
+from pipelines.checks.coded_column import Coded
+from pipelines.checks.findings import FAIL, Report
+from pipelines.writer.stored_rows import Column
 
 ROWS = 200_000  # of the data set that are looked at
 LEAST = 20  # positives, and negatives, that a task must have
 SMOOTHING = 10.0  # rows at the base rate that are added to every value
+_SHOWN = 20  # on the line: each is a decision to make
 
 
-def search(schema: Schema, sample: Mapping[str, Column]) -> tuple[dict[str, dict[str, float]], list[purity.Pure]]:
+def search(schema: Schema, sample: Mapping[str, Column]) -> tuple[dict[str, dict[str, float]], list[pure_values.Pure]]:
     """AUC of each feature alone, by task, and the values that give a label away where a feature as a whole does not.
 
     Tasks with fewer than 20 positives or negatives are left out.
@@ -32,7 +34,7 @@ def search(schema: Schema, sample: Mapping[str, Column]) -> tuple[dict[str, dict
     tasks = [t for t in schema.tasks if min(np.bincount(labels[t.name][spaces[t.name]], minlength=2)) >= LEAST]
     aucs: dict[str, dict[str, float]] = {t.name: {} for t in tasks}
     pure = []
-    spread = purity.Spread(schema, sample)
+    spread = pure_values.Spread(schema, sample)
     for feature in schema.features if tasks else ():
         coded = Coded(sample[feature.name])
         for task in tasks:
@@ -40,13 +42,13 @@ def search(schema: Schema, sample: Mapping[str, Column]) -> tuple[dict[str, dict
             area = (_ordered_auc if feature.is_numeric else _coded_auc)(coded, y, rows)
             if area is not None:
                 aucs[task.name][feature.name] = area
-            found = purity.pure(feature, coded, task, y, rows, spread)
+            found = pure_values.pure(feature, coded, task, y, rows, spread)
             if found:
                 pure.append(found)
     return aucs, pure
 
 
-def faults(aucs: Mapping[str, Mapping[str, float]], pure: Sequence[purity.Pure], limit: float) -> list[str]:
+def faults(aucs: Mapping[str, Mapping[str, float]], pure: Sequence[pure_values.Pure], limit: float) -> list[str]:
     """One text for each feature that knows a label too well: first those with an AUC above `limit`.
 
     A value that gives away several tasks, such as a click and the purchase after it, is told of the one of which it
@@ -57,7 +59,7 @@ def faults(aucs: Mapping[str, Mapping[str, float]], pure: Sequence[purity.Pure],
         if area > limit:
             known.setdefault(feature, []).append((area, task))
     texts = [f"{f!r} alone has " + ", ".join(f"AUC {a:.4f} for {t!r}" for a, t in found) for f, found in known.items()]
-    given: dict[str, list[purity.Pure]] = {}
+    given: dict[str, list[pure_values.Pure]] = {}
     for p in sorted(pure, key=lambda p: -p.covered):
         if p.feature not in known:
             given.setdefault(p.feature, []).append(p)
@@ -122,3 +124,19 @@ def _coded_auc(coded: Coded, labels: np.ndarray, use: np.ndarray) -> float | Non
         known, ranks = np.unique(scores[scored], return_inverse=True)
         halves.append(_auc(ranks, labels[scored], len(known)))
     return None if None in halves else float(np.mean([h for h in halves if h is not None]))
+
+
+def check(report: Report, schema: Schema, sample: Mapping[str, Column], limit: float) -> None:
+    """Features that know a label too well, on the rows of `sample`."""
+    report.aucs, pure = search(schema, sample) if sample else ({}, [])
+    report.sampled = len(sample[schema.tasks[0].label].values) if sample and schema.tasks else 0
+    if not any(report.aucs.values()):
+        report.unchecked("leak suspects", f"no task has {LEAST} positives and {LEAST} negatives")
+        return
+    best = sorted(((a, f, t) for t, found in report.aucs.items() for f, a in found.items()), reverse=True)
+    left_out = [t.name for t in schema.tasks if t.name not in report.aucs]
+    text = (f"{report.sampled:,} rows (the first of each split), best single feature {best[0][1]!r} with AUC "
+            f"{best[0][0]:.4f} for {best[0][2]!r}")
+    if left_out:
+        text += f", too few positives or negatives: {', '.join(left_out)}"
+    report.add("leak suspects", FAIL, text, faults(report.aucs, pure, limit), _SHOWN)

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import drift, leaks, purity
-from pipelines.check import RATE_CHANGE, RATE_Z
-from pipelines.findings import Report, suffix
+from pipelines.checks import leaks
+from pipelines.checks.distribution_shift import BINS, FLOOR, SMALL, VALUES
+from pipelines.checks.findings import Report, suffix
+from pipelines.checks.label_rates import RATE_CHANGE, RATE_Z
+from pipelines.checks.pure_values import COVERED, LEAST, PURE
 
 _FEATURES = 30  # that the pictures show, the worst first
 _STYLE = """body{font:15px/1.45 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}
@@ -32,17 +34,17 @@ def render(report: Report) -> str:
          f"{RATE_Z:g} against the other days of the same suffix pooled, and a change of more than {RATE_CHANGE:.0%}."),
         ("Drift from the reference day", _psi(report),
          f"Population stability index against {', '.join(report.references.values())}: of each suffix the first split. "
-         f"Days with less than {drift.SMALL:.0%} of the median split's rows are left out. Bins: {drift.BINS} "
-         f"of equal mass of the reference for numbers; its {drift.VALUES} most frequent values, and one for all "
-         f"others, for categories and elements of lists. Shares count as at least {drift.FLOOR:g}. That .1 is little "
+         f"Days with less than {SMALL:.0%} of the median split's rows are left out. Bins: {BINS} "
+         f"of equal mass of the reference for numbers; its {VALUES} most frequent values, and one for all "
+         f"others, for categories and elements of lists. Shares count as at least {FLOOR:g}. That .1 is little "
          f"and .25 much is a rule of thumb. Features with the greatest values, at most {_FEATURES}; below them those "
          "that only grow with the log, as counts do. Warned of: above the limit and above chance for so many rows."),
         ("What a single feature knows", _aucs(report),
          f"AUC of one raw feature alone on {report.sampled:,} rows, the first of each split: of a number's value in "
          "either direction, of a category's positive rate in the other half of the rows "
          f"({leaks.SMOOTHING:g} rows at the base rate added). Each task's features with the greatest values. A feature "
-         f"of any AUC is a suspect if one of its values, or a tail, has at least {purity.LEAST} rows of many users and "
-         f"items, {purity.PURE:.0%} of them positives, and {purity.COVERED:.2%} of all positives."),
+         f"of any AUC is a suspect if one of its values, or a tail, has at least {LEAST} rows of many users and "
+         f"items, {PURE:.0%} of them positives, and {COVERED:.2%} of all positives."),
     ]
     pictures = "".join(
         f'<h2>{title}</h2><p>{html.escape(text)}</p><img alt="{title}" src="data:image/png;base64,{picture}">'

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, quoted
-from pipelines.logs import Log
-from pipelines.suggest_names import clock, is_duration, is_id, is_month
+from pipelines.logs.log_files import Log
+from pipelines.suggestion.column_names import clock, is_duration, is_id, is_month
 
 ROWS = 100_000
 # How texts say that a value is missing, in lower case.

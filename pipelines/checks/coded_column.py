@@ -4,7 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
-from pipelines.raw import Column
+from pipelines.writer.stored_rows import Column
 
 
 class Coded:

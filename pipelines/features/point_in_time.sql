@@ -1,5 +1,5 @@
 -- A day's exposures and the counters of the days before -> table rows: the day's exposures with point-in-time features.
--- DuckDB and Spark SQL both run this text; pipelines/engines.py says what it keeps to.
+-- DuckDB and Spark SQL both run this text; pipelines/engines/__init__.py says what it keeps to.
 --
 -- In:  shown: the exposures of the day. It has split, time_ms, user_id, video_id, author_id, topic, tab, duration_s, play_s,
 --          and the feedback click, long_view, "like", profile_enter (0 or 1); further columns pass through.

@@ -5,7 +5,7 @@ import dataclasses
 from dlen_cam2.schema import Schema
 from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, quoted
-from pipelines.logs import Log
+from pipelines.logs.log_files import Log
 
 WAYS = ("user", "item", "label", "split")
 SPLITS = ("train", "validation", "test")

@@ -1,4 +1,4 @@
-"""What the checks of a data set found: `pipelines.check` fills a `Report`, `pipelines.check_page` draws it."""
+"""What the checks of a data set found: `pipelines.check` fills a `Report`, `pipelines.checks.html_page` draws it."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ import pyarrow as pa
 from dlen_cam2.schema import Feature, Schema
 from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, literal, quoted
-from pipelines.text_ids import HISTORIES, TextIds
+from pipelines.features.text_ids import HISTORIES, TextIds
 
 SQL = pathlib.Path(__file__).with_suffix(".sql")
 SNAPSHOT = pathlib.Path(__file__).with_name("snapshot.sql")

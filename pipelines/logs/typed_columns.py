@@ -1,17 +1,16 @@
 """A log's columns as SQL: cast to the schema's types, and the first rule that a row breaks."""
 
-import dataclasses
 from collections.abc import Collection, Mapping
 
 from dlen_cam2.schema import Schema
 from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, literal
-from pipelines.logs import Log
-from pipelines.point_in_time import BINARY
-from pipelines.split_by import SPLITS, WAYS, SplitBy
-from pipelines.text_ids import TextIds
+from pipelines.features.point_in_time import BINARY
+from pipelines.features.text_ids import TextIds
+from pipelines.logs.log_files import Log
+from pipelines.logs.roles import UNITS, Roles
+from pipelines.logs.split_by import SPLITS
 
-UNITS = {"s": 1000, "ms": 1, "us": 0.001}
 # The columns that point_in_time.sql reads beside time, user and item: what stands for one that the log does not have.
 CONTRACT = {
     "author_id": "CAST(-1 AS BIGINT)", "topic": "''", "tab": "CAST(-1 AS BIGINT)", "duration_s": "CAST(0 AS DOUBLE)",
@@ -24,51 +23,6 @@ _LISTS = {"int": "a list of integers within 64 bits", "string": "a list of texts
 _IN_TEXT = {"int": " as JSON, such as [1, 2], or separated by spaces",
             "string": ' as JSON, such as ["a", "b"], or separated by spaces'}
 _SQL = {"int": "BIGINT", "float": "DOUBLE", "string": "VARCHAR"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Roles:
-    """Which columns of the log say when, who and what, and how.
-
-    Attributes:
-        time, user, item: columns; time is "" of a log without times.
-        random: a column that is 1 where the exposure was uniformly random; "": none was.
-        unit: of an integer time: "s", "ms" or "us". Timestamps and dates speak for themselves.
-        utc_offset: hours by which days begin earlier than in UTC.
-        now_ms: times after it are wrong.
-        split_by: how a log without times is divided; None of one with times.
-
-    Raises:
-        UserError: both times and a division are given, or neither.
-    """
-
-    time: str
-    user: str
-    item: str
-    random: str = ""
-    unit: str = "ms"
-    utc_offset: int = 0
-    now_ms: int = 4_102_444_800_000
-    split_by: SplitBy | None = None
-
-    def __post_init__(self) -> None:
-        if bool(self.time) == (self.split_by is not None):
-            received = f"--time={self.time}" if self.time else "neither"
-            raise UserError(
-                "--time must name the column of the time of exposure; only a log without times takes "
-                f"--split_by={'|'.join(WAYS)} in place of it, and goes to train and test. Received: {received}"
-                + (f" and --split_by={self.split_by.way}." if self.split_by else ".")
-            )
-
-    @property
-    def split_column(self) -> str:
-        """The column that says train or test; "" if none does."""
-        return self.split_by.column if self.split_by and self.split_by.way == "split" else ""
-
-    @property
-    def keys(self) -> dict[str, str]:
-        """Column by role."""
-        return {"user": self.user, "item": self.item, **({"time": self.time} if self.time else {})}
 
 
 def holds_texts(engine: Engine, log: Log, name: str) -> bool:

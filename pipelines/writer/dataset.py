@@ -21,8 +21,8 @@ from dlen_cam2.data.manifest import COUNTS, MANIFEST, STATISTICS
 from dlen_cam2.schema import Schema, pbtxt
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import join, replaceable, size, staged, write_json
-from pipelines.shards import ROWS_PER_SHARD, Form, processes, write_shards
-from pipelines.statistics import Statistics
+from pipelines.writer.shards import ROWS_PER_SHARD, Form, processes, write_shards
+from pipelines.writer.statistics import Statistics
 
 # A split's rows: as a whole, or batch by batch.
 Rows: TypeAlias = pa.Table | pa.RecordBatchReader

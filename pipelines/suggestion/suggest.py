@@ -5,12 +5,11 @@ import math
 
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.utils.errors import UserError
-from pipelines import point_in_time
 from pipelines.engines import Engine, quoted
-from pipelines.logs import INTEGERS, OURS, Log
-from pipelines.point_in_time import BINARY, SECONDS
-from pipelines.sampled import Column, Sample, Sides
-from pipelines.suggest_names import (
+from pipelines.features import point_in_time
+from pipelines.features.point_in_time import BINARY, SECONDS
+from pipelines.logs.log_files import INTEGERS, OURS, Log
+from pipelines.suggestion.column_names import (
     feedback,
     is_event_id,
     is_id,
@@ -20,6 +19,7 @@ from pipelines.suggest_names import (
     is_statistic,
     task_name,
 )
+from pipelines.suggestion.log_sample import Column, Sample, Sides
 
 _DECIMALS = ("FLOAT", "DOUBLE", "DECIMAL")
 _FEW, _LONGEST = 64, 50  # distinct values of a small vocabulary; values of a list
@@ -45,14 +45,14 @@ def suggest(
     Feedback, in columns of 0 and 1 (or true and false):
 
     - A column whose name names feedback is a task, in any spelling and form: `click`, `isLiked`, `add_to_cart`,
-      `return_item`; see `suggest_names.feedback`. Where the name alone leaves a doubt (`video_download`,
+      `return_item`; see `column_names.feedback`. Where the name alone leaves a doubt (`video_download`,
       `is_subscribed`) it is one unless the user or the item decides the value.
     - A column that is almost only 1 where another feedback is 1 is a task too, whatever its name, unless the user or
       the item decides it. Its mask is the smallest such feedback: of a purchase the cart, of a cart the click. At least
       98% of its ones, and 10, must lie there; the mask must be 1 in more rows than it, but in at most 90% of all, and
       in so few that chance explains it by less than 1e-6. So columns that are 1 in the same rows do not mask each
       other. Rows outside its mask do not count for a task; they may lack the label.
-    - A task's name is `suggest_names.task_name`; where two tasks would have one name, those of their columns.
+    - A task's name is `column_names.task_name`; where two tasks would have one name, those of their columns.
 
     Numbers of time that was spent, by their names, are targets, unless the user or the item decides them.
 

@@ -1,0 +1,1 @@
+"""The checks of a data set, a module each, and the page that shows what they found."""

@@ -1,0 +1,1 @@
+"""Features made of what came before: counters and histories, point in time."""

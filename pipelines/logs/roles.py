@@ -1,0 +1,53 @@
+"""Which columns of a log say when, who and what."""
+
+import dataclasses
+
+from dlen_cam2.utils.errors import UserError
+from pipelines.logs.split_by import WAYS, SplitBy
+
+UNITS = {"s": 1000, "ms": 1, "us": 0.001}
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """Which columns of the log say when, who and what, and how.
+
+    Attributes:
+        time, user, item: columns; time is "" of a log without times.
+        random: a column that is 1 where the exposure was uniformly random; "": none was.
+        unit: of an integer time: "s", "ms" or "us". Timestamps and dates speak for themselves.
+        utc_offset: hours by which days begin earlier than in UTC.
+        now_ms: times after it are wrong.
+        split_by: how a log without times is divided; None of one with times.
+
+    Raises:
+        UserError: both times and a division are given, or neither.
+    """
+
+    time: str
+    user: str
+    item: str
+    random: str = ""
+    unit: str = "ms"
+    utc_offset: int = 0
+    now_ms: int = 4_102_444_800_000
+    split_by: SplitBy | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.time) == (self.split_by is not None):
+            received = f"--time={self.time}" if self.time else "neither"
+            raise UserError(
+                "--time must name the column of the time of exposure; only a log without times takes "
+                f"--split_by={'|'.join(WAYS)} in place of it, and goes to train and test. Received: {received}"
+                + (f" and --split_by={self.split_by.way}." if self.split_by else ".")
+            )
+
+    @property
+    def split_column(self) -> str:
+        """The column that says train or test; "" if none does."""
+        return self.split_by.column if self.split_by and self.split_by.way == "split" else ""
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Column by role."""
+        return {"user": self.user, "item": self.item, **({"time": self.time} if self.time else {})}

@@ -1,0 +1,1 @@
+"""A feed with known truth: its parameters, and a log that is drawn from them."""

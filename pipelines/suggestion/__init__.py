@@ -1,0 +1,1 @@
+"""A schema proposed for a log: what names say, what values say, and what follows."""
