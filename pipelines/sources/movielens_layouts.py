@@ -13,7 +13,7 @@ from dlen_cam2.utils.errors import UserError
 Tables = dict[str, pa.Table]
 TFDS_NAMES = ("movielens/1m-ratings", "movielens/100k-ratings")  # later ones know nothing of their users
 # The flags of u.item in their order (u.genre).
-_GENRES = (
+GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )
@@ -45,11 +45,11 @@ def _load_1m(source: pathlib.Path) -> Tables:
 def _load_100k(source: pathlib.Path) -> Tables:
     ratings = _fields(source / "u.data", ("user_id", "movie_id", "rating", "timestamp"), "\t")
     users = _fields(source / "u.user", ("user_id", "age", "gender", "occupation", "zip"), "|")
-    movies = _fields(source / "u.item", ("movie_id", "title", "released", "video_released", "url", *_GENRES), "|")
-    for genre in _GENRES:
+    movies = _fields(source / "u.item", ("movie_id", "title", "released", "video_released", "url", *GENRES), "|")
+    for genre in GENRES:
         _match(f"{source / 'u.item'}: genre {genre!r}", movies[genre], "[01]", "0 or 1")
-    flags_of = zip(*(movies[genre].to_pylist() for genre in _GENRES), strict=True)
-    genres = [[g for g, flag in zip(_GENRES, row, strict=True) if flag == "1"] for row in flags_of]
+    flags_of = zip(*(movies[genre].to_pylist() for genre in GENRES), strict=True)
+    genres = [[g for g, flag in zip(GENRES, row, strict=True) if flag == "1"] for row in flags_of]
     return _tables(str(source), ratings, users, movies | {
         "release_year": _years(movies["title"]), "genres": pa.array(genres, pa.list_(pa.string()))})
 

@@ -13,6 +13,7 @@ from dlen_cam2.schema import pbtxt
 from dlen_cam2.training import model_directory
 from dlen_cam2.utils.errors import UserError
 from pipelines import simulate
+from tests.support.training_jobs import small
 from tests.support.builders import FEW, command, run, train
 
 DAYS, DAY = "20240101..20240102", "20240103"
@@ -28,11 +29,6 @@ def log(tmp_path_factory):
     directory = tmp_path_factory.mktemp("log") / "data"
     simulate.write(simulate.World(rows=1500, seed=1, days=3), str(directory))
     return directory
-
-
-def small(head="plain", **train):
-    sizes = {"features": FEW, "experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
-    return Config("small", ModelConfig("mmoe", head=head, **sizes), TrainConfig(**{"batch_size": 128, **train}))
 
 
 def weights(directory):

@@ -25,25 +25,10 @@ from pipelines.from_logs import Roles, convert
 from pipelines.options import Options
 from pipelines.writer import dataset
 from pipelines.writer.shards import Form
-from tests.pipelines.test_from_logs import DAY, START, kept, keyed, read_all, write
+from tests.support.damaged_logs import NOW, ROLES, SCHEMA, forked
+from tests.support.logs import DAY, START, kept, keyed, read_all, write
 from tests.support.builders import ROOT
 
-NOW = START + 30 * DAY
-ROLES = Roles("ts", "uid", "vid", now_ms=NOW)
-SCHEMA = Schema(
-    "log",
-    (
-        Feature("uid", "int", "user", "content", size=64, hashed=True, width=4),
-        Feature("vid", "int", "item", "content", min_count=1, width=4),
-        Feature("age", "int", "user", "content", size=100, width=2),
-        Feature("city", "string", "user", "content", min_count=1, width=2),
-        Feature("seen", "int", "user", "content", size=1000, width=4, max_length=3),
-        Feature("duration_s", "float", "item", "content", transform="log1p"),
-        Feature("ctr", "float", "item", "statistical", transform="logit"),
-    ),
-    (Task("click", label="is_click"),),
-    ("play_s",),
-)
 IDS = tuple(f for f in SCHEMA.features if f.name in ("uid", "vid"))
 TYPES = {"seen": pa.list_(pa.int64()), "city": pa.string(),
          **dict.fromkeys(("duration_s", "ctr", "play_s"), pa.float64())}
@@ -600,9 +585,12 @@ def test_a_full_disk_is_one_message_and_changes_nothing(tmp_path, monkeypatch, w
 FORKS = '''
 import json, os, pathlib, re, resource, signal, sys, traceback
 import tensorflow as tf, tensorflow_datasets
-from dlen_cam2 import files, storage
-from pipelines import check, dataset, engines, options, shards
-from tests import test_damaged as t
+from dlen_cam2.utils import files
+from dlen_cam2.utils.errors import UserError
+from pipelines import check, options
+from pipelines.engines import duckdb_engine
+from pipelines.writer import dataset, shards
+from tests.support.damaged_logs import forked
 
 def when(module, name, number, half=False, of=""):
     """Die at the call `number` of a function, of those whose argument is like `of`, perhaps after it wrote a part."""
@@ -629,8 +617,8 @@ for case, (setup, directory, since) in json.loads(sys.argv[1]).items():
         status = 0
         try:
             eval(setup)
-            t.forked(directory, since)
-        except (t.UserError, OSError) as error:
+            forked(directory, since)
+        except (UserError, OSError) as error:
             status = 1
             print("error:", error)
         except BaseException:
@@ -666,12 +654,6 @@ def big_rows():
     rows = log_rows()
     return rows + [rows[0] | {"ts": START + 2 * DAY + i * DAY // 400, "uid": i, "city": "a city with a long name" * 5}
                    for i in range(800)]
-
-
-def forked(directory, since):
-    directory = pathlib.Path(directory)
-    convert(str(directory / "in" / "*.parquet"), SCHEMA, ROLES, str(directory / "out"),
-            how=Options(since=since, form=Form()))
 
 
 @pytest.fixture(scope="module")

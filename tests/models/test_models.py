@@ -17,30 +17,10 @@ from dlen_cam2.training import model_directory
 from dlen_cam2.training.optimizers import composite
 from dlen_cam2.training.step import Ranker
 from dlen_cam2.utils.errors import UserError
+from tests.support.trained_models import built, ranker, trained_model
 from tests.support.builders import raw_batch, tiny_batch, tiny_config, tiny_schema
 
 TASKS = ("click", "hate", "finish")
-
-
-def built(**model):
-    tf.keras.utils.set_random_seed(5)
-    return build(tiny_config(**model).model, tiny_schema(model.get("head", "plain")))
-
-
-def ranker(network, schema=None, **train):
-    model = Ranker(network, schema or tiny_schema())
-    model.compile(optimizer=composite(network, TrainConfig(**train)), run_eagerly=True)
-    return model
-
-
-def trained_model(tmp_path, **model):
-    """A model after one step, written and read again, and what it predicts for the batch before that."""
-    config, network, schema = tiny_config(**model), built(**model), tiny_schema(model.get("head", "plain"))
-    model = ranker(network, schema)
-    model.train_on_batch(*tiny_batch(8))
-    tmp_path.mkdir(exist_ok=True)
-    model_directory.save(tmp_path, config, schema, None, tf.train.Checkpoint(network=network))
-    return model_directory.load(tmp_path), network(tiny_batch(8)[0])
 
 
 def examples():

@@ -1,10 +1,8 @@
-"""KuaiRand's official files -> a data set; generated files, and the real slice where it is at hand."""
+"""KuaiRand's official files -> a data set."""
 
 import collections
-import csv
 import hashlib
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -14,15 +12,10 @@ import tensorflow_datasets as tfds
 
 from dlen_cam2 import data
 from dlen_cam2.schema import pbtxt
-from dlen_cam2.utils.errors import UserError
 from pipelines import kuairand
-from pipelines.features import point_in_time
-from pipelines.writer import dataset
 from tests.support import kuairand_files as kf
-from tests.support.builders import command
+from tests.support.builders import ROOT
 
-ROOT = pathlib.Path(__file__).parents[2]
-REAL = ROOT.parent / "shared/data/kuairand_pure"
 LABELS = {
     "click": "is_click",
     "like": "is_like",
@@ -46,11 +39,6 @@ def exposures(files, logs=kf.LOGS):
     for row in rows.values():
         found[split_of(row)].append(row)
     return dict(found)
-
-
-def read(output, split):
-    """The rows of a split as TFDS reads them."""
-    return list(tfds.builder_from_directory(str(output)).as_dataset(split=split).as_numpy_iterator())
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +119,7 @@ def test_tfds_reads_every_row_and_value(made):
     columns = pbtxt.load(output).columns
     videos = {v["video_id"]: v for v in files[kf.VIDEOS]}
     for split, rows in exposures(files).items():
-        found = read(output, split)
+        found = kf.read(output, split)
         assert all(set(f) == set(columns) for f in found)
         assert [f["time_ms"] for f in found] == sorted(r["time_ms"] for r in rows)
 
@@ -169,7 +157,7 @@ def test_history_counts_once_and_only_where_it_does_not_overlap_the_log(made, tm
     older = {h["user_id"]: h for h in files.get(kf.HISTORY, []) if h["user_id"] % 2 == 0}  # odd users' overlaps the log
     watched = {u: list(map(int, h["watch_seq"].split())) for u, h in older.items()}
     for split in exposures(files):
-        for f in read(output, split):
+        for f in kf.read(output, split):
             user, before = int(f["user_id"]), [r for r in rows if r["time_ms"] < f["time_ms"]]
             mine = [r for r in before if r["user_id"] == user]
             past = watched.get(user, [])
@@ -205,150 +193,6 @@ def test_any_of_the_log_files_will_do(tmp_path, logs):
     assert {day: s["rows"] for day, s in statistics["days"].items()} == {day: len(rows) for day, rows in wanted.items()}
 
 
-def cell(name, column, value, row=1):
-    def edit(directory, files):
-        files[name][row][column] = value
-        kf.write(directory, {name: files[name]})
-    return edit
-
-
-def without(name, column):
-    return lambda directory, files: kf.write(
-        directory, {name: [{c: v for c, v in r.items() if c != column} for r in files[name]]}
-    )
-
-
-def raw(name, change):
-    return lambda directory, files: (directory / name).write_bytes(change((directory / name).read_bytes()))
-
-
-BAD = {
-    "no logs": (lambda d, f: [p.unlink() for p in d.glob("log_*")], r"in must hold at least one file log_\*\.csv"),
-    "no users": (lambda d, f: (d / kf.USERS).unlink(), r"must hold at least one file user_features_\*\.csv"),
-    "no videos": (lambda d, f: (d / kf.VIDEOS).unlink(), r"must hold at least one file video_features_basic_\*\.csv"),
-    "missing column": (
-        without(kf.LATE, "is_like"),
-        rf"{kf.LATE} has no column \['is_like'\]. Received columns: \['user_id'",
-    ),
-    "missing user column": (without(kf.USERS, "register_days"), rf"{kf.USERS} has no column \['register_days'\]"),
-    "text for a number": (
-        cell(kf.LATE, "is_click", "yes"),
-        rf"{kf.LATE}: column 'is_click' must hold integers. Received: 'yes'",
-    ),
-    "text for a time": (
-        cell(kf.RANDOM, "time_ms", "noon"),
-        rf"{kf.RANDOM}.*: column 'time_ms' must hold integers. Received: 'noon'",
-    ),
-    "bad date": (
-        cell(kf.VIDEOS, "upload_dt", "spring"),
-        rf"{kf.VIDEOS}: column 'upload_dt' must hold dates.* Received: 'spring'",
-    ),
-    "NaN for an integer": (
-        cell(kf.LATE, "play_time_ms", "nan"),
-        rf"{kf.LATE}: column 'play_time_ms' must hold integers. Received: 'nan'",
-    ),
-    "decimal label": (
-        cell(kf.LATE, "is_click", "0.4"),
-        rf"{kf.LATE}: column 'is_click' must hold integers. Received: '0.4'",
-    ),
-    "integer beyond 64 bits": (
-        cell(kf.USERS, "user_id", 2**63),
-        rf"{kf.USERS}: column 'user_id' must hold integers. Received: '{2**63}'",
-    ),
-    "NaN for a category": (cell(kf.VIDEOS, "music_type", "nan"), r"Received: .*nan .*column music_type"),
-    "no date": (cell(kf.LATE, "date", ""), "log: column 'date' must be YYYYMMDD. Received: None"),
-    "date that is no day": (cell(kf.LATE, "date", "a/b"), "log: column 'date' must be YYYYMMDD. Received: 'a/b'"),
-    "date that no calendar has": (cell(kf.LATE, "date", "20220431"), "column 'date' must be YYYYMMDD.*'20220431'"),
-    "is_rand outside 0 and 1": (cell(kf.LATE, "is_rand", 2), "log: column 'is_rand' must be 0 or 1. Received: 2"),
-    "user described twice": (
-        lambda d, f: kf.write(d, {kf.USERS: f[kf.USERS] + f[kf.USERS][:1]}),
-        rf"{kf.USERS}: each user_id may have one row. Received twice: 0",
-    ),
-    "video described twice": (
-        lambda d, f: kf.write(d, {kf.VIDEOS: f[kf.VIDEOS] + f[kf.VIDEOS][:1]}),
-        rf"{kf.VIDEOS}: each video_id may have one row. Received twice: 0",
-    ),
-    "two histories of a user": (
-        lambda d, f: kf.write(d, {"user_history_before_5_01.csv": f[kf.HISTORY]}),
-        r"user_history_before_5_01.csv: each user_id may have one row. Received twice: \d",
-    ),
-    "history that is no list of ids": (
-        cell(kf.HISTORY, "watch_seq", "1 x 2", 0),
-        rf"{kf.HISTORY}.*watch_seq.*Received: .*x",
-    ),
-    "directory called log": (
-        lambda d, f: (d / "log_x.csv").mkdir(),
-        r"log_x\.csv must be a UTF-8 text file. Received: .*directory",
-    ),
-    "NaN": (
-        cell(kf.VIDEOS, "server_height", "nan"),
-        r"column 'aspect_ratio' of split '2022.*must be finite. Received: \d+ values",
-    ),
-    "label": (
-        cell(kf.LATE, "is_click", 2),
-        r"column 'click' of split '2022042\d' is a label.* 0 or 1. Received: .*2\]",
-    ),
-    "no label": (cell(kf.LATE, "is_hate", ""), r"column 'hate' of split '2022042\d' must have no nulls. Received: 1"),
-    "no time": (cell(kf.LATE, "time_ms", ""), rf"{kf.LATE}.*: each row must have a time_ms. Received: a row without"),
-    "time in seconds": (
-        cell(kf.LATE, "time_ms", 1_650_800_000),
-        r"log: column 'time_ms' must be milliseconds since 1970, of the years 2000 to 2099. Received: 1650800000",
-    ),
-    "time in microseconds": (cell(kf.LATE, "time_ms", 1_650_800_000_000_000), r"column 'time_ms' must be milliseconds"),
-    "negative duration": (
-        cell(kf.LATE, "duration_ms", -5000),
-        r"log: column 'duration_ms' must be at least 0. Received: -5000",
-    ),
-    "negative play time": (
-        cell(kf.LATE, "play_time_ms", -1),
-        r"log: column 'play_time_ms' must be at least 0. Received: -1",
-    ),
-    "not UTF-8": (
-        raw(kf.USERS, lambda b: b.replace(b"full_active", b"full\xe9active")),
-        rf"{kf.USERS} must be a UTF-8 text file. Received",
-    ),
-    "UTF-16": (raw(kf.LATE, lambda b: b.decode().encode("utf-16")), rf"{kf.LATE} must be a UTF-8 text file. Received"),
-    "late bad byte": (raw(kf.LATE, lambda b: b + b[-70:] * 4000 + b"\xff\n"), rf"{kf.LATE} "),
-    "cut off": (raw(kf.LATE, lambda b: b[:-30]), rf"{kf.LATE} cannot be read as CSV. Received"),
-    "tabs": (raw(kf.LATE, lambda b: b.replace(b",", b"\t")), rf"{kf.LATE} has no column \['user_id'"),
-    "empty file": (raw(kf.LATE, lambda b: b""), rf"{kf.LATE} has no column \['user_id'.*Received columns: \[\]"),
-    "foreign output": (
-        lambda d, f: kf.write(d.parent / "out", {"mine.csv": [{"a": 1}]}),
-        r"out is not empty.*Received.*mine\.csv",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_message_and_leaves_nothing(tmp_path, case):
-    edit, message = BAD[case]
-    files = kf.generate()
-    source = kf.write(tmp_path / "in", files)
-    edit(source, files)
-    before = sorted(str(p) for p in tmp_path.rglob("*"))
-    with pytest.raises(UserError, match=f"(?s){message}") as error:
-        kuairand.convert(source, str(tmp_path / "out"))
-    assert len(str(error.value)) < 1500 and "Received" in str(error.value)
-    assert sorted(str(p) for p in tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize(("bad", "status"), [(False, 0), (True, 1)])
-def test_command_line(tmp_path, bad, status):
-    source = kf.write(tmp_path / "in", kf.generate())
-    if bad:
-        raw(kf.LATE, lambda b: b.replace(b"is_like", b"likes"))(source, None)
-    done = command("pipelines.kuairand", f"--input={source}", f"--output={tmp_path / 'out'}")
-    assert done.returncode == status, done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "Traceback" not in done.stderr and len(errors) == bad
-    if bad:
-        assert f"{kf.LATE} has no column ['is_like']" in errors[0]
-        assert [p.name for p in tmp_path.iterdir()] == ["in"]
-    else:
-        assert "9 exact duplicates dropped" in done.stdout and "120 rows of 6 splits" in done.stdout
-        assert len(read(tmp_path / "out", "20220425_random")) > 0
-
-
 def test_features_do_not_depend_on_whether_a_user_comes_back_later(tmp_path):
     files = kf.generate()
     files[kf.EARLY] = [r for r in files[kf.EARLY] if r["user_id"] != 0]
@@ -357,7 +201,7 @@ def test_features_do_not_depend_on_whether_a_user_comes_back_later(tmp_path):
     early = {name: rows for name, rows in files.items() if name not in (kf.LATE, kf.RANDOM)}
     kuairand.convert(kf.write(tmp_path / "early", early), str(tmp_path / "out_early"))
     for split in kf.DAYS[kf.EARLY]:
-        for a, b in zip(read(tmp_path / "out_all", split), read(tmp_path / "out_early", split), strict=True):
+        for a, b in zip(kf.read(tmp_path / "out_all", split), kf.read(tmp_path / "out_early", split), strict=True):
             assert [n for n in a if not np.array_equal(a[n], b[n])] == []
 
 
@@ -380,75 +224,3 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(made, tmp_path):
     assert len(paths) == len(statistics["days"])
     for path in paths:
         assert (tmp_path / "out" / path.relative_to(output)).read_bytes() == path.read_bytes()
-
-
-def distinct_log():
-    """The rows of the real logs as dictionaries, each distinct line once."""
-    lines = {}
-    for path in sorted(REAL.glob("log_*.csv")):
-        header, *rows = path.read_text(encoding="utf-8").splitlines()
-        lines |= dict.fromkeys(rows, header.split(","))
-    return [dict(zip(header, map(int, line.split(",")), strict=True)) for line, header in lines.items()]
-
-
-def older_exposures(log):
-    """The videos of the histories that end before the user's first exposure, or whose user has none, as rows."""
-    first = {}
-    for row in log:
-        first[row["user_id"]] = min(row["time_ms"], first.get(row["user_id"], row["time_ms"]))
-    for path in sorted(REAL.glob("user_history_before_*.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                user, last = int(row["user_id"]), int(row["last_time_ms"])
-                if last < first.get(user, last + 1):
-                    for back, video in enumerate(reversed(row["watch_seq"].split())):
-                        yield {"user_id": user, "video_id": int(video), "time_ms": last - back,
-                               "is_click": 0, "is_profile_enter": 0}
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"the KuaiRand-Pure slice is not at {REAL}")
-def test_real_slice(monkeypatch, tmp_path):
-    days, some, rows = {}, [], []
-
-    compute = point_in_time.splits
-
-    def few(engine, schema, *more, **named):
-        """Point-in-time features only of all rows of four users and of four videos, which takes no half minute."""
-        days.update(engine.query(
-            "SELECT split, count(*) FROM exposures WHERE split IS NOT NULL GROUP BY split ORDER BY split"))
-        shown = engine.query(
-            "SELECT user_id, video_id FROM exposures WHERE split = '20220503' ORDER BY time_ms, user_id, video_id")
-        some.extend(shown[i] for i in (0, 77, 5000, 17_999))
-        users, videos = (", ".join(str(pair[side]) for pair in some) for side in (0, 1))
-        engine.execute(f"DELETE FROM exposures WHERE user_id NOT IN ({users}) AND video_id NOT IN ({videos})")
-        return compute(engine, schema, *more, **named)
-
-    def collect(output, schema, splits, source, *more):
-        for split, found in splits:
-            table = dataset._checked(schema, split, found.read_all())
-            rows.extend(row | {"split": split} for row in table.to_pylist())
-        return source
-
-    monkeypatch.setattr(point_in_time, "splits", few)
-    monkeypatch.setattr(dataset, "write_dataset", collect)
-    source = kuairand.convert(REAL, str(tmp_path / "out"))
-    assert list(days) == [f"202204{d}" for d in range(25, 31)] + [f"2022050{d}" for d in range(1, 6)]
-    assert (sum(days.values()), source["rows_read"], source["duplicates_dropped"]) == (180_384, 185_061, 4_677)
-    log = distinct_log()
-    assert len(log) == 180_384
-    past = list(older_exposures(log))
-    assert len({r["user_id"] for r in past} - {r["user_id"] for r in log}) > 1000  # users without any exposure
-    chosen = {"user": {user for user, _ in some}, "video": {video for _, video in some}}
-    assert len(rows) == sum(r["user_id"] in chosen["user"] or r["video_id"] in chosen["video"] for r in log) > 200
-    compared = older = later = 0  # `later`: pairs of a row and an older one that is reported on a later day only
-    for who, ids in chosen.items():
-        for mine in ids:
-            events = [r for r in (*log, *past) if r[f"{who}_id"] == mine]
-            older += sum(r[f"{who}_id"] == mine for r in past)
-            for row in (r for r in rows if r[f"{who}_id"] == mine):
-                before = [r for r in events if r["time_ms"] < row["time_ms"] and str(r.get("date", "")) <= row["split"]]
-                later += sum(r["time_ms"] < row["time_ms"] and str(r.get("date", "")) > row["split"] for r in events)
-                wanted = [len(before), *(sum(r[f"is_{n}"] for r in before) for n in ("click", "profile_enter"))]
-                assert [row[f"{who}_{n}"] for n in ("impressions", "clicks", "profile_enters")] == wanted
-                compared += 1
-    assert compared >= len(rows) and older > 50 and later > 0

@@ -21,8 +21,8 @@ from dlen_cam2.serving.fusion import Fusion
 from dlen_cam2.training import model_directory
 from dlen_cam2.utils.errors import UserError
 from pipelines import kuairand, simulate
-from tests.models.test_models import trained_model
-from tests.pipelines.test_engines import REAL, some_users
+from tests.support.trained_models import trained_model
+from tests.support.kuairand_slice import REAL, some_users
 from tests.support.builders import FEW, numpy_sigmoid, tiny_schema, train
 
 DAY = "20240103"

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 EARLY = "log_standard_4_08_to_4_21_pure.csv"
 LATE = "log_standard_4_22_to_5_08_pure.csv"
@@ -82,3 +83,8 @@ def write(directory: pathlib.Path, files: Files) -> pathlib.Path:
             writer.writeheader()
             writer.writerows(rows)
     return directory
+
+
+def read(output, split):
+    """The rows of a split as TFDS reads them."""
+    return list(tfds.builder_from_directory(str(output)).as_dataset(split=split).as_numpy_iterator())

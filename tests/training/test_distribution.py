@@ -16,10 +16,9 @@ from dlen_cam2.config import TrainConfig
 from dlen_cam2.training import distribution, grow, jobs, model_directory, passes
 from dlen_cam2.utils.errors import UserError
 from pipelines import simulate
-from tests.cli.test_train import small
+from tests.support.training_jobs import DAY, DAYS, addresses, arguments, finished, small, start
 from tests.support.builders import FEW, ROOT, command, train
 
-DAYS, DAY = "20240101..20240102", "20240103"
 # Small layers and batches: in large ones a ReLU whose input is 0 but for rounding takes another side every few steps.
 SMALL = [
     f"--config.model.features={FEW}",
@@ -40,42 +39,6 @@ def log(tmp_path_factory):
     directory = tmp_path_factory.mktemp("strategies") / "data"
     simulate.write(simulate.World(rows=3000, seed=1, days=3), str(directory))
     return directory
-
-
-def arguments(log, model, flags):
-    return [f"--data_dir={log}", f"--model_dir={model}", f"--train_days={DAYS}", f"--eval_days={DAY}", *flags]
-
-
-def start(log, model, *flags, task=None):
-    """A process of `python -m dlen_cam2 train`; `task` is (cluster, type, index)."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if task:
-        cluster, kind, index = task
-        environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
-    return subprocess.Popen(
-        [sys.executable, "-m", "dlen_cam2", "train", *arguments(log, model, flags)],
-        env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )
-
-
-def finished(process):
-    """What a process printed, once it is done without an error."""
-    out, err = process.communicate(timeout=280)
-    assert process.returncode == 0, err[-3000:]
-    return out
-
-
-def addresses(**tasks: int) -> dict[str, list[str]]:
-    """A cluster on free ports of this machine."""
-    sockets = {kind: [socket.socket() for _ in range(count)] for kind, count in tasks.items()}
-    for each in sockets.values():
-        for opened in each:
-            opened.bind(("127.0.0.1", 0))
-    cluster = {kind: [f"127.0.0.1:{s.getsockname()[1]}" for s in each] for kind, each in sockets.items()}
-    for each in sockets.values():
-        for opened in each:
-            opened.close()
-    return cluster
 
 
 def weights(directory) -> np.ndarray:

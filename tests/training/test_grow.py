@@ -18,7 +18,7 @@ from dlen_cam2.training import grow, jobs, model_directory, passes, warm_start
 from dlen_cam2.training.distribution import Place
 from dlen_cam2.utils.errors import UserError
 from pipelines.from_logs import Roles, convert
-from tests.pipelines.test_from_logs import DAY, START, write
+from tests.support.logs import DAY, START, write
 from tests.support.builders import train
 
 DAYS = ("20220425", "20220426")

@@ -20,24 +20,9 @@ from dlen_cam2.training import checkpoints, distribution, failures, jobs, passes
 from dlen_cam2.training.callbacks import checkpointing
 from dlen_cam2.utils.errors import Interrupted, UserError
 from pipelines import simulate
+from tests.support.training_jobs import DAY, DAYS, addresses, config, start
 from tests.support.builders import FEW, ROOT, run
-from tests.training.test_distribution import addresses, start
 
-DAYS, DAY = "20240101..20240102", "20240103"
-SIZES = {"features": FEW, "experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory):
-    """A small simulated data set of five days."""
-    directory = tmp_path_factory.mktemp("runs") / "data"
-    simulate.write(simulate.World(rows=4000, seed=1, days=5), str(directory))
-    return directory
-
-
-def config(head="dlen", dropout=0.2, **train):
-    fields = {"batch_size": 32, "bootstrap": 0, "epochs": 2, "daily": DailyConfig(2, 1.0, 0.0), **train}
-    return Config("small", ModelConfig("mmoe", head=head, dropout=dropout, **SIZES), TrainConfig(**fields))
 
 
 def train(log, directory, wanted=None, **options):

@@ -13,7 +13,7 @@ from dlen_cam2.utils.errors import UserError
 from pipelines.features.point_in_time import COUNTERS, histories
 from pipelines.from_logs import Roles, convert
 from pipelines.options import Options
-from tests.pipelines.test_from_logs import DAY, START, fed, named, read_all, write
+from tests.support.logs import DAY, START, fed, named, read_all, write
 
 IDS = ("uid", "video_id", "author_id", "tab")
 ROLES = Roles("ts", "uid", "video_id")

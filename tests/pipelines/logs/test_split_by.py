@@ -12,7 +12,7 @@ from pipelines.features.point_in_time import COUNTERS
 from pipelines.from_logs import Roles, convert
 from pipelines.logs.split_by import SplitBy
 from pipelines.options import Options
-from tests.pipelines.test_from_logs import read, write
+from tests.support.logs import read, write
 from tests.support.builders import command
 
 SCHEMA = Schema(
