@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from dlen_cam2 import data, evaluation
-from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.training import model_directory
 from dlen_cam2.utils.errors import UserError
 from pipelines import simulate
-from tests.support.training_jobs import small
 from tests.support.builders import FEW, command, run, train
+from tests.support.training_jobs import small
 
 DAYS, DAY = "20240101..20240102", "20240103"
 OVERRIDES = [

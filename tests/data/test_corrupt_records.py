@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dlen_cam2.data import manifest
-from dlen_cam2.schema import Feature, Schema, Task
+from dlen_cam2.schema import Feature, Schema
 from dlen_cam2.utils import files
 from dlen_cam2.utils.errors import UserError
 from pipelines import check
@@ -24,10 +24,9 @@ from pipelines.features import point_in_time
 from pipelines.from_logs import Roles, convert
 from pipelines.options import Options
 from pipelines.writer import dataset
-from pipelines.writer.shards import Form
-from tests.support.damaged_logs import NOW, ROLES, SCHEMA, forked
-from tests.support.logs import DAY, START, kept, keyed, read_all, write
 from tests.support.builders import ROOT
+from tests.support.damaged_logs import ROLES, SCHEMA, forked
+from tests.support.logs import DAY, START, kept, keyed, read_all, write
 
 IDS = tuple(f for f in SCHEMA.features if f.name in ("uid", "vid"))
 TYPES = {"seen": pa.list_(pa.int64()), "city": pa.string(),

@@ -11,7 +11,6 @@ from dlen_cam2.schema import Feature, Schema, Task, pbtxt
 from dlen_cam2.utils.errors import UserError
 from pipelines.from_logs import Roles, convert
 from pipelines.options import Options
-from tests.support.logs import varied
 from tests.support.builders import command
 from tests.support.logs import (
     AT,
@@ -27,6 +26,7 @@ from tests.support.logs import (
     log_rows,
     named,
     read_all,
+    varied,
     write,
 )
 

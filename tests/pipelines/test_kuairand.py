@@ -208,7 +208,7 @@ def test_features_do_not_depend_on_whether_a_user_comes_back_later(tmp_path):
 def test_commands_can_be_imported_together():
     code = (
         "import pipelines.kuairand, pipelines.simulate\n"
-        "from dlen_cam2 import evaluate, export, recovery, score, train"
+        "from dlen_cam2.cli import compare_with_truth, evaluate, export, predict, train"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

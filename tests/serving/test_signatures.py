@@ -21,9 +21,9 @@ from dlen_cam2.serving.fusion import Fusion
 from dlen_cam2.training import model_directory
 from dlen_cam2.utils.errors import UserError
 from pipelines import kuairand, simulate
-from tests.support.trained_models import trained_model
-from tests.support.kuairand_slice import REAL, some_users
 from tests.support.builders import FEW, numpy_sigmoid, tiny_schema, train
+from tests.support.kuairand_slice import REAL, some_users
+from tests.support.trained_models import trained_model
 
 DAY = "20240103"
 SIZES = {"experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}

@@ -1,10 +1,6 @@
 """The strategies, each in processes of its own, against one device."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,8 +12,8 @@ from dlen_cam2.config import TrainConfig
 from dlen_cam2.training import distribution, grow, jobs, model_directory, passes
 from dlen_cam2.utils.errors import UserError
 from pipelines import simulate
+from tests.support.builders import FEW, command, train
 from tests.support.training_jobs import DAY, DAYS, addresses, arguments, finished, small, start
-from tests.support.builders import FEW, ROOT, command, train
 
 # Small layers and batches: in large ones a ReLU whose input is 0 but for rounding takes another side every few steps.
 SMALL = [

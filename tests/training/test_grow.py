@@ -18,8 +18,8 @@ from dlen_cam2.training import grow, jobs, model_directory, passes, warm_start
 from dlen_cam2.training.distribution import Place
 from dlen_cam2.utils.errors import UserError
 from pipelines.from_logs import Roles, convert
-from tests.support.logs import DAY, START, write
 from tests.support.builders import train
+from tests.support.logs import DAY, START, write
 
 DAYS = ("20220425", "20220426")
 NEW = ("price", "shop", "liked")

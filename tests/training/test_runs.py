@@ -15,14 +15,12 @@ import tensorflow as tf
 
 from benchmarks.kill import differences, killed
 from dlen_cam2 import data
-from dlen_cam2.config import Config, DailyConfig, ModelConfig, TrainConfig
-from dlen_cam2.training import checkpoints, distribution, failures, jobs, passes, runs, train_request
+from dlen_cam2.config import DailyConfig
+from dlen_cam2.training import checkpoints, distribution, failures, runs, train_request, trainer
 from dlen_cam2.training.callbacks import checkpointing
 from dlen_cam2.utils.errors import Interrupted, UserError
-from pipelines import simulate
-from tests.support.training_jobs import DAY, DAYS, addresses, config, start
 from tests.support.builders import FEW, ROOT, run
-
+from tests.support.training_jobs import DAY, DAYS, addresses, config, start
 
 
 def train(log, directory, wanted=None, **options):

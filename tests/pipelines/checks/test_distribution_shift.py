@@ -13,6 +13,8 @@ from pipelines.checks.distribution_shift import Bins, by_chance, psi
 from pipelines.writer.stored_rows import Column
 from tests.support.checked_sets import DAYS, ROWS, faults, statuses, tables, write
 
+pytestmark = pytest.mark.usefixtures("unread")
+
 
 @pytest.mark.parametrize("name, values", [
     ("count", lambda c: c["count"] * 4), ("city", lambda c: ["c"] * ROWS),

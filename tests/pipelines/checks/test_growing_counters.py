@@ -10,6 +10,8 @@ from pipelines import check
 from pipelines.checks.growing_counters import grows, levels, natural
 from tests.support.checked_sets import DAYS, SCHEMA, faults, statuses, tables, write
 
+pytestmark = pytest.mark.usefixtures("unread")
+
 
 def test_counts_that_grow_with_the_log_are_told_apart_and_do_not_hide_others(tmp_path):
     features = (*SCHEMA.features, Feature("fell", "float", "item", "statistical", transform="log1p"),

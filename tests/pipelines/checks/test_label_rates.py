@@ -7,6 +7,8 @@ from pipelines import check
 from pipelines.checks.label_rates import departs
 from tests.support.checked_sets import DAYS, ROWS, edit, faults, forge, shard, statuses, tables, write
 
+pytestmark = pytest.mark.usefixtures("unread")
+
 
 def test_counts_that_do_not_match(clean):
     forge(shard(clean), lambda records: records[:-1])

@@ -8,6 +8,8 @@ from pipelines.checks import leaks
 from pipelines.writer.stored_rows import Column
 from tests.support.checked_sets import HOSTILE, faults, statuses, tables, write
 
+pytestmark = pytest.mark.usefixtures("unread")
+
 
 @pytest.mark.parametrize("name, values", [
     (HOSTILE, lambda click: click * 1.0), (HOSTILE, lambda click: -2.0 * click),

@@ -13,6 +13,8 @@ from pipelines.checks.pure_values import PURE, Pure, Spread, pure
 from pipelines.writer.stored_rows import Column
 from tests.support.checked_sets import HOSTILE, ROWS, faults, statuses, tables, write
 
+pytestmark = pytest.mark.usefixtures("unread")
+
 
 def few(flags, share=0.15):
     """Which rows: some of those that have a flag."""

@@ -5,6 +5,8 @@ import pytest
 from pipelines import check
 from tests.support.checked_sets import DAYS, faults, forge, shard, statuses, tables, write
 
+pytestmark = pytest.mark.usefixtures("unread")
+
 
 @pytest.mark.parametrize("again, status", [(2, "WARN"), (18, "WARN"), (19, "FAIL")])
 def test_identical_records_fail_above_a_hundredth_and_same_keys_warn(clean, again, status):

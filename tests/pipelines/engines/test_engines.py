@@ -10,6 +10,12 @@ from pipelines.options import Options
 from tests.support.kuairand_slice import REAL, everything, hashes, some_users
 
 
+@pytest.fixture(autouse=True)
+def quick_java(monkeypatch):
+    """Few queries: Java's second compiler costs more than it saves."""
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+
+
 def spark_missing() -> str:
     try:
         import pyspark  # noqa: F401

@@ -9,8 +9,20 @@ import pytest
 from dlen_cam2.schema import Feature, Schema
 from dlen_cam2.utils.errors import UserError
 from pipelines.from_logs import Roles, convert
-from tests.support.logs import proposed
-from tests.support.logs import ROLES, SCHEMA, SMALL, START, TYPES, kept, keyed, log_rows, read_all, spaced, write
+from tests.support.logs import (
+    ROLES,
+    SCHEMA,
+    SMALL,
+    START,
+    TYPES,
+    kept,
+    keyed,
+    log_rows,
+    proposed,
+    read_all,
+    spaced,
+    write,
+)
 
 ENDINGS = [".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".jsonl", ".ndjson", ".jsonl.gz"]
 

@@ -12,8 +12,8 @@ from pipelines.features.point_in_time import COUNTERS
 from pipelines.from_logs import Roles, convert
 from pipelines.logs.split_by import SplitBy
 from pipelines.options import Options
-from tests.support.logs import read, write
 from tests.support.builders import command
+from tests.support.logs import read, write
 
 SCHEMA = Schema(
     "reader", (Feature("who", "string", "user", "content", size=64, hashed=True, width=2),

@@ -1,6 +1,5 @@
 """A schema by every rule of `suggest`, of logs in every format."""
 
-import random
 import re
 
 import pyarrow as pa
@@ -9,13 +8,9 @@ import pytest
 
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.utils.errors import UserError
-from pipelines.engines import connect
 from pipelines.features.point_in_time import COUNTERS
 from pipelines.from_logs import convert
-from pipelines.logs.log_files import open_log
-from pipelines.suggestion.suggest import suggest
-from tests.support.logs import proposed, varied
-from tests.support.logs import ROLES, START, write
+from tests.support.logs import ROLES, proposed, varied, write
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])

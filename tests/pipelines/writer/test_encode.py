@@ -10,8 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.writer.encode import block, examples
-from tests.support.columns import same
-from tests.support.columns import INT64, KINDS
+from tests.support.columns import INT64, KINDS, same
 
 
 @st.composite

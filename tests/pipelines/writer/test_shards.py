@@ -17,8 +17,7 @@ from dlen_cam2.utils.errors import UserError
 from pipelines.writer import shards
 from pipelines.writer.encode import block
 from pipelines.writer.shards import Form
-from tests.support.columns import same
-from tests.support.columns import KINDS
+from tests.support.columns import KINDS, same
 
 EVERY = Schema("every", (
     Feature("id", "int", "user", "content", size=9, width=1, hashed=True),
