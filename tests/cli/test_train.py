@@ -13,9 +13,8 @@ from dlen_cam2.training import model_directory
 from dlen_cam2.utils.errors import UserError
 from pipelines import simulate
 from tests.support.builders import FEW, command, run, train
-from tests.support.training_jobs import small
+from tests.support.jobs import DAY, DAYS, small
 
-DAYS, DAY = "20240101..20240102", "20240103"
 OVERRIDES = [
     "--config.model.expert_units=(8,)", "--config.model.tower_units=(4,)", "--config.model.latent_units=(4,)",
     "--config.train.batch_size=128", "--config.train.bootstrap=5",

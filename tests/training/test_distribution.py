@@ -1,7 +1,6 @@
 """The strategies, each in processes of its own, against one device."""
 
 import json
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,11 +8,23 @@ import tensorflow as tf
 
 from dlen_cam2 import data
 from dlen_cam2.config import TrainConfig
-from dlen_cam2.training import distribution, grow, jobs, model_directory, passes
+from dlen_cam2.training import distribution, grow, trainer
 from dlen_cam2.utils.errors import UserError
 from pipelines import simulate
 from tests.support.builders import FEW, command, train
-from tests.support.training_jobs import DAY, DAYS, addresses, arguments, finished, small, start
+from tests.support.jobs import (
+    DAY,
+    DAYS,
+    addresses,
+    all_finished,
+    arguments,
+    finished,
+    small,
+    start,
+    start_several,
+    steps,
+    weights,
+)
 
 # Small layers and batches: in large ones a ReLU whose input is 0 but for rounding takes another side every few steps.
 SMALL = [
@@ -37,16 +48,6 @@ def log(tmp_path_factory):
     return directory
 
 
-def weights(directory) -> np.ndarray:
-    return np.concatenate([w.ravel() for w in model_directory.load(directory).network.get_weights()])
-
-
-def steps(directory) -> int:
-    done = [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()][-1]
-    assert done["event"] == "done"
-    return done["step"]
-
-
 @pytest.fixture(scope="module")
 def one(log, tmp_path_factory):
     """Each model trained on one device."""
@@ -58,58 +59,49 @@ def one(log, tmp_path_factory):
     return home
 
 
+@pytest.fixture(scope="module")
+def mirrored(log, tmp_path_factory):
+    """Each model trained on two replicas, in one process: (directory, {model: what was printed})."""
+    home = tmp_path_factory.mktemp("mirrored")
+    jobs = {name: arguments(log, home / name, flags) for name, flags in MODELS.items()}
+    return home, all_finished(start_several(jobs, "mirrored", cpu_devices=2))
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_two_mirrored_replicas_equal_one_device(log, one, tmp_path, name):
-    out = finished(start(log, tmp_path / "m", *MODELS[name], "--strategy=mirrored", "--cpu_devices=2"))
-    assert "replicas 2, global_batch 32, replica_batch 16" in out
-    assert steps(tmp_path / "m") == steps(one / name)
-    np.testing.assert_allclose(weights(tmp_path / "m"), weights(one / name), rtol=0, atol=1e-5)
+def test_two_mirrored_replicas_equal_one_device(one, mirrored, name):
+    home, printed = mirrored
+    assert "replicas 2, global_batch 32, replica_batch 16" in printed[name]
+    assert steps(home / name) == steps(one / name)
+    np.testing.assert_allclose(weights(home / name), weights(one / name), rtol=0, atol=1e-5)
 
 
-# Two jobs of one process, each with replicas as a user of the API asks for them, that sum different shapes.
-TWO_JOBS = """
-import tensorflow as tf
-from dlen_cam2.training import distribution as strategies
-for size in (3, 5):
-    place = strategies.connect("mirrored", cpu_devices=2)
-    job = lambda: tf.distribute.get_replica_context().all_reduce("sum", tf.ones(size))
-    sums = place.strategy.experimental_local_results(tf.function(lambda: place.strategy.run(job))())
-    print(place.replicas, [each.numpy().tolist() for each in sums])
-"""
-
-
-def test_a_second_job_of_a_process_shares_the_replicas():
-    """TensorFlow takes the sums of a second strategy over the same devices for those of the first, and aborts."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, "-c", TWO_JOBS], capture_output=True, text=True, env=environment, timeout=280
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines() == [f"2 {[[2.0] * size] * 2}" for size in (3, 5)]
-
-
-def two_workers(log, model, flags) -> Sequence[str]:
+@pytest.fixture(scope="module")
+def workers(log, tmp_path_factory):
+    """Models trained by two workers, in one process each: (directory, {model: what each worker printed})."""
+    home = tmp_path_factory.mktemp("workers")
+    flags = {name: MODELS[name] for name in ("dlen", "cam2")}
+    flags["shards"] = [*MODELS["mmoe"], "--config.train.input_sharding=shards"]
+    jobs = {name: arguments(log, home / name, each) for name, each in flags.items()}
     cluster = addresses(worker=2)
-    workers = [
-        start(log, model, *flags, "--strategy=multi_worker", task=(cluster, "worker", index)) for index in range(2)
-    ]
-    return [finished(worker) for worker in workers]
+    processes = [start_several(jobs, "multi_worker", task=(cluster, "worker", index)) for index in range(2)]
+    printed = [all_finished(process) for process in processes]
+    return home, {name: [each[name] for each in printed] for name in jobs}
 
 
 @pytest.mark.parametrize("name", ["dlen", "cam2"])
-def test_two_workers_equal_one_device(log, one, tmp_path, name):
-    chief, other = two_workers(log, tmp_path / "m", MODELS[name])
+def test_two_workers_equal_one_device(one, workers, name):
+    home, printed = workers
+    chief, other = printed[name]
     assert "workers 2, replicas 2" in chief and "| click |" in chief and "| click |" not in other
-    assert steps(tmp_path / "m") == steps(one / name)
-    np.testing.assert_allclose(weights(tmp_path / "m"), weights(one / name), rtol=0, atol=1e-5)
+    assert steps(home / name) == steps(one / name)
+    np.testing.assert_allclose(weights(home / name), weights(one / name), rtol=0, atol=1e-5)
 
 
-def test_workers_with_shards_of_their_own_read_every_row(log, tmp_path):
+def test_workers_with_shards_of_their_own_read_every_row(log, workers):
     """Batches differ from those of one device, and the number of steps is that of the worker with most rows."""
-    two_workers(log, tmp_path / "m", [*MODELS["mmoe"], "--config.train.input_sharding=shards"])
     rows = [s for day in ("20240101", "20240102") for s in data.shards(log, [day]).rows]
     least = -(-sum(rows) // 32)
-    assert least <= steps(tmp_path / "m") <= -(-sum(rows) // 16)
+    assert least <= steps(workers[0] / "shards") <= -(-sum(rows) // 16)
 
 
 def test_parameter_servers_share_the_tables(tmp_path):

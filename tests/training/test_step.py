@@ -9,7 +9,7 @@ from dlen_cam2.models import build
 from dlen_cam2.training import jobs, model_directory
 from dlen_cam2.training.step import Ranker
 from tests.support.builders import tiny_batch, tiny_config, tiny_schema, train
-from tests.support.training_jobs import DAY, DAYS, config
+from tests.support.jobs import DAY, DAYS, config
 
 
 def step(batch, heads="dlen", l2=0.1, **settings):
