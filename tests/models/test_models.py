@@ -17,8 +17,7 @@ from dlen_cam2.training import model_directory
 from dlen_cam2.training.optimizers import composite
 from dlen_cam2.training.step import Ranker
 from dlen_cam2.utils.errors import UserError
-from tests.support.builders import raw_batch, tiny_batch, tiny_config, tiny_schema
-from tests.support.trained_models import built, ranker, trained_model
+from tests.support.builders import built, ranker, raw_batch, tiny_batch, tiny_config, tiny_schema, trained_model
 
 TASKS = ("click", "hate", "finish")
 

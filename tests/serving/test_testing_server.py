@@ -8,8 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 
 import grpc
 import numpy as np
@@ -22,42 +20,20 @@ from tensorflow_serving.apis import (
     inference_pb2,
     model_pb2,
     model_service_pb2_grpc,
-    predict_pb2,
-    prediction_log_pb2,
-    prediction_service_pb2_grpc,
     regression_pb2,
 )
 
-from benchmarks.switch import NAME, scores, server, switching
-from dlen_cam2 import evaluation, serving
-from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from benchmarks.switch import NAME, scores, switching
 from dlen_cam2.serving import request_log
-from dlen_cam2.serving.testing_server import grpc_server
 from dlen_cam2.training import model_directory
-from dlen_cam2.utils.errors import UserError
 from pipelines import simulate
-from tests.support.builders import command, train
+from tests.support.builders import command
+from tests.support.jobs import DAY
+from tests.support.served import BAD, code_of, predict, rest
 
 ROOT = pathlib.Path(__file__).parents[2]
-DAY = "20240103"
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}
 Code = grpc.StatusCode
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A directory with `data`, and `served` with two versions of a small DLEN, the second with other weights."""
-    home = tmp_path_factory.mktemp("served")
-    simulate.write(simulate.World(rows=1500, seed=2, days=3), str(home / "data"))
-    sizes = {"experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
-    config = Config("small", ModelConfig("mmoe", head="dlen", **sizes), TrainConfig(batch_size=128, bootstrap=0))
-    train(config, home / "data", home / "model", "20240101..20240102", DAY)
-    model = model_directory.load(home / "model")
-    serving.export(model, home / "served", classify=True, regress="like")
-    for weight in model.network.trainable_weights:
-        weight.assign(1.3 * weight)
-    serving.export(model, home / "served")
-    return home
 
 
 @pytest.fixture(scope="module")
@@ -73,49 +49,9 @@ def rows(home, schema):
 
 
 @pytest.fixture(scope="module")
-def offline(home):
+def offline(expected):
     """What evaluation, on the training graph, says of these rows."""
-    loaded = model_directory.load(home / "model")
-    score = evaluation.scorer(loaded.network, loaded.schema)
-    found = evaluation.predict(score, loaded.schema, home / "data", DAY).serving
-    return {name: values[:50] for name, values in found.items()}
-
-
-@pytest.fixture(scope="module")
-def ports(home):
-    """A server of both versions: 1 is stable, 2 is canary."""
-    config = home / "models.config"
-    write_config(config, {"stable": 1, "canary": 2})
-    with server(home / "served", f"--models_config={config}", "--poll_seconds=0.1") as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def stub(ports):
-    with grpc.insecure_channel(f"127.0.0.1:{ports[0]}") as channel:
-        yield prediction_service_pb2_grpc.PredictionServiceStub(channel)
-
-
-def write_config(path, labels):
-    chosen = "".join(f"versions: {number} " for number in sorted(set(labels.values())))
-    text = "".join(f'version_labels {{ key: "{label}" value: {number} }} ' for label, number in labels.items())
-    path.write_text(
-        f'model_config_list {{ config {{ name: "{NAME}" base_path: "/models/{NAME}" model_platform: "tensorflow" '
-        f"model_version_policy {{ specific {{ {chosen} }} }} {text} }} }}"
-    )
-
-
-def predict(schema, columns, signature, version=1):
-    """A PredictRequest of version 1, which is the trained one."""
-    request = request_log.request(schema, columns, NAME, signature).predict_log.request
-    request.model_spec.version.value = version
-    return request
-
-
-def code_of(call):
-    with pytest.raises(grpc.RpcError) as failed:
-        call()
-    return failed.value.code()
+    return {name: values[:50] for name, values in expected.items()}
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "raw"])
@@ -193,27 +129,6 @@ def test_only_the_outputs_that_are_asked_for(stub, schema, rows):
     assert code_of(lambda: stub.Predict(request)) is Code.INVALID_ARGUMENT
 
 
-def replace(name, values):
-    return lambda request: request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
-
-
-BAD = {
-    "wrong type": (replace("user_id", np.zeros(50, np.float32)), Code.INVALID_ARGUMENT),
-    "a text for a number": (replace("user_id", [b"7"] * 50), Code.INVALID_ARGUMENT),
-    "wrong rank": (replace("user_id", np.zeros((50, 1), np.int64)), Code.INVALID_ARGUMENT),
-    "one row less": (replace("user_id", np.zeros(49, np.int64)), Code.INVALID_ARGUMENT),
-    "not a number": (replace("duration_s", np.full(50, np.nan, np.float32)), Code.INVALID_ARGUMENT),
-    "missing": (lambda r: r.inputs.pop("user_id"), Code.INVALID_ARGUMENT),
-    "unknown": (replace("colour", np.zeros(50, np.int64)), Code.INVALID_ARGUMENT),
-    "half a tensor": (lambda r: setattr(r.inputs["user_id"], "tensor_content", b"123"), Code.INVALID_ARGUMENT),
-    "no such signature": (lambda r: setattr(r.model_spec, "signature_name", "nonsense"), Code.FAILED_PRECONDITION),
-    "no name": (lambda r: setattr(r.model_spec, "name", ""), Code.INVALID_ARGUMENT),
-    "no such model": (lambda r: setattr(r.model_spec, "name", "other"), Code.NOT_FOUND),
-    "no such version": (lambda r: setattr(r.model_spec.version, "value", 9), Code.NOT_FOUND),
-    "no such label": (lambda r: setattr(r.model_spec, "version_label", "best"), Code.INVALID_ARGUMENT),
-}
-
-
 @pytest.mark.parametrize("change, code", BAD.values(), ids=BAD)
 def test_a_bad_request_has_tensorflow_servings_code(stub, schema, rows, change, code):
     request = predict(schema, rows, "raw")
@@ -271,18 +186,6 @@ def test_versions_are_switched_under_load_without_a_lost_or_mixed_answer(home, s
 
 
 # REST.
-
-
-def rest(ports, path, body=None):
-    """(status, JSON) of a request."""
-    data = None if body is None else json.dumps(body).encode() if not isinstance(body, bytes) else body
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{ports[1]}/v1/models/{path}", data) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
 def test_rest_rows_and_columns(ports, schema, rows, offline):
     columns = {name: values.tolist() for name, values in rows.items()}
     table = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -371,116 +274,6 @@ def test_examples_of_the_readme(ports, home, tmp_path):
         answers.append(json.loads(done.stdout))
     assert [next(iter(answer)) for answer in answers] == ["model_version_status", "model_spec", "outputs"]
     assert sorted(answers[-1]["outputs"]["order"]) == list(range(100))
-
-
-# Which versions are served, on models of one multiplication.
-
-
-def multiply(directory, factor):
-    """A SavedModel whose `serving_default` is y = factor x."""
-    module = tf.Module()
-    module.times = tf.function(lambda x: {"y": factor * x}, input_signature=[tf.TensorSpec([None], tf.float32, "x")])
-    tf.saved_model.save(module, str(directory), signatures={"serving_default": module.times.get_concrete_function()})
-
-
-def ask(model, **choice):
-    """(version, y of x = 1)."""
-    spec = model_pb2.ModelSpec(name="m", **choice)
-    request = predict_pb2.PredictRequest(model_spec=spec, inputs={"x": tf.make_tensor_proto([1.0])})
-    response = model.find(spec).predict(request)
-    return response.model_spec.version.value, scores(response)["y"].item()
-
-
-def states(model):
-    request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": "m"})
-    state = get_model_status_pb2.ModelVersionStatus.State
-    return {s.version: state.Name(s.state) for s in model.status(request).model_version_status}
-
-
-def test_the_newest_version_is_served_and_the_one_before_unloaded(tmp_path):
-    multiply(tmp_path / "9", 2.0)
-    model = grpc_server.Model("m", tmp_path)
-    model.poll()
-    assert ask(model) == (9, 2.0)
-    held = model.find(model_pb2.ModelSpec(name="m"))
-    multiply(tmp_path / "10", 3.0)
-    model.poll()
-    assert ask(model) == (10, 3.0)
-    assert states(model) == {10: "AVAILABLE", 9: "END"}
-    with pytest.raises(tf.errors.NotFoundError):
-        ask(model, version={"value": 9})
-    request = predict_pb2.PredictRequest(inputs={"x": tf.make_tensor_proto([1.0])})
-    assert scores(held.predict(request))["y"] == [2.0]  # a request in flight ends on the version it began on
-    shutil.rmtree(tmp_path / "9")
-    model.poll()
-    assert states(model) == {10: "AVAILABLE"}
-
-
-def test_a_version_that_cannot_be_loaded_is_reported_and_the_old_one_stays(tmp_path, capsys):
-    multiply(tmp_path / "1", 2.0)
-    model = grpc_server.Model("m", tmp_path)
-    model.poll()
-    (tmp_path / "2").mkdir()
-    (tmp_path / "2" / "saved_model.pb").write_bytes(b"junk")
-    for _ in range(2):
-        model.poll()
-    assert ask(model) == (1, 2.0) and states(model) == {2: "END", 1: "AVAILABLE"}
-    assert len(re.findall("m version 2: END: .+", capsys.readouterr().out)) == 1  # tried once
-    request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": "m", "version": {"value": 2}})
-    assert model.status(request).model_version_status[0].status.error_message
-    shutil.rmtree(tmp_path / "2")
-    model.poll()
-    multiply(tmp_path / "2", 5.0)  # another one under its number
-    model.poll()
-    assert ask(model) == (2, 5.0)
-
-
-@pytest.mark.parametrize("signature, served", [("serving_default", 2), ("nonsense", 1)])
-def test_warm_up_requests_are_replayed_before_a_version_goes_live(tmp_path, signature, served):
-    multiply(tmp_path / "1", 2.0)
-    multiply(tmp_path / "2", 3.0)
-    log = prediction_log_pb2.PredictionLog()
-    log.predict_log.request.model_spec.signature_name = signature
-    log.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
-    request_log.write(tmp_path / "2" / request_log.WARM_UP, [log])
-    (tmp_path / "2").rename(tmp_path / "later")
-    model = grpc_server.Model("m", tmp_path)
-    model.poll()
-    (tmp_path / "later").rename(tmp_path / "2")
-    model.poll()
-    assert ask(model)[0] == served
-
-
-def config_of(policy, labels=""):
-    return f'model_config_list {{ config {{ name: "m" model_version_policy {{ {policy} }} {labels} }} }}'
-
-
-def test_policy_and_labels_of_the_models_config(tmp_path):
-    for number in (1, 2, 3):
-        multiply(tmp_path / "served" / str(number), float(number))
-    config = tmp_path / "models.config"
-    model = grpc_server.Model("m", tmp_path / "served", config)
-    served = {}
-    for policy in ("all {}", "latest { num_versions: 2 }", "specific { versions: 1 versions: 3 }", ""):
-        config.write_text(config_of(policy))
-        model.poll()
-        served[policy] = model.served
-    assert list(served.values()) == [[1, 2, 3], [2, 3], [1, 3], [3]]
-    label = 'version_labels {{ key: "stable" value: {} }}'
-    config.write_text(config_of("specific { versions: 1 versions: 2 }", label.format(1)))
-    model.poll()
-    assert ask(model) == (2, 2.0) and ask(model, version_label="stable") == (1, 1.0)
-    config.write_text(config_of("specific { versions: 1 versions: 4 }", label.format(4)))
-    (tmp_path / "served" / "4").mkdir()  # no SavedModel: the label stays where it is
-    model.poll()
-    assert ask(model, version_label="stable") == (1, 1.0)
-    config.write_text("model_config_list {")
-    with pytest.raises(UserError, match="must be a models.config"):
-        model.poll()
-    config.write_text('model_config_list { config { name: "other" } }')
-    with pytest.raises(UserError, match=r"must have a model m. Received: \['other'\]"):
-        model.poll()
-    assert ask(model, version_label="stable") == (1, 1.0)
 
 
 def test_the_command_refuses_what_it_cannot_serve(tmp_path, home, ports):

@@ -16,8 +16,11 @@ from absl import flags
 
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.data.preprocessing import Indexer
+from dlen_cam2.models import build
 from dlen_cam2.schema import Feature, Schema, Task
-from dlen_cam2.training import runs, train_request
+from dlen_cam2.training import model_directory, runs, train_request
+from dlen_cam2.training.optimizers import composite
+from dlen_cam2.training.step import Ranker
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Some of the simulated feed's features, of every kind: a small run mostly builds graphs of its columns.
@@ -78,6 +81,27 @@ def tiny_config(**model) -> Config:
     """A configuration that builds and trains in a moment."""
     sizes = {"experts": 3, "task_experts": 2, "expert_units": (8, 6), "tower_units": (4,), "latent_units": (5,)}
     return Config("tiny", ModelConfig(**(sizes | model)), TrainConfig(batch_size=8, bootstrap=0))
+
+
+def built(**model):
+    tf.keras.utils.set_random_seed(5)
+    return build(tiny_config(**model).model, tiny_schema(model.get("head", "plain")))
+
+
+def ranker(network, schema=None, **train):
+    model = Ranker(network, schema or tiny_schema())
+    model.compile(optimizer=composite(network, TrainConfig(**train)), run_eagerly=True)
+    return model
+
+
+def trained_model(tmp_path, **model):
+    """A model after one step, written and read again, and what it predicts for the batch before that."""
+    config, network, schema = tiny_config(**model), built(**model), tiny_schema(model.get("head", "plain"))
+    model = ranker(network, schema)
+    model.train_on_batch(*tiny_batch(8))
+    tmp_path.mkdir(exist_ok=True)
+    model_directory.save(tmp_path, config, schema, None, tf.train.Checkpoint(network=network))
+    return model_directory.load(tmp_path), network(tiny_batch(8)[0])
 
 
 def numpy_mlp(x: np.ndarray, kernels: list[np.ndarray], biases: list[np.ndarray]) -> np.ndarray:
