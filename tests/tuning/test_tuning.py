@@ -1,155 +1,19 @@
-"""Search for hyperparameters: spaces, keras-tuner's three ways to choose, resumption, failures, files."""
+"""Searches: keras-tuner's three ways to choose, the best, resumption, and what is refused."""
 
-import dataclasses
 import json
-import multiprocessing
-import os
-import pathlib
-import runpy
-import signal
-import subprocess
-import sys
-import threading
-import time
 
-import keras_tuner
 import pytest
-from tensorboard import context
-from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
-from tensorboard.plugins import base_plugin
-from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
 from dlen_cam2 import tuning
-from dlen_cam2.config import MONITORS, Cam2Config, Config, ModelConfig, TrainConfig, larger_is_better, replaced
-from dlen_cam2.configs import kuairand_cam2, kuairand_ple_dlen, spaces
-from dlen_cam2.tuning import config_file, tuner
+from dlen_cam2.config import MONITORS, Config, TrainConfig, larger_is_better, replaced
 from dlen_cam2.tuning.result import CONFIGURED
-from dlen_cam2.tuning.trial_process import TrialProcess, means
+from dlen_cam2.tuning.trial_process import means
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import locked
-from pipelines import simulate
-
-ROOT = pathlib.Path(__file__).parents[2]
-DAYS, DAY = "20240101..20240102", "20240103"
-CONFIG = Config("small", ModelConfig(expert_units=(4,)), TrainConfig(epochs=9, learning_rate=1e-3))
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("log") / "data"
-    simulate.write(simulate.World(rows=300, seed=1, days=3), str(directory))
-    return directory
-
-
-class Stub:
-    """In place of a process that trains: NE is least at a learning rate of .003, and every call is counted.
-
-    `calls` has the configurations; `trouble(number of the call)` may raise, or give a reason to fail.
-    """
-
-    calls: list[Config] = []
-    trouble = staticmethod(lambda number: "")
-
-    def __init__(self, threads):
-        assert threads >= 1
-        self.ended = False
-
-    def end(self):
-        self.ended = True
-
-    def train(self, config, data_dir, directory, train_days, validation_days):
-        if self.ended:
-            raise SystemExit
-        Stub.calls.append(config)
-        if reason := Stub.trouble(len(Stub.calls)):
-            return {}, reason
-        assert (train_days, validation_days, config.train.bootstrap) == (DAYS, DAY, 0)
-        distance = abs(config.train.learning_rate / 0.003 - 1) + 0.01 / config.train.epochs
-        return {"ne": distance, "auc": distance, "click/ne": distance / 2}, ""
-
-
-@pytest.fixture(autouse=True)
-def stub(monkeypatch):
-    """A search of this process trains with `Stub`."""
-    Stub.calls, Stub.trouble = [], staticmethod(lambda number: "")
-    monkeypatch.setattr(tuner, "TrialProcess", Stub)
-    monkeypatch.setattr(tuner, "_PAUSE", 0.001)
-
-
-def rate(hp):
-    return {"train.learning_rate": hp.Float("train.learning_rate", 1e-4, 1e-1, sampling="log")}
-
-
-def find(log, output, space=rate, config=CONFIG, objective="ne", tuner="random", trials=4, seed=0, **options):
-    return tuning.search(config, space, log, DAYS, DAY, objective, tuner, trials, seed, output, **options)
-
-
-# === Spaces ===
-
-@pytest.mark.parametrize("part", spaces.PARTS)
-def test_a_space_chooses_what_the_configuration_has(part):
-    hp = keras_tuner.HyperParameters()
-    chosen = spaces.PARTS[part](hp)
-    assert {p.name for p in hp.space} <= set(chosen)  # the picture tells scales by these names
-    for seed in range(30):
-        for parameter in hp.space:
-            hp.values[parameter.name] = parameter.random_sample(seed)
-        values = spaces.PARTS[part](hp)
-        config = dataclasses.asdict(replaced(Config(), values))
-        for key, value in values.items():
-            section, _, field = key.partition(".")
-            node = config[section]["cam2"] if field.startswith("cam2.") else config[section]
-            assert node[field.removeprefix("cam2.")] == value
-
-
-def keys(space):
-    return set(space(keras_tuner.HyperParameters()))
-
-
-def test_the_space_fits_the_model():
-    common = keys(spaces.training) | {"model.expert_units", "model.tower_units"}
-    assert keys(spaces.fitting(Config(model=ModelConfig(trunk="shared_bottom")))) == common
-    assert keys(spaces.fitting(Config())) == common | {"model.experts"}
-    experts = {"model.experts", "model.task_experts"}
-    assert keys(spaces.fitting(Config(model=ModelConfig(trunk="cgc")))) == common | experts
-    assert keys(spaces.fitting(kuairand_ple_dlen.get_config())) == common | experts | {
-        "model.levels", "model.alpha", "model.latent_units"}
-    assert "model.cam2.thresh" in keys(spaces.fitting(kuairand_cam2.get_config()))
-    assert keys(spaces.named("dlen+training")) == keys(spaces.dlen) | keys(spaces.training)
-
-
-def test_integers_stay_within_their_range():
-    """keras-tuner's `Int` without a step gives one more than its greatest at probability 1, where Bayes may look."""
-    hp = keras_tuner.HyperParameters()
-    spaces.ple(hp)
-    for parameter in hp.space:
-        if isinstance(parameter, keras_tuner.engine.hyperparameters.Int):
-            assert [parameter.prob_to_value(p) for p in (0.0, 1.0)] == [parameter.min_value, parameter.max_value]
-
-
-@pytest.mark.parametrize("values, message", [
-    ({"model.expert": 3}, r"config\.model has no key \['expert'\]. Known: \["),
-    ({"models.experts": 3}, r"config has no key \['models'\]"),
-    ({"train.seed.x": 3}, r"config has no key 'train\.seed\.x': 'seed' is no section of it"),
-    ({"model.experts": 2.5}, r"config\.model\.experts must be int. Received: 2\.5"),
-    ({"model.expert_units": ("64",)}, r"config\.model\.expert_units must be a tuple of int"),
-    ({"model.dropout": 1.5}, r"config\.model\.dropout must be in \[0, 1\). Received: 1\.5"),
-])
-def test_a_space_that_chooses_what_cannot_be(log, tmp_path, values, message):
-    with pytest.raises(UserError, match=message):
-        find(log, tmp_path / "out", space=lambda hp: rate(hp) | values)
-    assert not Stub.calls and not (tmp_path / "out").exists()
-
-
-def test_replaced_leaves_what_it_is_given():
-    before = Config(model=ModelConfig(cam2=Cam2Config(blocks=3)))
-    after = replaced(before, {"model.cam2.thresh": 0.9, "model.tower_units": (8, 4), "train.learning_rate": 1})
-    assert (after.model.cam2.thresh, after.model.cam2.blocks, after.model.tower_units) == (0.9, 3, (8, 4))
-    assert after.train.learning_rate == 1.0 and before == Config(model=ModelConfig(cam2=Cam2Config(blocks=3)))
+from tests.support.searches import CONFIG, DAYS, Stub, find, rate
 
 
 # === Searches ===
-
 @pytest.mark.parametrize("tuner, trials, processes", [
     ("random", 4, 1), ("random", 4, 3), ("bayesian", 3, 2), ("hyperband", 13, 1), ("hyperband", 14, 3),
 ])
@@ -220,7 +84,6 @@ def test_means_over_days_and_tasks():
 
 
 # === Stopped, failed, refused ===
-
 class Killed(BaseException):
     pass
 
@@ -348,126 +211,3 @@ def test_a_search_that_cannot_be(log, tmp_path, options, message):
 def test_no_day_is_both_trained_and_validated_on(log, tmp_path):
     with pytest.raises(UserError, match=r"not both\. Received in both: \['20240102'\]"):
         tuning.search(CONFIG, rate, log, DAYS, "20240102", "ne", "random", 1, 0, tmp_path / "out")
-
-
-# === Files ===
-
-def test_the_files_of_a_search(log, tmp_path):
-    def space(hp):
-        return rate(hp) | {
-            "train.batch_size": hp.Choice("train.batch_size", [256, 512]), "model.head": "dlen",
-            "model.tower_units": spaces.sizes(hp, "model.tower_units", ["", "8 4"]),
-        }
-
-    found = find(log, tmp_path / "out", space=space, trials=5, config=replaced(CONFIG, {"train.learning_rate": 1.0}))
-    command = 'python -m dlen_cam2 tune --x="a\\n" --y="""'
-    tuning.write(found, tmp_path / "out", command)
-    page = (tmp_path / "out/tune.md").read_text()
-    assert command in page and f"ne {found.value:.5f} of trial {found.best.name}" in page
-    assert "5 of 5 choices" in page and "54 passes" in page and "8 4" in page and "search.png" in page
-    first = next(line for line in page.splitlines() if line.startswith(f"| {found.best.name} |"))
-    assert page.index(first) < min(page.index(f"| {t.name} |") for t in found.trials if t is not found.best)
-    assert (tmp_path / "out/search.png").read_bytes()[:4] == b"\x89PNG"
-
-    module = runpy.run_path(tmp_path / "out/best.py")
-    assert module["get_config"]() == found.config and found.config.model.head == "dlen"
-    assert command in module["__doc__"] and f"{found.value:.5f}" in module["__doc__"]
-
-
-def test_any_configuration_is_a_file():
-    config = kuairand_cam2.get_config()
-    config.train.balance.decay = (0.5, 0.25)
-    config.name = 'a "name"\\'
-    names: dict = {}
-    exec(compile(config_file.source(config, "Found."), "best.py", "exec"), names)
-    assert names["get_config"]() == config and names["__doc__"] == "Found.\n"
-    exec(compile(config_file.source(Config(), ""), "best.py", "exec"), names)
-    assert names["get_config"]() == Config()
-
-
-def test_tensorboard_shows_a_run_a_trial(log, tmp_path):
-    """Read as TensorBoard's page HPARAMS reads it."""
-    Stub.trouble = staticmethod(lambda number: "diverged" if number == 2 else "")
-    found = find(log, tmp_path / "out", trials=2)
-    runs = plugin_event_multiplexer.EventMultiplexer()
-    runs.AddRunsFromDirectory(str(tmp_path / "out/tensorboard"))
-    runs.Reload()
-    provider = data_provider.MultiplexerDataProvider(runs, "")
-    page = backend_context.Context(base_plugin.TBContext(data_provider=provider))
-    wanted = api_pb2.ListSessionGroupsRequest(slice_size=100, allowed_statuses=api_pb2.Status.values())
-    shown = list_session_groups.Handler(context.RequestContext(), page, "", wanted).run().session_groups
-    assert {group.name for group in shown} == {trial.name for trial in found.trials}
-    for group in shown:
-        trial = next(t for t in found.trials if t.name == group.name)
-        assert group.hparams["train.learning_rate"].number_value == trial.values["train.learning_rate"]
-        metrics = {metric.name.tag: metric.value for metric in group.metric_values}
-        assert metrics == pytest.approx(trial.metrics) and bool(metrics) != (trial.name == "0")
-
-
-# === Real processes ===
-
-def when_it_runs(act):
-    """Call `act(process)` as soon as this process has started another."""
-    def wait():
-        while not (children := multiprocessing.active_children()):
-            time.sleep(0.01)
-        act(children[0])
-
-    threading.Thread(target=wait).start()
-
-
-def test_a_process_that_is_killed_costs_its_trial(tmp_path):
-    process = TrialProcess(1)
-    when_it_runs(lambda child: os.kill(child.pid, signal.SIGKILL))
-    metrics, reason = process.train(CONFIG, "nowhere", tmp_path, DAYS, DAY)
-    assert metrics == {} and reason.startswith("its process ended with status -9")
-
-
-def test_a_process_that_is_ended_says_nothing_of_its_trial(tmp_path):
-    """Such as by Ctrl-C: the trial has not failed, and is trained when the search goes on."""
-    process = TrialProcess(1)
-    when_it_runs(lambda child: process.end())
-    with pytest.raises(SystemExit):
-        process.train(CONFIG, "nowhere", tmp_path, DAYS, DAY)
-
-
-SPACE = '''
-from dlen_cam2.config import Config, ModelConfig, TrainConfig
-
-def get_config():
-    sizes = {"expert_units": (4,), "tower_units": (), "tasks": ("click",), "features": ("user_id",)}
-    return Config("own", ModelConfig(trunk="shared_bottom", **sizes), TrainConfig(batch_size=64))
-
-def space(hp):
-    return {"model.embedding_l2": hp.Float("model.embedding_l2", 1e37, 1e38)}
-'''
-
-
-def test_the_command_goes_on_after_a_kill(log, tmp_path):
-    """As a user runs it: killed with its first trial under way, and started again; its other trial diverges."""
-    (tmp_path / "own.py").write_text(SPACE)
-    out = tmp_path / "out"
-    command = [
-        sys.executable, "-m", "dlen_cam2", "tune", f"--config={tmp_path / 'own.py'}", f"--data_dir={log}",
-        f"--train_days={DAYS}", f"--validation_days={DAY}", f"--output={out}", "--trials=1", "--config.train.seed=3",
-    ]
-    options = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}}
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
-    while first.poll() is None and not (out / "trials/trial_configured/log.txt").exists():
-        time.sleep(0.1)
-    first.kill()
-    assert first.wait() == -signal.SIGKILL
-
-    done = subprocess.run(command, capture_output=True, text=True, **options)
-    assert done.returncode == 0, done.stderr[-2000:]
-    wild, given = (json.loads((out / f"trials/trial_{name}/result.json").read_text()) for name in ("0", CONFIGURED))
-    assert wild["values"]["model.embedding_l2"] >= 1e37 and "not finite, so training stopped" in wild["reason"]
-    assert wild["metrics"] == {} and (out / "trials/trial_0/model.training/nonfinite").is_dir()
-    assert given["reason"] == "" and given["values"] == {"model.embedding_l2": 0.0}
-    assert 0 < given["metrics"]["click/auc"] < 1 and given["metrics"]["ne"] == given["metrics"]["click/ne"]
-    assert {path.name for path in (out / "trials/trial_configured").iterdir()} == {"log.txt", "result.json"}
-    assert "rows/s" in (out / "trials/trial_configured/log.txt").read_text()
-    assert "0 left, of about" in done.stdout and "1 failed." in done.stdout and "Traceback" not in done.stderr
-    assert {"best.py", "search.png", "tune.md", "tensorboard"} < {path.name for path in out.iterdir()}
-    best = runpy.run_path(out / "best.py")["get_config"]()
-    assert (best.train.seed, best.model.embedding_l2, best.model.tasks) == (3, 0.0, ("click",))
