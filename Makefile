@@ -1,11 +1,11 @@
-# Both targets set up everything they need on a machine that has Python 3.11: `make quickstart`, `make test`.
+# All targets set up everything they need on a machine that has Python 3.11: `make quickstart`, `make check`, `make test`.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
 Q := quickstart
 DATA := --data_dir=$(Q)/data
 
-.PHONY: quickstart test notebooks docs clean
+.PHONY: quickstart check test notebooks docs clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and f"Python 3.11 is needed. Received: {sys.version}")'
@@ -23,6 +23,12 @@ quickstart: $(VENV)/installed
 	$(PY) -m dlen_cam2 compare_with_truth $(DATA) --model_dirs=$(Q)/mmoe,$(Q)/mmoe_dlen --day=20240108 --output=$(Q)/recovery
 	$(PY) -m dlen_cam2 export --model_dir=$(Q)/mmoe_dlen --output=$(Q)/served/mmoe_dlen
 	$(PY) -m dlen_cam2 predict --model=$(Q)/served/mmoe_dlen $(DATA) --day=20240108 --rows=5
+
+# What is known in three minutes: before a commit. `make test` is everything.
+check: $(VENV)/installed
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) -m pytest -n 2 --dist=loadfile -m "not slow"
 
 test: $(VENV)/installed
 	$(PY) -m ruff check .

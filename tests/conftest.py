@@ -1,4 +1,4 @@
-"""What all tests have: a garbage collector that looks at what tests make, and memory that goes back when it has grown."""
+"""What all tests have: a garbage collector that looks at what they make, and memory that goes back when it has grown."""
 
 import ctypes
 import gc
@@ -17,6 +17,13 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Logs that are read by Spark, and real ones, are slow."""
+    for item in items:
+        if item.path.name in ("test_engines.py", "test_kuairand_slice.py"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,8 @@ import pytest
 from dlen_cam2.utils.errors import UserError
 from notebooks import render
 
+pytestmark = pytest.mark.slow
+
 
 def pictures(cell: nbformat.NotebookNode) -> int:
     return sum("image/png" in output.get("data", {}) for output in cell.get("outputs", []))

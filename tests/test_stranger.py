@@ -26,6 +26,8 @@ from dlen_cam2.training import model_directory, runs, train_request
 from tests.support import shop
 from tests.support.builders import ROOT, command
 
+pytestmark = pytest.mark.slow
+
 DAYS = 10
 SPLITS = [f"202503{3 + day:02d}" for day in range(DAYS)]
 TRAINED, CALIBRATED, MEASURED = f"{SPLITS[0]}..{SPLITS[-3]}", SPLITS[-2], SPLITS[-1]
@@ -152,16 +154,15 @@ def test_a_run_that_stops_after_its_last_pass_goes_on(home, model, tmp_path, mon
     assert isinstance(measured.keys["user"][0], bytes)
     found = runs.train(wanted)
     assert found == json.loads((home / "model" / "metrics.json").read_text())
-    again = model_directory.load(tmp_path / "model").network
-    for mine, theirs in zip(again.weights, model.network.weights, strict=True):
+    again = model_directory.load(tmp_path / "model")
+    for mine, theirs in zip(again.network.weights, model.network.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
 def test_a_day_more(home, tmp_path):
     said = succeeded("dlen_cam2.cli.train", OWN, *FEW, f"--data_dir={home / 'data'}",
-                     f"--model_dir={tmp_path / 'next'}",
-                     f"--train_days={CALIBRATED}", f"--eval_days={MEASURED}", f"--continue_from={home / 'model'}",
-                     "--grow")
+                     f"--model_dir={tmp_path / 'next'}", f"--train_days={CALIBRATED}", f"--eval_days={MEASURED}",
+                     f"--continue_from={home / 'model'}", "--grow")
     assert "a day more (config.train.daily): passes 1, rates times 0.3, cooldown 0.5" in said
     before, after = (json.loads((directory / "metrics.json").read_text())[MEASURED]
                      for directory in (home / "model", tmp_path / "next"))
@@ -254,6 +255,5 @@ def test_a_log_without_times_is_trained_and_tested(home, tmp_path):
     succeeded("pipelines.from_logs", *flags, f"--schema={tmp_path / 'my.pbtxt'}", f"--out={tmp_path / 'data'}")
     assert list(manifest.statistics(tmp_path / "data")["days"]) == ["train", "test"]
     said = succeeded("dlen_cam2.cli.train", OWN, *FEW, f"--data_dir={tmp_path / 'data'}",
-                     f"--model_dir={tmp_path / 'm'}",
-                     "--train_days=train", "--eval_days=test")
+                     f"--model_dir={tmp_path / 'm'}", "--train_days=train", "--eval_days=test")
     assert "| test | click |" in said

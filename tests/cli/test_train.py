@@ -33,6 +33,7 @@ def weights(directory):
     return model_directory.load(directory).network.get_weights()
 
 
+@pytest.mark.slow
 def test_train_evaluate_export_score(log, tmp_path):
     """The README's path through the product."""
     model = tmp_path / "model"
@@ -62,8 +63,8 @@ def test_train_evaluate_export_score(log, tmp_path):
 
     exported = command("dlen_cam2.cli.export", f"--model_dir={model}", f"--output={tmp_path / 'served'}")
     assert exported.returncode == 0, exported.stderr[-2000:]
-    scored = run("dlen_cam2.cli.predict", f"--model={tmp_path / 'served'}", f"--data_dir={log}", f"--day={DAY}",
-                 "--rows=3")
+    flags = [f"--model={tmp_path / 'served'}", f"--data_dir={log}", f"--day={DAY}", "--rows=3"]
+    scored = run("dlen_cam2.cli.predict", *flags)
     assert scored.returncode == 0, scored.stderr[-2000:]
     head, *lines = [line.split() for line in scored.stdout.splitlines() if line.strip()]
     loaded = model_directory.load(model)
@@ -75,6 +76,7 @@ def test_train_evaluate_export_score(log, tmp_path):
     np.testing.assert_allclose(found["fused"], np.prod([found[t] for t in loaded.schema.task_names], axis=0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_weights_and_another_does_not(log, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         train(small(seed=seed, bootstrap=0), log, tmp_path / name, DAYS, DAY)
@@ -84,6 +86,7 @@ def test_a_seed_gives_the_same_weights_and_another_does_not(log, tmp_path):
     assert not all(np.array_equal(x, y) for x, y in zip(a, c, strict=True))
 
 
+@pytest.mark.slow
 def test_days_in_order(log, tmp_path, capsys):
     """`order="days"` passes over each day in turn, and that is not the shuffled run."""
     train(small(order="days", epochs=2, bootstrap=0), log, tmp_path / "days", DAYS, DAY)
@@ -93,6 +96,7 @@ def test_days_in_order(log, tmp_path, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_the_model_keeps_what_was_fitted_on_training_days_only(log, tmp_path):
     train(small(bootstrap=0), log, tmp_path / "m", DAYS, DAY)
     schema = model_directory.load(tmp_path / "m").schema
@@ -104,6 +108,7 @@ def test_the_model_keeps_what_was_fitted_on_training_days_only(log, tmp_path):
     assert next(t.positive_rate for t in schema.tasks if t.name == "like") == positives / rows
 
 
+@pytest.mark.slow
 def test_a_day_without_positives_is_undefined_and_not_an_error(tmp_path):
     """Nobody forwards anything in this world."""
     world = simulate.World(rows=1500, seed=1, days=3)
@@ -131,6 +136,7 @@ def damaged(log, tmp_path, day):
     return copy, shard
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_ends_training_and_leaves_nothing(log, tmp_path):
     copy, shard = damaged(log, tmp_path, "20240102")
     with pytest.raises(UserError, match=f"shard {shard} is damaged"):
@@ -138,6 +144,7 @@ def test_a_damaged_shard_ends_training_and_leaves_nothing(log, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["copy"]
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_of_a_measured_day_costs_no_training(log, tmp_path, capsys):
     """There is no model directory; once the shard is mended, the same call measures and writes it."""
     copy, shard = damaged(log, tmp_path, DAY)
@@ -168,8 +175,7 @@ def test_bad_input_is_one_message(log, tmp_path, flags, status, word):
     model = tmp_path / "m"
     done = command(
         "dlen_cam2.cli.train", "--config=dlen_cam2/configs/kuairand_mmoe.py", f"--data_dir={log}",
-        f"--model_dir={model}",
-        f"--train_days={DAYS}", f"--eval_days={DAY}", *flags,
+        f"--model_dir={model}", f"--train_days={DAYS}", f"--eval_days={DAY}", *flags,
     )
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == status and len(errors) == 1 and word in errors[0]

@@ -14,6 +14,8 @@ from tests.support.builders import ROOT
 from tests.support.damaged_logs import ROLES, SCHEMA, TYPES, content_of, forked, log_rows
 from tests.support.logs import DAY, START, read_all, write
 
+pytestmark = pytest.mark.slow
+
 # A process that dies: each in a fork of one that has imported everything and run nothing.
 FORKS = '''
 import json, os, pathlib, re, resource, signal, sys, traceback

@@ -16,6 +16,8 @@ from tests.support.shards import SCHEMA, TABLES, boundary, flip, plain, resized,
 
 import tensorflow as tf  # isort: skip
 
+pytestmark = pytest.mark.slow
+
 
 # === Reading on without what is damaged ===
 def encoded(table, layout):

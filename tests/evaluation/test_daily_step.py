@@ -28,8 +28,8 @@ def test_the_statistic_by_hand():
     labels, mask, users = world(600, 50, rng)
     before, after = (rng.uniform(0.1, 0.6, (600, 2)) for _ in range(2))
     texts = np.array([f"u{n}".encode() for n in users], object)
-    was, now = (predictions(labels, mask, texts, p) for p in (before, after))
-    found = daily_step.changes(was, now, SCHEMA)
+    shown = (predictions(labels, mask, texts, scores) for scores in (before, after))
+    found = daily_step.changes(*shown, SCHEMA)
     rows = mask[:, 1] == 1
     change = cross_entropy(labels[rows, 1], after[rows, 1]) - cross_entropy(labels[rows, 1], before[rows, 1])
     by_user = np.array([change[users[rows] == u].sum() for u in np.unique(users[rows])])

@@ -180,6 +180,7 @@ FLAGS = ["--suite=cam2", "--seeds=1", "--warm_days=2", "--config=dlen_cam2/confi
          "--config.model.tasks=('click', 'like')"]
 
 
+@pytest.mark.slow
 def test_the_suite_writes_its_page(log, tmp_path, monkeypatch):
     monkeypatch.setattr(daily_protocol, "NETWORKS", ("MMOE", "PLE"))  # production is MMOE
     output = tmp_path / "out"

@@ -24,6 +24,8 @@ from pipelines import census
 from pipelines.writer.dataset import write_dataset
 from tests.support.builders import tiny_config, tiny_schema
 
+pytestmark = pytest.mark.slow
+
 TASKS = ("click", "buy")
 
 

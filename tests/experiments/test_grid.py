@@ -11,6 +11,8 @@ from dlen_cam2.experiments import grid
 from dlen_cam2.utils import worker_processes
 from dlen_cam2.utils.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 def work(value, wanted="done"):
     """What a cell does; other processes import it from here."""

@@ -20,6 +20,8 @@ from dlen_cam2.utils.errors import UserError
 from pipelines import intervene, simulate
 from tests.support.builders import FEW, command, train
 
+pytestmark = pytest.mark.slow
+
 DAYS = ["20240101", "20240102", "20240103", "20240104"]
 
 

@@ -157,6 +157,7 @@ def replicas():
     return reported_by("tests.models.test_losses")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("rows", ROWS)
 def test_two_replicas_equal_one_device(replicas, rows, model):

@@ -41,6 +41,7 @@ def examples():
     return tf.constant(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_every_trunk_with_every_head(trunk, head, tmp_path):
@@ -91,6 +92,7 @@ def assert_ranks_like_rows(signatures):
         np.testing.assert_array_equal(found["order"], np.argsort(-found["fused"].numpy(), kind="stable"))
 
 
+@pytest.mark.slow
 def test_export_scores_in_a_process_that_did_not_write_it(tmp_path):
     loaded, expected = trained_model(tmp_path / "model", trunk="ple", head="dlen")
     path = serving.export(loaded, tmp_path / "served")
@@ -111,6 +113,7 @@ def test_export_scores_in_a_process_that_did_not_write_it(tmp_path):
         np.testing.assert_allclose(np.load(tmp_path / "scores.npz")[name], score, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_in_graph_mode_lowers_the_loss():
     network = built(trunk="ple", head="dlen", dropout=0.1, embedding_l2=1e-3)
     model = Ranker(network, tiny_schema())

@@ -109,6 +109,7 @@ def command(trained, output, day=DAY, **flags):
     return builders.command("dlen_cam2.cli.calibrate", *(f"--{name}={value}" for name, value in names.items()))
 
 
+@pytest.mark.slow
 def test_the_command_fits_measures_and_draws(trained, tmp_path):
     done = command(trained, tmp_path / "new" / "c.json", measure_day=NEXT)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -138,6 +139,7 @@ def test_the_command_fits_measures_and_draws(trained, tmp_path):
                 assert after[task]["calibration"] == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags, message", [
     ({"measure_day": "20240101"}, f"Received: ['{DAY}', '20240101']; trained on: ['20240101', '20240102']."),
     ({"measure_day": DAY}, f"Received: ['{DAY}', '{DAY}']"),
@@ -150,6 +152,7 @@ def test_the_command_refuses_days_and_writes_nothing(trained, tmp_path, flags, m
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_refuses_an_output_that_is_no_json(trained, tmp_path):
     done = command(trained, tmp_path / "c.png")
     assert done.returncode == 1 and "must end in .json. Received:" in done.stderr

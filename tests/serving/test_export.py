@@ -15,6 +15,8 @@ from dlen_cam2.utils.errors import UserError
 from tests.support.builders import command, numpy_sigmoid
 from tests.support.jobs import DAY
 
+pytestmark = pytest.mark.slow
+
 
 def test_versions_count_up(served, tmp_path):
     model = model_directory.load(served[1])

@@ -177,6 +177,7 @@ for version in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 def test_an_edited_asset_changes_the_scores_in_a_process_that_did_not_write_it(served):
     edited = shutil.copytree(served / "1", served / "2")
     write_asset(edited / "assets" / "fusion.tsv", read_asset(edited / "assets" / "fusion.tsv") | {

@@ -181,6 +181,7 @@ def fuse(trained, *more):
     )
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_directory(trained, tmp_path):
     out = tmp_path / "out"
     done = fuse(trained, "--subject_to=rate/like<=baseline", "--subject_to=ndcg/click>=0.1", f"--output={out}")
@@ -199,6 +200,7 @@ def test_the_command_writes_its_directory(trained, tmp_path):
     assert text.count("| 20240104 | ") == 3 and "rate/like <= baseline: kept" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flag", "message"), [
     ("--subject_to=ndcg/click>=1.0", "none of .* fusions keeps .*The nearest: "),
     ("--measure_day=20240102", "two days that the model was not trained on"),

@@ -16,6 +16,8 @@ from tests.support.jobs import SIZES
 from tests.support.kuairand_slice import REAL, some_users
 from tests.support.requests import as_tensors, of_one_user
 
+pytestmark = pytest.mark.slow
+
 
 # === No skew, and nothing that a client sends makes a score infinite ===
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real logs of ../shared/data/kuairand_pure are not there")

@@ -118,6 +118,7 @@ print(json.dumps(answers))
 """
 
 
+@pytest.mark.slow
 def test_every_warm_up_request_is_answered_in_a_fresh_process(tmp_path):
     config, schema = tiny_config(head="dlen"), tiny_schema()
     version = serving.export(TrainedModel(config, schema, None, build(config.model, schema, None), []), tmp_path / "m")

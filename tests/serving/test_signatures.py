@@ -18,6 +18,8 @@ from tests.support.builders import ROOT
 from tests.support.jobs import DAY
 from tests.support.requests import as_tensors, of_one_user
 
+pytestmark = pytest.mark.slow
+
 # === In processes that did not write the model ===
 SESSION = """
 import json, sys, tensorflow as tf

@@ -31,6 +31,8 @@ from tests.support.builders import command
 from tests.support.jobs import DAY
 from tests.support.served import BAD, code_of, predict, rest
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}
 Code = grpc.StatusCode

@@ -397,6 +397,7 @@ def test_fixed_is_no_balancer_and_an_ordinary_step():
         np.testing.assert_allclose(found[v.name], -0.1 * tf.convert_to_tensor(g).numpy(), rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("model", [{"trunk": "mmoe"}, {"trunk": "ple"}, {"trunk": "mmoe", "head": "dlen"}], ids=str)
 def test_every_method_trains(method, model):
@@ -408,6 +409,7 @@ def test_every_method_trains(method, model):
     assert int(ranker.bad_step) == -1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_checkpoint_continues_bit_for_bit(method, tmp_path):
     config = BalanceConfig(method, learning_rate=0.1, decay=(0.5,))
@@ -469,6 +471,7 @@ def test_gradnorm_and_metabalance_start_as_the_sum_where_they_should():
             np.testing.assert_allclose(move, plain[name], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "pcgrad"])
 def test_compiled_steps_are_the_same(method):
     # A trunk with experts that one task alone reaches, and those that all do; XLA takes seconds for a layer more.
@@ -477,6 +480,7 @@ def test_compiled_steps_are_the_same(method):
     assert steps(one, range(4)) == pytest.approx(steps(other, range(4)), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_pcgrad_projects_the_same():
     """Of two tasks, as XLA draws other orders."""
     ranker, batch = same_tasks(opposed=True)
@@ -550,6 +554,7 @@ def replicas():
     return reported_by("tests.training.test_balancing")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_two_replicas_equal_one_device(replicas, method):
     got = replicas[method]

@@ -26,6 +26,8 @@ from tests.support.jobs import (
     weights,
 )
 
+pytestmark = pytest.mark.slow
+
 # Small layers and batches: in large ones a ReLU whose input is 0 but for rounding takes another side every few steps.
 SMALL = [
     f"--config.model.features={FEW}",

@@ -21,6 +21,8 @@ from pipelines.from_logs import Roles, convert
 from tests.support.builders import train
 from tests.support.logs import DAY, START, write
 
+pytestmark = pytest.mark.slow
+
 DAYS = ("20220425", "20220426")
 NEW = ("price", "shop", "liked")
 SCHEMA = Schema(

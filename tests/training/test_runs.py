@@ -22,6 +22,8 @@ from dlen_cam2.utils.errors import Interrupted, UserError
 from tests.support.builders import FEW, ROOT, run
 from tests.support.jobs import DAY, DAYS, addresses, all_finished, arguments, config, start, start_several
 
+pytestmark = pytest.mark.slow
+
 
 def train(log, directory, wanted=None, **options):
     return runs.train(train_request.once(wanted or config(), log, directory, DAYS, DAY, **options))
@@ -281,7 +283,7 @@ def test_a_step_that_makes_a_day_worse_is_named(log, whole, tmp_path, capsys):
     found = {}
     for name, rates in (("wild", 1000.0), ("calm", 1e-6)):
         wanted = config(daily=DailyConfig(1, rates, 0.0))
-        days = (DAY, "20240104,20240104_random")
+        days = DAY, "20240104,20240104_random"
         runs.train(train_request.once(wanted, log, tmp_path / name, *days, continue_from=whole))
         found[name] = capsys.readouterr().out
         events = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]

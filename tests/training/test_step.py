@@ -11,6 +11,8 @@ from dlen_cam2.training.step import Ranker
 from tests.support.builders import tiny_batch, tiny_config, tiny_schema, train
 from tests.support.jobs import DAY, DAYS, config
 
+pytestmark = pytest.mark.slow
+
 
 def step(batch, heads="dlen", l2=0.1, **settings):
     """One step of plain SGD at rate 1: how the weights moved (so the gradient), and the logs."""

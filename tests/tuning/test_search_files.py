@@ -89,6 +89,7 @@ def when_it_runs(act):
     threading.Thread(target=wait).start()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_costs_its_trial(tmp_path):
     process = TrialProcess(1)
     when_it_runs(lambda child: os.kill(child.pid, signal.SIGKILL))
@@ -96,6 +97,7 @@ def test_a_process_that_is_killed_costs_its_trial(tmp_path):
     assert metrics == {} and reason.startswith("its process ended with status -9")
 
 
+@pytest.mark.slow
 def test_a_process_that_is_ended_says_nothing_of_its_trial(tmp_path):
     """Such as by Ctrl-C: the trial has not failed, and is trained when the search goes on."""
     process = TrialProcess(1)
@@ -116,6 +118,7 @@ def space(hp):
 '''
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_after_a_kill(log, tmp_path):
     """As a user runs it: killed with its first trial under way, and started again; its other trial diverges."""
     (tmp_path / "own.py").write_text(SPACE)

@@ -215,6 +215,7 @@ def test_variants_change_the_graph_as_described():
         v: {"logits", "conformity", "relevance", "interests"} for v in BRANCHED}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tower_units", [(4,), ()])
 @pytest.mark.parametrize("head", HEADS)
 def test_every_variant_starts_as_production(head, tower_units):
@@ -234,6 +235,7 @@ def test_every_variant_starts_as_production(head, tower_units):
         assert a.shape[-1] == 1 or not np.any(a) or "bias" in a.name or np.any(a != b), a.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [
     {"heads": "conditional"}, {"heads": "gated", "relevance": "interests", "interest_feature": "author"},
 ], ids=str)
@@ -252,6 +254,7 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(fields):
     np.testing.assert_allclose(moves[1], moves[0], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trunk, head, fields", [
     ("ple", "dlen", {}), ("mmoe", "plain", {"heads": "conditional"}), ("ple", "dlen", {"heads": "gated"}),
     ("mmoe", "plain", {"conformity": "norm"}),
@@ -284,6 +287,7 @@ def test_trains_is_saved_and_served(trunk, head, fields, tmp_path):
         np.testing.assert_allclose(score, with_causes[name], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_served_model_drops_the_causal_heads(tmp_path):
     """Their weights are not in the exported variables, and are with `causes`."""
     settings = config(heads="gated")
