@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from dlen_cam2.data.manifest import COMPRESSIONS, LAYOUTS
-from pipelines.shards import Form
+from pipelines.writer.shards import Form
 from tests.support.shards import write
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from dlen_cam2.schema import Feature, Schema
 from dlen_cam2.utils.errors import UserError
-from pipelines import point_in_time
+from pipelines.features import point_in_time
 from pipelines.from_logs import convert
 from pipelines.options import Options
 from tests.support.damaged_logs import ROLES, ROWS, SCHEMA, TYPES, C, J, P, log_rows, without

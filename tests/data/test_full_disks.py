@@ -8,9 +8,10 @@ import pytest
 from dlen_cam2.data import manifest
 from dlen_cam2.utils import files
 from dlen_cam2.utils.errors import UserError
-from pipelines import check, dataset
+from pipelines import check
 from pipelines.from_logs import convert
 from pipelines.options import Options
+from pipelines.writer import dataset
 from tests.support.damaged_logs import ROLES, SCHEMA, TYPES, content_of, log_rows
 from tests.support.logs import write
 

@@ -8,7 +8,7 @@ from dlen_cam2 import data
 from dlen_cam2.data.preprocessing import Indexer
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
 from dlen_cam2.utils.errors import UserError
-from pipelines import dataset
+from pipelines.writer import dataset
 
 import tensorflow as tf  # isort: skip
 

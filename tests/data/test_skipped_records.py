@@ -9,9 +9,9 @@ import pytest
 from dlen_cam2 import data
 from dlen_cam2.data.manifest import LAYOUTS
 from dlen_cam2.utils.errors import UserError
-from pipelines import dataset
-from pipelines.encode import block, examples
-from pipelines.shards import Form
+from pipelines.writer import dataset
+from pipelines.writer.encode import block, examples
+from pipelines.writer.shards import Form
 from tests.support.shards import SCHEMA, TABLES, boundary, flip, plain, resized, run, shard, times, written
 
 import tensorflow as tf  # isort: skip

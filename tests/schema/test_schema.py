@@ -9,8 +9,8 @@ import pytest
 from dlen_cam2.schema import Schema, Task
 from dlen_cam2.schema.pbtxt import dumps, loads
 from dlen_cam2.utils.errors import UserError
-from pipelines import dataset
-from pipelines.statistics import Statistics
+from pipelines.writer import dataset
+from pipelines.writer.statistics import Statistics
 from tests.support.features import floats, ints, strings
 
 RULES = {

@@ -11,8 +11,8 @@ from dlen_cam2.data.preprocessing import Indexer
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.schema.pbtxt import dumps, load, loads
 from dlen_cam2.utils.errors import UserError
-from pipelines import dataset
-from pipelines.shards import Form
+from pipelines.writer import dataset
+from pipelines.writer.shards import Form
 
 import tensorflow as tf  # isort: skip
 from tests.support.features import ints, learned, strings

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from dlen_cam2.schema import Feature, Schema, Task
 from pipelines.from_logs import Roles, convert
 from pipelines.options import Options
-from pipelines.shards import Form
+from pipelines.writer.shards import Form
 from tests.support.logs import DAY, START, write
 
 NOW = START + 30 * DAY

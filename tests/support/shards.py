@@ -8,8 +8,8 @@ import pytest
 
 from dlen_cam2 import data
 from dlen_cam2.schema import Feature, Schema, Task
-from pipelines import dataset, shards
-from pipelines.shards import Form
+from pipelines.writer import dataset, shards
+from pipelines.writer.shards import Form
 
 import tensorflow as tf  # isort: skip
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from dlen_cam2 import data
 from dlen_cam2.config import TrainConfig
-from dlen_cam2.training import distribution, grow, trainer
+from dlen_cam2.training import distribution, grow, jobs, passes
 from dlen_cam2.utils.errors import UserError
 from pipelines import simulate
 from tests.support.builders import FEW, command, train

@@ -16,7 +16,7 @@ import tensorflow as tf
 from benchmarks.kill import differences, killed
 from dlen_cam2 import data
 from dlen_cam2.config import DailyConfig
-from dlen_cam2.training import checkpoints, distribution, failures, runs, train_request, trainer
+from dlen_cam2.training import checkpoints, distribution, failures, jobs, passes, runs, train_request
 from dlen_cam2.training.callbacks import checkpointing
 from dlen_cam2.utils.errors import Interrupted, UserError
 from tests.support.builders import FEW, ROOT, run
