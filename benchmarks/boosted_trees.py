@@ -9,9 +9,9 @@ from absl import flags
 
 from dlen_cam2 import data
 from dlen_cam2.config import Config, replaced
-from dlen_cam2.evaluation.metrics import auc, normalized_entropy
 from dlen_cam2.experiments.baselines import boosted_trees
 from dlen_cam2.experiments.rows import Log
+from dlen_cam2.metrics import auc, normalized_entropy
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.utils import commands
 

@@ -2,150 +2,57 @@
 
 import dataclasses
 import json
-import math
 import os
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
+from dlen_cam2 import parts
+from dlen_cam2.parts import Part, option
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import read_json, write_json
 
-TRUNKS = ("shared_bottom", "mmoe", "cgc", "ple")
-HEADS = ("plain", "dlen", "esmm")
-TABLES = ("gather", "tpu")
-VARIANTS = ("production", "task_arch", "joint_loss", "all_features", "proposed")
-CAUSAL_HEADS = ("joint", "conditional", "gated")
-CONFORMITY = ("logistic", "norm")
-RELEVANCE = ("probability", "interests")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-SCALING = ("fixed", "linear")
-INPUT_SHARDING = ("rows", "shards")
 # Whether a larger value is better.
 MONITORS = {"auc": True, "gauc": True, "ne": False}
-BALANCE = ("fixed", "decay", "uncertainty", "gradnorm", "pcgrad", "metabalance")
-ANY_POSITIVE = "any_positive"
-
-
-@dataclasses.dataclass
-class Cam2Config:
-    """CAM2's conformity and relevance branches, beside any trunk and head (`dlen_cam2/models/causal/cam2/branches.py`).
-
-    Attributes:
-        variant: a row of the paper's Table 1. "production": no branches. "proposed": the branches' embeddings, behind
-            a stop-gradient, join the trunk's output. "task_arch": they join the towers' outputs. "joint_loss": no
-            stop-gradient, so that one loss of task and causal labels trains the branches (DESIGN, our reading).
-            "all_features": both branches see all features.
-        engagement: whose labels are split by cause: a task, or "any_positive" for any positive behaviour of the row.
-        statistic: X, a numeric statistical feature of the data set; the model need not use it.
-        thresh: engagement at X >= thresh is conformity, at X < thresh relevance; see `thresh_unit`.
-        thresh_unit: "quantile": `thresh` is a quantile of X over the training rows; "value": X itself.
-        heads: "joint" heads estimate Pr(t and X >= thresh) and Pr(t and X < thresh) on all rows. "conditional" heads
-            estimate Pr(t | X >= thresh) on the rows at or above thresh and Pr(t | X < thresh) on the others, and two
-            learned scalars mix them; "gated": a learned gate for each row mixes them.
-        conformity: "logistic" or "norm", see `Conformity`.
-        relevance: "probability": cross-entropy of Σ û_x î_x; "interests": the paper's loss of each interest,
-            squared, where `interest_feature` says which an item has; see `CausalLoss`.
-        interest_feature: a categorical item feature such as "tags".
-        without: features that no branch reads (but under "all_features"), such as ids of single videos, whose
-            embeddings learn how popular each one is although their cause is content.
-        units, blocks: width and number of the residual blocks.
-        embedding: width of the conformity parts û and î.
-        interests: k of the relevance parts (with "interests" the rows of the table of `interest_feature`).
-        conformity_weight, relevance_weight: w_C and w_R of the total loss.
-    """
-
-    variant: str = "production"
-    engagement: str = ANY_POSITIVE
-    statistic: str = "video_impressions"
-    thresh: float = 0.5
-    thresh_unit: str = "quantile"
-    heads: str = "joint"
-    conformity: str = "logistic"
-    relevance: str = "probability"
-    interest_feature: str = ""
-    without: tuple[str, ...] = ()
-    units: int = 64
-    blocks: int = 2
-    embedding: int = 16
-    interests: int = 8
-    conformity_weight: float = 1.0
-    relevance_weight: float = 1.0
 
 
 @dataclasses.dataclass
 class ModelConfig:
-    """The network: `trunk x head` over one embedding layer.
+    """The network: embeddings, encoder, trunk, causal branches, towers, transfer, head; see `dlen_cam2.models.build`.
 
     Attributes:
-        trunk: "shared_bottom", "mmoe", "cgc" (one extraction layer) or "ple" (`levels` of them).
-        experts: experts that all tasks share (MMOE: all of them).
-        task_experts: experts of each task's own (CGC and PLE).
-        levels: extraction layers of PLE.
-        expert_units: layer sizes of an expert, and of the shared bottom; ReLU after each.
+        trunk: from the embedded row to a representation for each task: "shared_bottom", "mmoe", "cgc", "ple".
+        head: from the towers' outputs to what is trained: "logistic", "dlen", "esmm".
+        causal: branches that learn why users engage, beside the trunk: "cam2"; None: none.
+        encoder: what becomes of a list of events: "mean".
+        transfer: what tasks' towers hand to each other; None: nothing.
         tower_units: layer sizes of a task's tower; ReLU after each. DESIGN: DLEN's paper does not state them.
-        head: "plain" (one logit per task), "dlen", or "esmm", for tasks whose mask is another task's label.
-        alpha: DLEN's cap factor c: alpha_k = c * positive rate of task k. The paper: 0.1 to 0.5.
-        alpha_constant: above 0, the literal cap alpha of every task that is not negative, in place of
-            c * positive rate.
-        latent_units: layer sizes of DLEN's hidden state network.
         dropout: share of the trunk's input that is dropped while training.
         tables: "gather": all tables of a width in one variable. "tpu": TFRS's TPUEmbedding, for the embedding memory of
-            a TPU; CAM2's branches keep the others.
+            a TPU; causal branches keep the others.
         embedding_l2: weight of the mean squared norm of the trunk's looked-up id embeddings of a row in the loss.
         tasks, features: names to use; empty: all of the schema.
         task_weights: weights of the tasks' losses, in the schema's order of the tasks used; empty: the schema's.
         without: features to leave out.
-        trunk_groups: feature groups that the trunk reads, such as "user_content"; empty: all. CAM2's branches choose
+        trunk_groups: feature groups that the trunk reads, such as "user_content"; empty: all. Causal branches choose
             theirs by cause.
-        cam2: the causal branches.
     """
 
-    trunk: str = "mmoe"
-    experts: int = 5
-    task_experts: int = 2
-    levels: int = 2
-    expert_units: tuple[int, ...] = (256, 128, 64)
-    tower_units: tuple[int, ...] = (64,)
-    head: str = "plain"
-    alpha: float = 0.3
-    alpha_constant: float = 0.0
-    latent_units: tuple[int, ...] = (256, 128, 64)
-    dropout: float = 0.0
-    tables: str = "gather"
-    embedding_l2: float = 0.0
+    trunk: Part = parts.part("trunk", "mmoe")
+    head: Part = parts.part("head", "logistic")
+    causal: Part | None = parts.part("causal", None)
+    encoder: Part = parts.part("encoder", "mean")
+    transfer: Part | None = parts.part("transfer", None)
+    tower_units: tuple[int, ...] = option((64,), least=1, search=["", "32", "64", "128 64"])
+    dropout: float = option(0.0, least=0, below=1, search=[0.0, 0.1, 0.2, 0.3, 0.5])
+    tables: str = option("gather", choices=("gather", "tpu"))
+    embedding_l2: float = option(0.0, least=0, search=[0.0, 1e-6, 1e-5, 1e-4, 1e-3])
     tasks: tuple[str, ...] = ()
     task_weights: tuple[float, ...] = ()
     features: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     trunk_groups: tuple[str, ...] = ()
-    cam2: Cam2Config = dataclasses.field(default_factory=Cam2Config)
-
-
-@dataclasses.dataclass
-class BalanceConfig:
-    """How the tasks' losses are balanced (`dlen_cam2/training/balancing.py`).
-
-    Attributes:
-        method: "fixed": the weights of `model.task_weights`. The others start from them. "decay": PLE's weights,
-            `ω_k,0 γ_k^step`. "uncertainty", "gradnorm": learned weights. "pcgrad", "metabalance": the tasks' gradients
-            on shared weights are changed before they are summed.
-        decay: γ of each task, in the schema's order of the tasks used; one value stands for all.
-        alpha: GradNorm's α: how strongly tasks that learn slowly are favoured.
-        learning_rate: of the learned weights.
-        relax: MetaBalance's r in [0, 1]: 0 changes nothing, 1 gives auxiliary gradients the main one's norm.
-        beta: MetaBalance's decay of the moving averages of gradient norms.
-        main: MetaBalance's main task; empty: the first.
-    """
-
-    method: str = "fixed"
-    decay: tuple[float, ...] = (0.9999,)
-    alpha: float = 1.5
-    learning_rate: float = 0.025
-    relax: float = 0.7
-    beta: float = 0.9
-    main: str = ""
 
 
 @dataclasses.dataclass
@@ -161,9 +68,9 @@ class DailyConfig:
         cooldown: as `train.cooldown`, of the steps of the day.
     """
 
-    epochs: int = 1
-    rates: float = 0.3
-    cooldown: float = 0.5
+    epochs: int = option(1, least=1)
+    rates: float = option(0.3, above=0)
+    cooldown: float = option(0.5, least=0, most=1)
 
 
 @dataclasses.dataclass
@@ -198,31 +105,32 @@ class TrainConfig:
         monitor: metric that is computed on the validation days after each pass: "ne", "auc" (means over tasks), or
             "click/ne". The pass with the best value gives the weights; empty: the last pass does.
         patience: above 0, stop after so many passes without a better value.
-        balance: weights of the tasks against each other.
+        step_rule: what a step does about tasks that pull in different directions: "fixed", "decay", "uncertainty",
+            "gradnorm", "pcgrad", "metabalance".
         daily: what is different where a trained model takes in one day more.
     """
 
-    order: str = "shuffled"
-    epochs: int = 1
-    batch_size: int = 1024
-    shuffle: int = 100_000
-    seed: int = 0
-    embedding_learning_rate: float = 0.02
-    learning_rate: float = 0.001
-    cooldown: float = 0.0
-    bootstrap: int = 200
-    scaling: str = "fixed"
-    input_sharding: str = "rows"
-    precision: str = "float32"
-    loss_scale: float = 1024.0
+    order: str = option("shuffled", choices=("shuffled", "days"))
+    epochs: int = option(1, least=1)
+    batch_size: int = option(1024, least=1, search=[256, 512, 1024, 2048])
+    shuffle: int = option(100_000, least=1)
+    seed: int = option(0, least=0, below=2**32)
+    embedding_learning_rate: float = option(0.02, above=0, search=(0.003, 0.3))
+    learning_rate: float = option(0.001, above=0, search=(2e-4, 5e-3))
+    cooldown: float = option(0.0, least=0, most=1)
+    bootstrap: int = option(200, least=0)
+    scaling: str = option("fixed", choices=("fixed", "linear"))
+    input_sharding: str = option("rows", choices=("rows", "shards"))
+    precision: str = option("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
+    loss_scale: float = option(1024.0, least=1)
     jit: bool = False
-    steps_per_execution: int = 1
-    accumulate: int = 1
-    microbatches: int = 1
-    clip_norm: float = 0.0
+    steps_per_execution: int = option(1, least=1)
+    accumulate: int = option(1, least=1)
+    microbatches: int = option(1, least=1)
+    clip_norm: float = option(0.0, least=0)
     monitor: str = ""
-    patience: int = 0
-    balance: BalanceConfig = dataclasses.field(default_factory=BalanceConfig)
+    patience: int = option(0, least=0)
+    step_rule: Part = parts.part("step_rule", "fixed")
     daily: DailyConfig = dataclasses.field(default_factory=DailyConfig)
 
     def of_a_day(self) -> "TrainConfig":
@@ -236,7 +144,7 @@ class TrainConfig:
 
 @dataclasses.dataclass
 class Config:
-    """One experiment. The fields are plain, not frozen, because command-line overrides assign to them."""
+    """One experiment. The fields are plain, not frozen, so that an experiment can change another's."""
 
     name: str = "mmoe"
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -245,94 +153,91 @@ class Config:
 
 def check(config: Config) -> None:
     """Raise `UserError` naming the key if a value breaks a rule."""
-    _build(Config, _as_json(dataclasses.asdict(config)), "config")  # names and types
+    _build(Config, _as_json(as_dict(config)), "config")  # names and types
+    _check_tree(config, "config")
     model, train = config.model, config.train
 
     def rule(holds: bool, key: str, text: str, received: Any) -> None:
         if not holds:
             raise UserError(f"config.{key} must be {text}. Received: {received!r}.")
 
-    rule(model.trunk in TRUNKS, "model.trunk", f"one of {TRUNKS}", model.trunk)
-    rule(model.head in HEADS, "model.head", f"one of {HEADS}", model.head)
-    rule(model.tables in TABLES, "model.tables", f"one of {TABLES}", model.tables)
     rule(model.tables == "gather" or not model.embedding_l2, "model.embedding_l2", "0 with model.tables='tpu'",
          model.embedding_l2)
-    for key in ("experts", "task_experts", "levels"):
-        rule(getattr(model, key) >= 1, f"model.{key}", "at least 1", getattr(model, key))
-    for key in ("expert_units", "latent_units", "tower_units"):
-        units = getattr(model, key)
-        # A tower may be no more than the read-out; an expert and the latent net have at least one layer.
-        rule(all(isinstance(u, int) and u >= 1 for u in units) and (len(units) >= 1 or key == "tower_units"),
-             f"model.{key}", "a tuple of sizes of at least 1", units)
-    rule(0 < model.alpha <= 1, "model.alpha", "in (0, 1]", model.alpha)
-    rule(0 <= model.alpha_constant <= 1, "model.alpha_constant", "in [0, 1]", model.alpha_constant)
-    rule(0 <= model.dropout < 1, "model.dropout", "in [0, 1)", model.dropout)
-    rule(0 <= model.embedding_l2 < math.inf, "model.embedding_l2", "finite and at least 0", model.embedding_l2)
-    cam2 = model.cam2
-    for key, choices in (
-        ("variant", VARIANTS), ("heads", CAUSAL_HEADS), ("conformity", CONFORMITY), ("relevance", RELEVANCE),
-        ("thresh_unit", ("quantile", "value")),
-    ):
-        rule(getattr(cam2, key) in choices, f"model.cam2.{key}", f"one of {choices}", getattr(cam2, key))
-    quantile = cam2.thresh_unit == "quantile"
-    rule(0 < cam2.thresh < 1 if quantile else math.isfinite(cam2.thresh), "model.cam2.thresh",
-         "a quantile in (0, 1)" if quantile else "finite", cam2.thresh)
-    rule(cam2.relevance != "interests" or bool(cam2.interest_feature), "model.cam2.interest_feature",
-         "the item feature that names interests, since model.cam2.relevance='interests' needs known interests",
-         cam2.interest_feature)
-    for key, least in (("units", 1), ("blocks", 0), ("embedding", 2), ("interests", 2)):
-        rule(getattr(cam2, key) >= least, f"model.cam2.{key}", f"at least {least}", getattr(cam2, key))
-    for key in ("conformity_weight", "relevance_weight"):
-        rule(0 <= getattr(cam2, key) < math.inf, f"model.cam2.{key}", "finite and at least 0", getattr(cam2, key))
-    rule(train.order in ("shuffled", "days"), "train.order", "'shuffled' or 'days'", train.order)
-    for key in ("epochs", "batch_size", "shuffle", "steps_per_execution", "accumulate", "microbatches"):
-        rule(getattr(train, key) >= 1, f"train.{key}", "at least 1", getattr(train, key))
-    for key in ("embedding_learning_rate", "learning_rate"):
-        rule(0 < getattr(train, key) < math.inf, f"train.{key}", "above 0 and finite", getattr(train, key))
-    rule(0 <= train.seed < 2**32, "train.seed", "in [0, 2**32)", train.seed)
-    for key in ("bootstrap", "patience"):
-        rule(getattr(train, key) >= 0, f"train.{key}", "at least 0", getattr(train, key))
-    for key, choices in (("scaling", SCALING), ("input_sharding", INPUT_SHARDING), ("precision", PRECISIONS)):
-        rule(getattr(train, key) in choices, f"train.{key}", f"one of {choices}", getattr(train, key))
-    rule(0 <= train.cooldown <= 1, "train.cooldown", "from 0 to 1", train.cooldown)
     rule(not train.cooldown or model.tables == "gather", "train.cooldown", "0 with model.tables='tpu'", train.cooldown)
-    daily = train.daily
-    rule(daily.epochs >= 1, "train.daily.epochs", "at least 1", daily.epochs)
-    rule(0 < daily.rates < math.inf, "train.daily.rates", "above 0 and finite", daily.rates)
-    rule(0 <= daily.cooldown <= 1, "train.daily.cooldown", "from 0 to 1", daily.cooldown)
-    rule(0 <= train.clip_norm < math.inf, "train.clip_norm", "finite and at least 0", train.clip_norm)
-    rule(1 <= train.loss_scale < math.inf, "train.loss_scale", "finite and at least 1", train.loss_scale)
     rule(train.monitor.rpartition("/")[2] in ("", *MONITORS), "train.monitor",
          f"empty, one of {tuple(MONITORS)}, or TASK/ and one of these", train.monitor)
     rule(not train.patience or bool(train.monitor), "train.monitor", "given where train.patience is", train.monitor)
-    balance = train.balance
-    rule(balance.method in BALANCE, "train.balance.method", f"one of {BALANCE}", balance.method)
-    rule(all(0 < g <= 1 for g in balance.decay), "train.balance.decay", "in (0, 1] for every task", balance.decay)
-    rule(0 <= balance.alpha < math.inf, "train.balance.alpha", "finite and at least 0", balance.alpha)
-    rule(0 < balance.learning_rate < math.inf, "train.balance.learning_rate", "above 0 and finite",
-         balance.learning_rate)
-    rule(0 <= balance.relax <= 1, "train.balance.relax", "in [0, 1]", balance.relax)
-    rule(0 <= balance.beta < 1, "train.balance.beta", "in [0, 1)", balance.beta)
+
+
+def _check_tree(values: Any, where: str) -> None:
+    """The rules of all fields, a part's by the part."""
+    if isinstance(values, Part):
+        values.check(where)
+        return
+    parts.check_fields(values, where)
+    for field in dataclasses.fields(values):
+        if dataclasses.is_dataclass(value := getattr(values, field.name)):
+            _check_tree(value, f"{where}.{field.name}")
+
+
+def as_dict(values: Any) -> Any:
+    """A configuration, or a section or part of it, as JSON has it: a part has its name as "kind"."""
+    if isinstance(values, Part):
+        return values.to_dict()
+    if not dataclasses.is_dataclass(values) or isinstance(values, type):
+        return values
+    return {field.name: as_dict(getattr(values, field.name)) for field in dataclasses.fields(values)}
 
 
 def replaced(config: Config, values: Mapping[str, Any]) -> Config:
     """The configuration with other values: `replaced(config, {"train.batch_size": 512})`; `config` stays as it is.
 
+    A part is chosen by its name: "model.trunk": "ple". It takes over those values that the one before had, too, such as
+    the number of experts, and has its defaults for the others. "none" is no part, where there may be none.
+
     Raises:
         UserError: a key does not exist, a value is of another kind or breaks a rule.
     """
-    tree = dataclasses.asdict(config)
+    tree = as_dict(config)
     for key, value in values.items():
         *sections, field = key.split(".")
-        node = tree
+        cls: type = Config
+        node, where = tree, "config"
         for section in sections:
-            node = node.setdefault(section, {})
-            if not isinstance(node, dict):
-                raise UserError(f"config has no key {key!r}: {section!r} is no section of it.")
-        node[field] = value
+            cls = _section(cls, section, node, where)
+            node, where = node[section], f"{where}.{section}"
+        kind = _part_of(cls, field)
+        node[field] = _chosen(kind, value, node.get(field), f"{where}.{field}") if kind else as_dict(value)
     found = _build(Config, _as_json(tree), "config")
     check(found)
     return found
+
+
+def _section(cls: type, name: str, node: Any, where: str) -> type:
+    """The class of the section or part `name` of `node`."""
+    if kind := _part_of(cls, name):
+        if node.get(name) is None:
+            raise UserError(f"{where}.{name} must name a {kind} before its values are set. Received: none.")
+        return parts.find(kind, node[name]["kind"], f"{where}.{name}")
+    hint = typing.get_type_hints(cls).get(name)
+    if not dataclasses.is_dataclass(hint):
+        raise UserError(f"{where} has no section {name!r}. Known: {_keys(cls)}.")
+    return typing.cast(type, hint)
+
+
+def _part_of(cls: type, name: str) -> str:
+    """The kind of part that a field holds; "" for other fields, and for those that are not there."""
+    return next((f.metadata.get("part", "") for f in dataclasses.fields(cls) if f.name == name), "")
+
+
+def _chosen(kind: str, value: Any, before: Any, where: str) -> Any:
+    if value in (None, "none"):
+        return None
+    if isinstance(value, Part):
+        return as_dict(value)
+    cls = parts.find(kind, value, where)
+    same = {f.name: before[f.name] for f in dataclasses.fields(cls) if before and f.name in before}
+    return as_dict(cls()) | same
 
 
 def larger_is_better(metric: str) -> bool:
@@ -342,7 +247,7 @@ def larger_is_better(metric: str) -> bool:
 
 def save(config: Config, path: str | os.PathLike) -> None:
     """Write the configuration as JSON."""
-    write_json(path, dataclasses.asdict(config))
+    write_json(path, as_dict(config))
 
 
 def load(path: str | os.PathLike) -> Config:
@@ -356,17 +261,28 @@ def _as_json(values: Any) -> Any:
     return json.loads(json.dumps(values, default=repr))
 
 
+def _keys(cls: type) -> list[str]:
+    return sorted(f.name for f in dataclasses.fields(cls))
+
+
 def _build(cls: type, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise UserError(f"{where} must be an object. Received: {values!r}.")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    if unknown := sorted(set(values) - set(fields)):
+        raise UserError(f"{where} has no key {unknown}. Known: {_keys(cls)}.")
     hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise UserError(f"{where} has no key {unknown}. Known: {sorted(hints)}.")
-    return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+    return cls(**{key: _convert(fields[key], hints[key], value, f"{where}.{key}") for key, value in values.items()})
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _convert(field: dataclasses.Field, hint: Any, value: Any, where: str) -> Any:
+    if kind := field.metadata.get("part"):
+        if value is None and field.metadata["optional"]:
+            return None
+        if not isinstance(value, dict) or "kind" not in value:
+            raise UserError(f"{where} must be an object with the key 'kind'. Received: {value!r}.")
+        cls = parts.find(kind, value["kind"], f"{where}.kind")
+        return _build(cls, {key: v for key, v in value.items() if key != "kind"}, f"{where} ({cls.name})")
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type, hint), value, where)
     item = typing.get_args(hint)[0] if isinstance(hint, types.GenericAlias) else None
@@ -375,5 +291,5 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return tuple(item(v) for v in value)
     elif type(value) is hint or (hint is float and type(value) is int):
         return hint(value)
-    kind = f"a tuple of {item.__name__}" if item else getattr(hint, "__name__", hint)
-    raise UserError(f"{where} must be {kind}. Received: {json.dumps(value)}.")
+    wanted = f"a tuple of {item.__name__}" if item else getattr(hint, "__name__", hint)
+    raise UserError(f"{where} must be {wanted}. Received: {json.dumps(value)}.")

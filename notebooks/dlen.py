@@ -17,8 +17,8 @@ from IPython.display import Markdown
 
 from dlen_cam2 import data, evaluation
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
-from dlen_cam2.evaluation.metrics import auc
 from dlen_cam2.evaluation.truth import recovery, table, truth_at
+from dlen_cam2.metrics import auc
 from dlen_cam2.models.heads.dlen import capped_probability
 from dlen_cam2.training import jobs, passes
 from dlen_cam2.utils.markdown import markdown

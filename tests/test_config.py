@@ -5,15 +5,15 @@ import math
 
 import pytest
 
-from dlen_cam2.config import Config, ModelConfig, TrainConfig, check, load, save
+from dlen_cam2.config import Config, TrainConfig, check, load, save
 from dlen_cam2.configs import kuairand_mmoe
 from dlen_cam2.utils.errors import UserError
-from tests.support.builders import command, tiny_config
+from tests.support.builders import command, flat, tiny_config
 
 OTHER = Config(
     "other",
-    ModelConfig(
-        trunk="ple", experts=4, task_experts=3, levels=3, expert_units=(8,), tower_units=(), head="dlen", alpha=0.1,
+    flat(
+        trunk="ple", experts=4, task_experts=3, levels=3, units=(8,), tower_units=(), head="dlen", alpha=0.1,
         alpha_constant=0.01, latent_units=(4, 2), dropout=0.5, embedding_l2=1e-5, tasks=("click", "like"),
         task_weights=(1.0, 0.25), features=("a", "b"), without=("b",),
     ),
@@ -55,9 +55,9 @@ def edited(tmp_path, section, key, value):
     ("model", "experts", True, r"config\.model\.experts must be int. Received: true"),
     ("model", "experts", None, r"config\.model\.experts must be int. Received: null"),
     ("model", "alpha", "0.3", r'config\.model\.alpha must be float. Received: "0\.3"'),
-    ("model", "expert_units", 64, r"config\.model\.expert_units must be a tuple of int. Received: 64"),
+    ("model", "units", 64, r"config\.model\.expert_units must be a tuple of int. Received: 64"),
     (
-        "model", "expert_units", [64, "32"],
+        "model", "units", [64, "32"],
         r'config\.model\.expert_units must be a tuple of int. Received: \[64, "32"\]',
     ),
     ("model", "experts", 0, r"config\.model\.experts must be at least 1. Received: 0"),
@@ -149,7 +149,7 @@ def test_the_greatest_seed_is_allowed():
 
 @pytest.mark.parametrize("override, words", [
     ("--config.model.nonsense=1", "nonsense"),
-    ("--config.model.experts=many", "many"),
+    ("--config.model.trunk.experts=many", "many"),
 ])
 def test_a_wrong_override_is_one_message(tmp_path, override, words):
     done = command(

@@ -12,11 +12,11 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.switch import NAME, server
-from dlen_cam2 import evaluation
+from dlen_cam2 import evaluation, metrics
 from dlen_cam2.config import replaced
 from dlen_cam2.configs.own import mmoe
 from dlen_cam2.data import manifest
-from dlen_cam2.evaluation import Predictions, metrics, report, slices
+from dlen_cam2.evaluation import Predictions, report, slices
 from dlen_cam2.experiments import networks
 from dlen_cam2.experiments.baselines import boosted_trees, dice
 from dlen_cam2.experiments.recurring import active_days
@@ -35,7 +35,7 @@ CHAIN = ("click", "add_to_cart", "purchase")
 SMALL = {"model.expert_units": (16, 8), "model.tower_units": (8,), "model.experts": 2, "train.bootstrap": 20}
 OWN = "--config=dlen_cam2/configs/own/mmoe.py"
 # The shop's sizes, as flags.
-FEW = ["--config.model.expert_units=(16,8)", "--config.model.tower_units=(8,)", "--config.model.experts=2",
+FEW = ["--config.model.units=(16,8)", "--config.model.tower_units=(8,)", "--config.model.trunk.experts=2",
        "--config.train.bootstrap=20"]
 
 
@@ -86,7 +86,7 @@ def model(home):
 
 @pytest.fixture(scope="module")
 def predictions(home, model):
-    return evaluation.predict(evaluation.scorer(model.network, model.schema), model.schema, home / "data", MEASURED)
+    return evaluation.predict(evaluation.scorer(model.network, model.read_out), model.schema, home / "data", MEASURED)
 
 
 # === Raw files to a model ===

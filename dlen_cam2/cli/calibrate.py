@@ -15,7 +15,7 @@ from absl import flags
 
 from dlen_cam2 import evaluation
 from dlen_cam2.evaluation import Predictions
-from dlen_cam2.evaluation.metrics import calibration_curve
+from dlen_cam2.metrics import calibration_curve
 from dlen_cam2.schema import Schema
 from dlen_cam2.serving.calibration import ENOUGH, METHODS, fit
 from dlen_cam2.training import model_directory
@@ -46,7 +46,7 @@ def main() -> None:
             f"--day and --measure_day must be two days that the model was not trained on. Received: {days}; "
             f"trained on: {model.days}."
         )
-    score = evaluation.scorer(model.network, model.schema)
+    score = evaluation.scorer(model.network, model.read_out)
     before = {day: evaluation.predict(score, model.schema, FLAGS.data_dir, day) for day in days}
     calibration = fit(before[FLAGS.day], model.schema, FLAGS.method, FLAGS.day)
     tasks = model.schema.task_names

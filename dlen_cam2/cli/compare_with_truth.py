@@ -37,7 +37,7 @@ def main() -> None:
     results, shown = {}, {}
     for directory in FLAGS.model_dirs:
         model = model_directory.load(directory)
-        score = evaluation.scorer(model.network, model.schema)
+        score = evaluation.scorer(model.network, model.read_out)
         predictions = evaluation.predict(score, model.schema, FLAGS.data_dir, FLAGS.day)
         truth = truth_at(FLAGS.data_dir, predictions.keys["time"])
         results[model.config.name] = recovery(predictions, model.schema, truth)

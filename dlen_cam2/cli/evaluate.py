@@ -27,7 +27,7 @@ def main() -> None:
     model = model_directory.load(FLAGS.model_dir)
     days = data.parse_days(FLAGS.days, list(data.statistics(FLAGS.data_dir)["days"]))
     metrics = {}
-    score = evaluation.scorer(model.network, model.schema)
+    score = evaluation.scorer(model.network, model.read_out)
     for day in days:
         predictions = evaluation.predict(score, model.schema, FLAGS.data_dir, day, on_bad_record=FLAGS.on_bad_record)
         metrics[day] = evaluation.evaluate(predictions, model.schema, FLAGS.bootstrap)

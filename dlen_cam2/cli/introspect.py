@@ -47,12 +47,12 @@ def main() -> None:
         batches = data.read(
             FLAGS.data_dir, model.schema, [FLAGS.day], FLAGS.batch_size, on_bad_record=FLAGS.on_bad_record
         )
-        found = introspection.inspect(model.network, model.schema, batches)
+        found = introspection.inspect(model.network, model.read_out, batches)
     text = tables(found)
     with staged(output, REPORT) as stage:
         pictures = draw(stage, found)
         shown = "".join(f"\n![{name.removesuffix('.png')}]({name})\n" for name in pictures)
-        title = f"# {model.config.name}: {model.config.model.trunk} trunk, {model.config.model.head} head, {FLAGS.day}"
+        title = f"# {model.config.name}: {model.network.name}, {FLAGS.day}"
         (stage / REPORT).write_text(f"{title}\n\n{text}{shown}", encoding="utf-8")
     print(text)
     print(f"{REPORT}{''.join(f', {name}' for name in pictures)} are in {output}")

@@ -18,10 +18,8 @@ import pathlib
 from collections.abc import Callable
 
 from absl import flags
-from ml_collections import config_flags
 
-from dlen_cam2 import config as config_module
-from dlen_cam2 import data
+from dlen_cam2 import config_file, data
 from dlen_cam2.config import Config
 from dlen_cam2.configs import (
     aliccp_ple,
@@ -56,7 +54,7 @@ SUITES = (*CONFIGS, "synthetic")
 
 def define_flags() -> None:
     flags.DEFINE_enum("suite", None, SUITES, "Which tables.", required=True)
-    config_flags.DEFINE_config_file("config", None, "Experiment file; the default follows the data set's name.")
+    config_file.define("Experiment file; the default follows the data set's name.")
     flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote; synthetic makes its own.")
     flags.DEFINE_string("output", None, "Directory for the page, its pictures and the cells.", required=True)
     flags.DEFINE_integer("seeds", 5, "Seeds 0, 1, … of every row.", lower_bound=1)
@@ -75,15 +73,13 @@ def define_flags() -> None:
 
 
 def _config() -> Config:
-    if isinstance(FLAGS.config, Config):
-        return FLAGS.config
     name, known = pbtxt.load(FLAGS.data_dir).name, CONFIGS[FLAGS.suite]
-    if name not in known and FLAGS.suite == "cam2":  # whose causes nobody can guess
+    if FLAGS.config is None and name not in known and FLAGS.suite == "cam2":  # whose causes nobody can guess
         raise UserError(
             f"--config must name an experiment file, since the data set {name!r} has none of its own. Known: "
             f"{sorted(known)}."
         )
-    return known.get(name, own_mmoe.get_config)()
+    return config_file.get(known.get(name, own_mmoe.get_config))
 
 
 def _log() -> Log:
@@ -109,7 +105,6 @@ def _asked() -> Asked:
 
 def _cam2() -> None:
     config, output = _config(), pathlib.Path(FLAGS.output)
-    config_module.check(config)
     results = cam2.run(
         config, FLAGS.data_dir, output, FLAGS.seeds, FLAGS.warm_days, FLAGS.top_k, FLAGS.age, FLAGS.popularity,
         FLAGS.processes,
@@ -130,9 +125,7 @@ def main() -> None:
     elif FLAGS.suite == "mtl":
         ple.run(_asked())
     else:
-        config = FLAGS.config if isinstance(FLAGS.config, Config) else quickstart_mmoe.get_config()
-        config_module.check(config)
-        synthetic.run(config, output, FLAGS.seeds, FLAGS.rows, FLAGS.processes)
+        synthetic.run(config_file.get(quickstart_mmoe.get_config), output, FLAGS.seeds, FLAGS.rows, FLAGS.processes)
     print((output / pages.REPORT).read_text(encoding="utf-8"))
 
 

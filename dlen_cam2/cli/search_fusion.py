@@ -70,7 +70,7 @@ def main() -> None:
     goals = list(dict.fromkeys([maximize, *(c.goal for c in constraints)]))
     baseline = Fusion.load(FLAGS.baseline) if FLAGS.baseline else Fusion.default(schema.tasks)
     score = evaluation.scorer(
-        model.network, schema, Calibration.load(FLAGS.calibration) if FLAGS.calibration else None
+        model.network, model.read_out, Calibration.load(FLAGS.calibration) if FLAGS.calibration else None
     )
     days = {}
     for name in names:

@@ -9,10 +9,8 @@ Day by day: `--continue_from=YESTERDAYS_MODEL_DIR` goes on from its weights and 
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
-from dlen_cam2 import data
-from dlen_cam2.config import Config
+from dlen_cam2 import config_file, data
 from dlen_cam2.evaluation import report
 from dlen_cam2.training import distribution, runs, train_request
 from dlen_cam2.utils import commands
@@ -22,7 +20,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    config_flags.DEFINE_config_file("config", None, "Experiment file, such as dlen_cam2/configs/kuairand_ple.py.")
+    config_file.define("Experiment file, such as dlen_cam2/configs/kuairand_ple.py.")
     flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
     flags.DEFINE_string("model_dir", None, "Where the model goes; an earlier one is replaced.", required=True)
     flags.DEFINE_string("train_days", None, "Days to train on: 20220425..20220504 or a,b,c.")
@@ -44,11 +42,6 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    if not isinstance(FLAGS.config, Config):
-        received = "none" if FLAGS.config is None else config_flags.get_config_filename(FLAGS["config"])
-        raise UserError(
-            f"--config must name a Python file whose get_config() returns a Config. Received: {received}."
-        )
     wanted = _request()
     place = distribution.connect(FLAGS.strategy, FLAGS.cpu_devices, FLAGS.tpu)
     metrics = runs.train(wanted, place)
@@ -71,9 +64,9 @@ def _request() -> train_request.Request:
     options |= {"profile_steps": tuple(numbers), "validation_days": FLAGS.validation_days}
     recurring, once = (FLAGS.days, FLAGS.eval), (FLAGS.train_days, FLAGS.eval_days)
     if all(recurring) and not any(once):
-        return train_request.recurring(FLAGS.config, FLAGS.data_dir, FLAGS.model_dir, FLAGS.days, **options)
+        return train_request.recurring(config_file.get(), FLAGS.data_dir, FLAGS.model_dir, FLAGS.days, **options)
     if all(once) and not any(recurring):
-        return train_request.once(FLAGS.config, FLAGS.data_dir, FLAGS.model_dir, *once, **options)
+        return train_request.once(config_file.get(), FLAGS.data_dir, FLAGS.model_dir, *once, **options)
     raise UserError(
         "give --train_days and --eval_days, or --days and --eval=next. Received: "
         f"train_days={FLAGS.train_days}, eval_days={FLAGS.eval_days}, days={FLAGS.days}, eval={FLAGS.eval}."

@@ -1,7 +1,8 @@
-"""The sizes of DLEN's Ali-CCP experiments (section 4.2.2), MMOE with the plain head: 2 experts."""
+"""The sizes of DLEN's Ali-CCP experiments (section 4.2.2), MMOE with the logistic head: 2 experts."""
 
 from dlen_cam2.config import Config, ModelConfig
+from dlen_cam2.models import MMOE, Logistic
 
 
 def get_config() -> Config:
-    return Config(name="aliccp_mmoe", model=ModelConfig(trunk="mmoe", head="plain", experts=2))
+    return Config(name="aliccp_mmoe", model=ModelConfig(trunk=MMOE(experts=2), head=Logistic()))

@@ -1,7 +1,8 @@
 """The sizes of DLEN's Ali-CCP experiments (section 4.2.2), MMOE with the dlen head: 2 experts."""
 
 from dlen_cam2.config import Config, ModelConfig
+from dlen_cam2.models import DLEN, MMOE
 
 
 def get_config() -> Config:
-    return Config(name="aliccp_mmoe_dlen", model=ModelConfig(trunk="mmoe", head="dlen", experts=2))
+    return Config(name="aliccp_mmoe_dlen", model=ModelConfig(trunk=MMOE(experts=2), head=DLEN()))

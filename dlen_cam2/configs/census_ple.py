@@ -1,4 +1,4 @@
-"""Census-Income, ple trunk, plain head: 4 shared experts, 2 of each task's own of one layer.
+"""Census-Income, ple trunk, logistic head: 4 shared experts, 2 of each task's own of one layer.
 
 python -m dlen_cam2 train --config=dlen_cam2/configs/census_ple.py --data_dir=DIR --model_dir=DIR \
     --train_days=train --eval_days=test
@@ -7,11 +7,12 @@ DESIGN: the sizes. Where only the test file is at hand, --train_days=validation.
 """
 
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.models import PLE, Logistic
 
 
 def get_config() -> Config:
     return Config(
         name="census_ple",
-        model=ModelConfig(trunk="ple", head="plain", experts=4, task_experts=2, expert_units=(64,), tower_units=(16,)),
+        model=ModelConfig(trunk=PLE(experts=4, task_experts=2, units=(64,)), head=Logistic(), tower_units=(16,)),
         train=TrainConfig(epochs=3, batch_size=512),
     )

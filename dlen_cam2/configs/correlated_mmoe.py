@@ -1,4 +1,4 @@
-"""Two tasks of known correlation (pipelines.correlated), mmoe trunk, plain head; the synthetic suite's sizes:
+"""Two tasks of known correlation (pipelines.correlated), mmoe trunk, logistic head; the synthetic suite's sizes:
 
 python -m dlen_cam2 train --config=dlen_cam2/configs/correlated_mmoe.py --data_dir=DIR --model_dir=DIR \
     --train_days=train --eval_days=test
@@ -7,11 +7,12 @@ DESIGN: the sizes; neither paper states them. CGC and PLE have an expert of each
 """
 
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.models import MMOE, Logistic
 
 
 def get_config() -> Config:
     return Config(
         name="correlated_mmoe",
-        model=ModelConfig(experts=4, task_experts=1, expert_units=(32,), tower_units=(16,)),
+        model=ModelConfig(trunk=MMOE(experts=4, units=(32,)), head=Logistic(), tower_units=(16,)),
         train=TrainConfig(epochs=3, batch_size=256, learning_rate=0.003),
     )

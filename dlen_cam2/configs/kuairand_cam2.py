@@ -1,20 +1,21 @@
-"""KuaiRand-Pure, mmoe trunk, CAM2; `--config.model.cam2.variant=production|task_arch|joint_loss|all_features|proposed`:
+"""KuaiRand-Pure, mmoe trunk, CAM2; `--config.model.causal.variant=task_arch|joint_loss|all_features|proposed`:
 
 python -m dlen_cam2 train --config=dlen_cam2/configs/kuairand_cam2.py --data_dir=DIR --model_dir=DIR \
     --train_days=20220425..20220504 --eval_days=20220505
 """
 
-from dlen_cam2.config import Cam2Config, Config
+from dlen_cam2.config import Config
 from dlen_cam2.configs.kuairand import experiment
+from dlen_cam2.models import CAM2, MMOE, Logistic
 
 
 def get_config() -> Config:
     """The causes as in simulated_cam2; an item's interests are its tags."""
-    config = experiment("mmoe", "plain")
+    config = experiment(MMOE(), Logistic())
     config.name = "kuairand_cam2"
     config.train.order, config.train.cooldown = "days", 0.0  # a day is some 30 steps: not tried
-    config.model.cam2 = Cam2Config(
-        variant="proposed", statistic="video_click_rate", thresh=0.9, relevance="interests", interest_feature="tags",
+    config.model.causal = CAM2(
+        statistic="video_click_rate", thresh=0.9, relevance="interests", interest_feature="tags",
         without=("user_id", "video_id", "author"), blocks=1,
     )
     return config

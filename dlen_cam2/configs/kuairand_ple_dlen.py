@@ -6,7 +6,8 @@ python -m dlen_cam2 train --config=dlen_cam2/configs/kuairand_ple_dlen.py --data
 
 from dlen_cam2.config import Config
 from dlen_cam2.configs.kuairand import experiment
+from dlen_cam2.models import DLEN, PLE
 
 
 def get_config() -> Config:
-    return experiment("ple", "dlen")
+    return experiment(PLE(), DLEN())

@@ -1,4 +1,4 @@
-"""KuaiRand-Pure, shared_bottom trunk, plain head:
+"""KuaiRand-Pure, shared_bottom trunk, logistic head:
 
 python -m dlen_cam2 train --config=dlen_cam2/configs/kuairand_shared_bottom.py --data_dir=DIR --model_dir=DIR \
     --train_days=20220425..20220504 --eval_days=20220505
@@ -6,7 +6,8 @@ python -m dlen_cam2 train --config=dlen_cam2/configs/kuairand_shared_bottom.py -
 
 from dlen_cam2.config import Config
 from dlen_cam2.configs.kuairand import experiment
+from dlen_cam2.models import Logistic, SharedBottom
 
 
 def get_config() -> Config:
-    return experiment("shared_bottom", "plain")
+    return experiment(SharedBottom(), Logistic())

@@ -1,10 +1,11 @@
-"""The simulated feed, mmoe trunk, CAM2; `--config.model.cam2.variant=…` as for KuaiRand:
+"""The simulated feed, mmoe trunk, CAM2; `--config.model.causal.variant=…` as for KuaiRand:
 
 python -m dlen_cam2 train --config=dlen_cam2/configs/simulated_cam2.py --data_dir=DIR --model_dir=DIR \
     --train_days=20240101..20240107 --eval_days=20240108,20240108_random
 """
 
-from dlen_cam2.config import Cam2Config, Config, ModelConfig, TrainConfig
+from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.models import CAM2
 
 
 def get_config() -> Config:
@@ -12,11 +13,11 @@ def get_config() -> Config:
     conformity's. Ids stay with the trunk: an id's embedding learns how popular a single video is. One pass, since in a
     second one the towers would read embeddings that have seen the labels of the row.
     """
-    cam2 = Cam2Config(
-        variant="proposed", statistic="video_click_rate", thresh=0.9, relevance="interests", interest_feature="topics",
+    causal = CAM2(
+        statistic="video_click_rate", thresh=0.9, relevance="interests", interest_feature="topics",
         without=("user_id", "video_id", "author_id"), blocks=1,
     )
     return Config(
-        name="simulated_cam2", model=ModelConfig(cam2=cam2),
+        name="simulated_cam2", model=ModelConfig(causal=causal),
         train=TrainConfig(order="days", batch_size=256, learning_rate=0.002, embedding_learning_rate=0.1),
     )

@@ -5,92 +5,69 @@ A space is a function of keras-tuner's `hp` that returns `{key of the configurat
     def space(hp):
         return {"train.learning_rate": hp.Float("train.learning_rate", 1e-4, 1e-2, sampling="log")}
 
-Each function here is a part, and parts are put together: `--space=training+ple+dlen`. Without `--space`, tune takes
-`space(hp)` of the configuration file if there is one, and otherwise the parts that fit its trunk and head. DESIGN: all
-ranges but that of alpha. (An `hp.Int` has `step=1`, without which keras-tuner 1.4.8's Bayesian search goes one beyond.)
+Every field of a configuration or part that says what may be tried (`option(search=…)`) is in the space of its section:
+"training" has those of `train` and of `model` itself, "trunk", "head", "causal", … those of the part that the
+configuration holds. They are put together: `--space=training+trunk`. Without `--space`, tune takes `space(hp)` of the
+configuration file if there is one, and otherwise all of them. DESIGN: all ranges but that of DLEN's alpha. (An `hp.Int`
+has `step=1`, without which keras-tuner 1.4.8's Bayesian search goes one beyond.)
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from dlen_cam2.config import Config
+from dlen_cam2.parts import Part
 from dlen_cam2.utils.errors import UserError
 
 # `hp` is a keras_tuner.HyperParameters.
 Space = Callable[[Any], dict[str, Any]]
 
-
-def training(hp: Any) -> dict[str, Any]:
-    """Rates, batch size, and what keeps the network from learning rows by heart."""
-    return {
-        "train.embedding_learning_rate": hp.Float("train.embedding_learning_rate", 0.003, 0.3, sampling="log"),
-        "train.learning_rate": hp.Float("train.learning_rate", 2e-4, 5e-3, sampling="log"),
-        "train.batch_size": hp.Choice("train.batch_size", [256, 512, 1024, 2048]),
-        "model.dropout": hp.Choice("model.dropout", [0.0, 0.1, 0.2, 0.3, 0.5]),
-        "model.embedding_l2": hp.Choice("model.embedding_l2", [0.0, 1e-6, 1e-5, 1e-4, 1e-3]),
-    }
+TRAINING = "training"
 
 
-def shared_bottom(hp: Any) -> dict[str, Any]:
-    """Sizes of the shared network and of the towers."""
-    return {
-        "model.expert_units": sizes(hp, "model.expert_units", ["64", "128 64", "256 128 64", "512 256 128"]),
-        "model.tower_units": sizes(hp, "model.tower_units", ["", "32", "64", "128 64"]),
-    }
+def named(config: Config, name: str) -> Space:
+    """The space of sections joined by +: "training+trunk".
 
-
-def mmoe(hp: Any) -> dict[str, Any]:
-    """The experts, their number and their sizes."""
-    return shared_bottom(hp) | {"model.experts": hp.Int("model.experts", 2, 8, step=1)}
-
-
-def cgc(hp: Any) -> dict[str, Any]:
-    """MMOE's, and the experts of each task's own."""
-    return mmoe(hp) | {"model.task_experts": hp.Int("model.task_experts", 1, 4, step=1)}
-
-
-def ple(hp: Any) -> dict[str, Any]:
-    """CGC's, and the extraction layers."""
-    return cgc(hp) | {"model.levels": hp.Int("model.levels", 1, 3, step=1)}
-
-
-def dlen(hp: Any) -> dict[str, Any]:
-    """The cap (DLEN: 0.1 to 0.5) and the hidden state network."""
-    return {
-        "model.alpha": hp.Choice("model.alpha", [0.1, 0.2, 0.3, 0.4, 0.5]),
-        "model.latent_units": sizes(hp, "model.latent_units", ["64", "128 64", "256 128 64"]),
-    }
-
-
-def cam2(hp: Any) -> dict[str, Any]:
-    """How much of the engagement is conformity: the quantile of X from which on it is."""
-    return {
-        "model.cam2.thresh_unit": "quantile",
-        "model.cam2.thresh": hp.Choice("model.cam2.thresh", [0.5, 0.6, 0.7, 0.8, 0.9, 0.95]),
-    }
-
-
-PARTS: dict[str, Space] = {
-    "training": training, "shared_bottom": shared_bottom, "mmoe": mmoe, "cgc": cgc, "ple": ple, "dlen": dlen,
-    "cam2": cam2,
-}
-
-
-def sizes(hp: Any, key: str, choices: list[str]) -> tuple[int, ...]:
-    """Layer sizes, of which keras-tuner sees the text: "128 64" is (128, 64)."""
-    return tuple(int(units) for units in hp.Choice(key, choices).split())
-
-
-def named(name: str) -> Space:
-    """The space of parts: "training+mmoe". Raises `UserError` if there is no such part."""
-    parts = name.split("+")
-    if unknown := [part for part in parts if part not in PARTS]:
-        raise UserError(f"--space must be parts of {sorted(PARTS)} joined by +. Received: {unknown} in {name!r}.")
-    return lambda hp: {key: value for part in parts for key, value in PARTS[part](hp).items()}
+    Raises:
+        UserError: the configuration has no such section.
+    """
+    known = _sections(config)
+    chosen = name.split("+")
+    if unknown := [section for section in chosen if section not in known]:
+        raise UserError(f"--space must be some of {sorted(known)} joined by +. Received: {unknown} in {name!r}.")
+    return lambda hp: {key: v for section in chosen for values, where in known[section]
+                       for key, v in _choices(hp, values, where).items()}
 
 
 def fitting(config: Config) -> Space:
-    """The parts that fit the trunk, the head and CAM2's branches of `config`."""
-    model = config.model
-    branches = "" if model.cam2.variant == "production" else "cam2"
-    return named("+".join(part for part in ("training", model.trunk, model.head, branches) if part in PARTS))
+    """All that may be tried of `config`."""
+    return named(config, "+".join(_sections(config)))
+
+
+def _sections(config: Config) -> dict[str, list[tuple[Any, str]]]:
+    """{section: [(what has the fields, its key), …]}."""
+    found = {TRAINING: [(config.train, "train"), (config.model, "model")]}
+    for section, where in ((config.model, "model"), (config.train, "train")):
+        for field in dataclasses.fields(section):
+            if isinstance(part := getattr(section, field.name), Part):
+                found[field.name] = [(part, f"{where}.{field.name}")]
+    return found
+
+
+def _choices(hp: Any, values: Any, where: str) -> dict[str, Any]:
+    """What keras-tuner chooses for the fields of one section."""
+    found = {}
+    for field in dataclasses.fields(values):
+        if (search := field.metadata.get("search")) is None:
+            continue
+        key = f"{where}.{field.name}"
+        if isinstance(search, tuple) and isinstance(field.default, int):
+            found[key] = hp.Int(key, *search, step=1)
+        elif isinstance(search, tuple):
+            found[key] = hp.Float(key, *search, sampling="log")
+        elif isinstance(field.default, tuple):  # layer sizes, of which keras-tuner sees the text: "128 64" is (128, 64)
+            found[key] = tuple(int(units) for units in hp.Choice(key, search).split())
+        else:
+            found[key] = hp.Choice(key, search)
+    return found

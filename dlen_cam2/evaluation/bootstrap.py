@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy.stats import norm, t
 
-from dlen_cam2.evaluation.metrics import Weighted, cross_entropy
+from dlen_cam2.metrics import Weighted, cross_entropy
 from dlen_cam2.utils.markdown import markdown
 
 Estimate = tuple[float, float, float]  # the value and its 95% interval

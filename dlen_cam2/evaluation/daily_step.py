@@ -8,7 +8,7 @@ from scipy.stats import t as student
 
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.evaluation.bootstrap import MIN_USERS
-from dlen_cam2.evaluation.metrics import calibration, cross_entropy, normalized_entropy
+from dlen_cam2.metrics import calibration, cross_entropy, normalized_entropy
 from dlen_cam2.schema import Schema
 from dlen_cam2.utils.markdown import markdown
 

@@ -1,20 +1,15 @@
 """What a trained network does inside: which experts the gates listen to, how near DLEN's caps are, where P(UP) lies."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from dlen_cam2.evaluation import Predictions, behaviours
-from dlen_cam2.layers import Embeddings, Gates
-from dlen_cam2.models import functional
-from dlen_cam2.models.heads.dlen import CappedHead
-from dlen_cam2.models.losses import targets
-from dlen_cam2.models.trunks.cgc import CGC
-from dlen_cam2.schema import Schema
+from dlen_cam2.layers.gates import Mixture
+from dlen_cam2.models import ReadOut, functional
 from dlen_cam2.utils.errors import UserError
 
 # An expert is dead if every gate that sees it gives it less than this on average.
@@ -22,25 +17,20 @@ DEAD = 0.01
 # A row is near its cap where b/α is above this.
 NEAR = 0.9
 BINS = 20
-_SHARED = "shared"
 _GATE = "gate/"
+_P_UP = "p_up"
 
 
 @dataclasses.dataclass(frozen=True)
-class Level:
+class Level(Mixture):
     """One layer of gates: MMOE's, or one extraction layer of CGC or PLE.
 
     Attributes:
         name: of the layer: "gates", "cgc_1".
-        gates: G names: the tasks, then "shared" where the layer has a shared gate.
-        experts: E names: MMOE "expert 1"; CGC "click 1" for a task's own and "shared 1".
-        sees: (G, E), which experts each gate weighs.
+        gates, experts, sees: see `Mixture`.
     """
 
     name: str
-    gates: tuple[str, ...]
-    experts: tuple[str, ...]
-    sees: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,17 +60,21 @@ class GateUse:
 
 
 @dataclasses.dataclass(frozen=True)
-class CapUse:
-    """How near DLEN's b_k = P(k|¬UP) = α_k σ(·) comes to its cap α_k, by task.
+class Telemetry:
+    """Something that a head shows of each task and row, in [0, 1]: DLEN how near b_k = P(k|¬UP) comes to its cap α_k.
 
     Attributes:
-        tasks, alphas: names and caps; a task with α = 1 has none.
-        mean: (T,), mean of b/α.
-        near: (T,), share of rows with b/α > `NEAR`.
+        name, title, caption: "cap_use", and what a person reads of it.
+        tasks, notes: names, and what the head says of each, such as its cap.
+        mean: (T,), its mean.
+        near: (T,), share of rows where it is above `NEAR`.
     """
 
+    name: str
+    title: str
+    caption: str
     tasks: tuple[str, ...]
-    alphas: tuple[float, ...]
+    notes: tuple[str, ...]
     mean: np.ndarray
     near: np.ndarray
 
@@ -110,43 +104,35 @@ class LatentUse:
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What `inspect` finds; a shared bottom has no `gates`, a plain head has neither `caps` nor `latent`."""
+    """What `inspect` finds; a shared bottom has no `gates`, a logistic head neither `telemetry` nor `latent`."""
 
     rows: int
     gates: tuple[GateUse, ...]
-    caps: CapUse | None
+    telemetry: tuple[Telemetry, ...]
     latent: LatentUse | None
 
 
-def levels(network: tf.keras.Model) -> list[Level]:
-    """The layers of gates of a network that `dlen_cam2.models.build` made, in the order of its layers."""
-    tasks = _task_names(network)
+def levels(network: tf.keras.Model, tasks: Sequence[str]) -> list[Level]:
+    """The layers of gates of a network that `dlen_cam2.models.build` made, in the order of its layers.
+
+    A layer of gates is one with `gate_weights` and `mixture`, see `dlen_cam2.layers.gates`.
+    """
     found = []
-    for layer in _layers(network, Gates, CGC):
-        if isinstance(layer, Gates):
-            experts = tuple(f"expert {i + 1}" for i in range(layer.experts))
-            found.append(Level(layer.name, tasks, experts, np.ones((layer.count, layer.experts), bool)))
-            continue
-        counts = [layer.task_experts] * len(tasks) + [layer.shared_experts]
-        experts = tuple(
-            f"{owner} {i + 1}" for owner, count in zip((*tasks, _SHARED), counts, strict=True) for i in range(count)
-        )
-        gates = tasks if layer.last else (*tasks, _SHARED)
-        gate, owner = np.arange(len(gates))[:, None], np.repeat(np.arange(len(counts)), counts)
-        sees = (owner == gate) | (owner == len(tasks)) | (gate == len(tasks))
-        found.append(Level(layer.name, gates, experts, sees))
+    for layer in _gates(network):
+        mixture = layer.mixture(tasks)
+        found.append(Level(mixture.gates, mixture.experts, mixture.sees, layer.name))
     return found
 
 
 class _GateWeights(tf.keras.layers.Layer):
-    """A CGC's gates as a layer of a functional model. Input: the CGC's. Output: (B, G, E)."""
+    """A layer's gates as a layer of a functional model. Input: that layer's. Output: (B, G, E)."""
 
-    def __init__(self, cgc: CGC):
-        super().__init__(name=f"{cgc.name}_gate_weights", autocast=False)
-        self.cgc = cgc
+    def __init__(self, gates: tf.keras.layers.Layer):
+        super().__init__(name=f"{gates.name}_gate_weights", autocast=False)
+        self.gates = gates
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return self.cgc.gate_weights(inputs)
+        return self.gates.gate_weights(inputs)
 
 
 def probe(network: tf.keras.Model) -> tf.keras.Model | None:
@@ -154,34 +140,25 @@ def probe(network: tf.keras.Model) -> tf.keras.Model | None:
 
     None where there are no gates. Nothing of `network` changes.
     """
-    found = {}
-    for layer in _layers(network, Gates, CGC):
-        x = layer.get_input_at(0)
-        found[_GATE + layer.name] = _GateWeights(layer)(x) if isinstance(layer, CGC) else layer.get_output_at(0)
+    found = {_GATE + layer.name: _GateWeights(layer)(layer.get_input_at(0)) for layer in _gates(network)}
     return functional(network.input, {**network.output, **found}, f"{network.name}_probe") if found else None
 
 
-def _task_names(network: tf.keras.Model) -> tuple[str, ...]:
-    return tuple(_layers(network, Embeddings)[0].schema.task_names)
+def _gates(network: tf.keras.Model) -> list[Any]:
+    return [layer for layer in network.layers if hasattr(layer, "gate_weights")]
 
 
-def _layers(network: tf.keras.Model, *types: type) -> list[Any]:
-    return [layer for layer in network.layers if isinstance(layer, types)]
+def _reader(network: tf.keras.Model, read_out: ReadOut) -> Callable[[Any], dict[str, tf.Tensor]]:
+    """From the features of a batch to what is measured of it, as one graph.
 
-
-def _reader(network: tf.keras.Model) -> Callable[[Any], dict[str, tf.Tensor]]:
-    """From the features of a batch to what is measured of it, as a graph of just the layers that this needs.
-
-    Means over rows: of each level "weights/LEVEL" (G, E) and "entropy/LEVEL" (G,); for DLEN "cap_use" and "cap_near"
-    (T,). Of each row: "p_up" (B,).
+    Means over rows: of each level "weights/LEVEL" (G, E) and "entropy/LEVEL" (G,); of the head's telemetry "mean/NAME"
+    and "near/NAME" (T,). Of each row: "p_up" (B,).
     """
-    outputs = (probe(network) or network).output
-    wanted = {n: t for n, t in outputs.items() if n.startswith(_GATE) or n in ("latent", "not_preferred")}
-    if not wanted:
-        return lambda features: {}
-    model = functional(network.input, wanted, "inspection")
-    most = {level.name: np.log(np.maximum(level.sees.sum(axis=1), 2)) for level in levels(network)}
-    log_alphas = [np.log(np.float32(head.alphas)) for head in _layers(network, CappedHead)]
+    model = probe(network) or network
+    most = {
+        level.name: np.log(np.maximum(level.sees.sum(axis=1), 2))
+        for level in levels(network, read_out.schema.task_names)
+    }
 
     @tf.function(autograph=False, reduce_retracing=True)
     def read(features: Any) -> dict[str, tf.Tensor]:
@@ -192,33 +169,32 @@ def _reader(network: tf.keras.Model) -> Callable[[Any], dict[str, tf.Tensor]]:
             entropy = -tf.reduce_sum(tf.math.xlogy(g, g), axis=2) / log_n.astype(np.float32)
             measured[f"weights/{name}"] = tf.reduce_mean(g, axis=0)
             measured[f"entropy/{name}"] = tf.reduce_mean(entropy, axis=0)
-        for log_alpha in log_alphas:
-            share = tf.exp(values["not_preferred"] - log_alpha)
+        for name, share in read_out.head.telemetry(values, read_out.schema).items():
             near = tf.cast(share > NEAR, tf.float32)
-            measured |= {"cap_use": tf.reduce_mean(share, axis=0), "cap_near": tf.reduce_mean(near, axis=0)}
-            measured["p_up"] = tf.sigmoid(values["latent"][:, 0])
-        return measured
+            measured |= {f"mean/{name}": tf.reduce_mean(share, axis=0), f"near/{name}": tf.reduce_mean(near, axis=0)}
+        preference = read_out.head.preference(values)
+        return measured if preference is None else measured | {_P_UP: preference}
 
     return read
 
 
 def inspect(
-    network: tf.keras.Model, schema: Schema, batches: Iterable[tuple[Any, Mapping[str, tf.Tensor]]]
+    network: tf.keras.Model, read_out: ReadOut, batches: Iterable[tuple[Any, Mapping[str, tf.Tensor]]]
 ) -> Inspection:
-    """Measure gates, caps and P(UP) over all rows.
+    """Measure gates, the head's telemetry and P(UP) over all rows.
 
     Args:
         network: what `dlen_cam2.models.build` returns, of any trunk and head.
-        schema: the tasks, in the order of the network's logits.
+        read_out: what its outputs mean.
         batches: `(features, labels)` as `dlen_cam2.data.read` gives them, of any sizes.
 
     Raises:
         UserError: there are no rows.
     """
-    read = _reader(network)
+    read, schema = _reader(network, read_out), read_out.schema
     rows, parts, y, mask = [], [], [], []
     for features, labels in batches:
-        batch_y, batch_mask = targets(labels, schema)
+        batch_y, batch_mask = read_out.targets(labels)
         rows.append(len(batch_y))
         y.append(batch_y.numpy())
         mask.append(batch_mask.numpy())
@@ -229,38 +205,53 @@ def inspect(
     def mean(name: str) -> np.ndarray:
         return np.average([part[name].astype(np.float64) for part in parts], axis=0, weights=rows)
 
-    gates = tuple(GateUse(v, mean(f"weights/{v.name}"), mean(f"entropy/{v.name}")) for v in levels(network))
-    heads = _layers(network, CappedHead)
-    if not heads:
-        return Inspection(sum(rows), gates, None, None)
-    p_up, labels_of_rows = np.concatenate([part["p_up"] for part in parts]), np.concatenate(y)
+    gates = tuple(
+        GateUse(v, mean(f"weights/{v.name}"), mean(f"entropy/{v.name}")) for v in levels(network, schema.task_names)
+    )
+    telemetry = tuple(
+        Telemetry(
+            name, *read_out.head.captions[name], tuple(notes), tuple(notes.values()), mean(f"mean/{name}"),
+            mean(f"near/{name}"),
+        )
+        for name, notes in read_out.head.notes(schema).items()
+    )
+    if _P_UP not in parts[0]:
+        return Inspection(sum(rows), gates, telemetry, None)
+    p_up, labels_of_rows = np.concatenate([part[_P_UP] for part in parts]), np.concatenate(y)
     shown = Predictions(labels_of_rows, np.concatenate(mask), labels_of_rows, p_up, {}, {}, {}, {})
-    caps = CapUse(schema.task_names, heads[0].alphas, mean("cap_use"), mean("cap_near"))
-    return Inspection(sum(rows), gates, caps, LatentUse(p_up, behaviours(shown, schema)))
+    return Inspection(sum(rows), gates, telemetry, LatentUse(p_up, behaviours(shown, schema)))
 
 
-def summaries(network: tf.keras.Model, features: Any) -> dict[str, tf.Tensor]:
-    """What TensorBoard shows of one batch: scalars, and "p_up" (B,) for a histogram.
+class Watcher:
+    """What TensorBoard shows of a network on a batch. Its graph is built at the first call and kept.
 
-    `gate_entropy/LEVEL/GATE` and `expert_use/LEVEL/EXPERT` (see `GateUse`), `cap_use/TASK` (mean of b/α). Nothing for
-    a shared bottom with a plain head. The graph is built at the first call for a network and kept for the next ones.
+    Args:
+        network: what `dlen_cam2.models.build` returns.
+        read_out: what its outputs mean.
     """
-    found, read = _watcher(network)
-    measured = {name: t.numpy() for name, t in read(features).items()}
-    values: dict[str, tf.Tensor] = {}
-    for level in found:
-        use = GateUse(level, measured[f"weights/{level.name}"], measured[f"entropy/{level.name}"])
-        values |= _named(f"gate_entropy/{level.name}", level.gates, use.entropy)
-        values |= _named(f"expert_use/{level.name}", level.experts, use.use)
-    if "p_up" in measured:
-        values |= _named("cap_use", _task_names(network), measured["cap_use"])
-        values["p_up"] = tf.constant(measured["p_up"])
-    return values
 
+    def __init__(self, network: tf.keras.Model, read_out: ReadOut):
+        self.read_out = read_out
+        self._levels = levels(network, read_out.schema.task_names)
+        self._read = _reader(network, read_out)
 
-@functools.lru_cache(maxsize=1)
-def _watcher(network: tf.keras.Model) -> tuple[list[Level], Callable[[Any], dict[str, tf.Tensor]]]:
-    return levels(network), _reader(network)
+    def __call__(self, features: Any) -> dict[str, tf.Tensor]:
+        """Scalars, and "p_up" (B,) for a histogram.
+
+        `gate_entropy/LEVEL/GATE` and `expert_use/LEVEL/EXPERT` (see `GateUse`), and the means of the head's telemetry,
+        `cap_use/TASK`. Nothing for a shared bottom with a logistic head.
+        """
+        measured = {name: t.numpy() for name, t in self._read(features).items()}
+        values: dict[str, tf.Tensor] = {}
+        for level in self._levels:
+            use = GateUse(level, measured[f"weights/{level.name}"], measured[f"entropy/{level.name}"])
+            values |= _named(f"gate_entropy/{level.name}", level.gates, use.entropy)
+            values |= _named(f"expert_use/{level.name}", level.experts, use.use)
+        for name, notes in self.read_out.head.notes(self.read_out.schema).items():
+            values |= _named(name, tuple(notes), measured[f"mean/{name}"])
+        if _P_UP in measured:
+            values[_P_UP] = tf.constant(measured[_P_UP])
+        return values
 
 
 def _named(prefix: str, names: Iterable[str], values: np.ndarray) -> dict[str, tf.Tensor]:

@@ -1,10 +1,11 @@
 """What a trained network does inside, as tables and pictures."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
-from dlen_cam2.evaluation.introspection import BINS, DEAD, NEAR, CapUse, GateUse, Inspection, LatentUse
+from dlen_cam2.evaluation.introspection import BINS, DEAD, NEAR, GateUse, Inspection, LatentUse, Telemetry
 from dlen_cam2.utils.markdown import markdown
 
 GATES_PICTURE = "gates.png"
@@ -29,15 +30,14 @@ def tables(inspection: Inspection) -> str:
             f"{markdown(['gate', *level.experts, 'entropy'], lines)}\n\n"
             f"Dead experts (below {DEAD:.0%} for every gate): {dead}.\n"
         )
-    if inspection.caps:
-        caps = inspection.caps
+    for shown in inspection.telemetry:
         lines = [
-            [task, f"{alpha:.4g}" if alpha < 1 else "1 (no cap)", f"{mean:.3f}", f"{near:.1%}"]
-            for task, alpha, mean, near in zip(caps.tasks, caps.alphas, caps.mean, caps.near, strict=True)
+            [task, note, f"{mean:.3f}", f"{near:.1%}"]
+            for task, note, mean, near in zip(shown.tasks, shown.notes, shown.mean, shown.near, strict=True)
         ]
         parts.append(
-            "## Cap use\n\nb = P(k|¬UP) is at most the cap α (eq 10): near 1, the cap holds the task down.\n\n"
-            + markdown(["task", "α", "mean b/α", f"rows with b/α > {NEAR:g}"], lines) + "\n"
+            f"## {shown.title}\n\n{shown.caption}\n\n"
+            + markdown(["task", "", "mean", f"rows above {NEAR:g}"], lines) + "\n"
         )
     if inspection.latent:
         latent = inspection.latent
@@ -66,8 +66,8 @@ def draw(directory: pathlib.Path, inspection: Inspection) -> list[str]:
     if inspection.gates:
         _draw_gates(directory / GATES_PICTURE, inspection.gates)
         drawn.append(GATES_PICTURE)
-    if inspection.caps and inspection.latent:
-        _draw_latent(directory / LATENT_PICTURE, inspection.caps, inspection.latent)
+    if inspection.latent:
+        _draw_latent(directory / LATENT_PICTURE, inspection.telemetry, inspection.latent)
         drawn.append(LATENT_PICTURE)
     return drawn
 
@@ -111,12 +111,12 @@ def _draw_gates(path: pathlib.Path, gates: tuple[GateUse, ...]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _draw_latent(path: pathlib.Path, caps: CapUse, latent: LatentUse) -> None:
-    """P(UP) as a histogram and by positive behaviours, and how near each task is to its cap."""
+def _draw_latent(path: pathlib.Path, telemetry: Sequence[Telemetry], latent: LatentUse) -> None:
+    """P(UP) as a histogram and by positive behaviours, and what the head shows of each task."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13.8, 4.2), layout="constrained")
-    histogram, boxes, bars = figure.subplots(1, 3)
+    figure = Figure(figsize=(9.2 + 4.6 * len(telemetry), 4.2), layout="constrained")
+    histogram, boxes, *bars = figure.subplots(1, 2 + len(telemetry))
     histogram.stairs(latent.histogram / len(latent.p_up), np.linspace(0, 1, BINS + 1), fill=True)
     histogram.axvline(latent.p_up.mean(), color="C1", linewidth=1, label=f"mean {latent.p_up.mean():.3f}")
     histogram.set(xlabel="P(UP)", ylabel="share of rows", xlim=(0, 1))
@@ -130,12 +130,13 @@ def _draw_latent(path: pathlib.Path, caps: CapUse, latent: LatentUse) -> None:
     boxes.set(xlabel="positive behaviours of the row", ylabel="P(UP)", ylim=(0, 1))
     boxes.set_title("P(UP) by positive behaviours (line: median, point: mean)", fontsize=10)
 
-    x = np.arange(len(caps.tasks))
-    for shift, values, label in ((-0.2, caps.mean, "mean b/α"), (0.2, caps.near, f"share of rows with b/α > {NEAR:g}")):
-        bars.bar_label(bars.bar(x + shift, values, 0.4, label=label), fmt="%.2f", fontsize=7)
-    names = [t if a < 1 else f"{t}\n(no cap)" for t, a in zip(caps.tasks, caps.alphas, strict=True)]
-    bars.set_xticks(x, names, rotation=30, ha="right", rotation_mode="anchor", fontsize=8)
-    bars.set(ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
-    bars.set_title("Cap use: P(k|¬UP) over its cap α", fontsize=10)
-    bars.legend(fontsize=8, loc="upper center", ncols=2)
+    for axis, shown in zip(bars, telemetry, strict=True):
+        x = np.arange(len(shown.tasks))
+        for shift, values, label in ((-0.2, shown.mean, "mean"), (0.2, shown.near, f"share of rows above {NEAR:g}")):
+            axis.bar_label(axis.bar(x + shift, values, 0.4, label=label), fmt="%.2f", fontsize=7)
+        names = [f"{task}\n({note})" for task, note in zip(shown.tasks, shown.notes, strict=True)]
+        axis.set_xticks(x, names, rotation=30, ha="right", rotation_mode="anchor", fontsize=8)
+        axis.set(ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
+        axis.set_title(shown.title, fontsize=10)
+        axis.legend(fontsize=8, loc="upper center", ncols=2)
     figure.savefig(path, dpi=110)

@@ -11,10 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from dlen_cam2 import data
-from dlen_cam2.evaluation.metrics import task_metrics
-from dlen_cam2.models import cause_scores, probabilities, serving_scores
-from dlen_cam2.models.heads import Calibrate
-from dlen_cam2.models.losses import targets
+from dlen_cam2.labels.kind import Calibrate, binary, kind_of
+from dlen_cam2.metrics import task_metrics
+from dlen_cam2.models import ReadOut
 from dlen_cam2.schema import Schema
 from dlen_cam2.utils import arrays
 
@@ -30,7 +29,8 @@ class Predictions:
     """The rows of one day, scored.
 
     Attributes:
-        labels, mask, probabilities: (N, T) in the schema's task order; `probabilities` is P(k) (DLEN: eq 1).
+        labels, mask, probabilities: (N, T) in the schema's task order; `probabilities` is P(k) of a binary task (DLEN:
+            eq 1), and the predicted number of another.
         p_up: (N,), DLEN's P(UP), else None.
         serving: {score: (N,)}, what the exported model returns.
         causes: {"conformity", "relevance"}: (N,), CAM2's scores of the causes; empty without branches.
@@ -82,7 +82,7 @@ class Predictions:
 Score = Callable[[Any, Any], tuple[Any, ...]]
 
 
-def scorer(network: tf.keras.Model, schema: Schema, calibration: Calibrate | None = None) -> Score:
+def scorer(network: tf.keras.Model, read_out: ReadOut, calibration: Calibrate | None = None) -> Score:
     """The network with its derived scores as one graph, for `predict` to call on every batch of any day.
 
     `calibration` changes what is served, and not `Predictions.probabilities`, which every metric is of.
@@ -91,10 +91,10 @@ def scorer(network: tf.keras.Model, schema: Schema, calibration: Calibrate | Non
     @tf.function(autograph=False, reduce_retracing=True)
     def score(features: Any, labels: Any) -> tuple[Any, ...]:
         outputs = network(features, training=False)
+        preference = read_out.head.preference(outputs)
         return (
-            *targets(labels, schema), probabilities(outputs),
-            serving_scores(outputs, schema.tasks, calibration),
-            cause_scores(outputs),
+            *read_out.targets(labels), read_out.predictions(outputs), () if preference is None else (preference,),
+            read_out.scores(outputs, calibration), read_out.causes(outputs),
         )
 
     return score
@@ -116,8 +116,9 @@ def predict(
         keys = {role: np.zeros(0, np.int64) for role in schema.keys}
         return Predictions(empty, empty, empty, None, {}, {}, {c: np.zeros(0) for c in schema.targets}, keys)
     whole = tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
-    labels, mask, scores, serving, causes, columns, keys = whole
-    return Predictions(labels, mask, scores, serving.get("p_up"), serving, causes, columns, keys)
+    labels, mask, predicted, preference, serving, causes, columns, keys = whole
+    p_up = preference[0] if preference else None
+    return Predictions(labels, mask, predicted, p_up, serving, causes, columns, keys)
 
 
 def together(parts: Sequence[Predictions]) -> Predictions:
@@ -128,7 +129,7 @@ def together(parts: Sequence[Predictions]) -> Predictions:
 
 
 def evaluate(predictions: Predictions, schema: Schema, bootstrap: int = 200, seed: int = 0) -> dict[str, Any]:
-    """`{task: metrics}` of one day, see `dlen_cam2.evaluation.metrics.task_metrics`; undefined values are None.
+    """`{task: metrics}` of one day, see `dlen_cam2.metrics.task_metrics`; undefined values are None.
 
     A task is measured on its own sample space. One that follows others has the same metrics of its entire space in
     "entire_space", see there. With a latent state there is one entry more, "user_favor": P(UP) against "any positive
@@ -138,7 +139,7 @@ def evaluate(predictions: Predictions, schema: Schema, bootstrap: int = 200, see
     result: dict[str, Any] = {}
     for column, task in enumerate(schema.tasks):
         rows = predictions.mask[:, column] == 1
-        result[task.name] = task_metrics(
+        result[task.name] = kind_of(task).metrics(
             predictions.labels[rows, column], predictions.probabilities[rows, column], users[rows], bootstrap, seed
         )
     for name, (y, shown, p) in entire_space(
@@ -175,7 +176,7 @@ def entire_space(
     """
     found = {}
     for k, before in enumerate(schema.ancestors):
-        if before:
+        if before and kind_of(schema.tasks[k]).binary:
             chain, root = [k, *before], before[-1]
             y = (labels * mask)[:, chain].prod(axis=1)
             found[schema.task_names[k]] = y, mask[:, root], probabilities[..., chain].prod(axis=-1)
@@ -184,5 +185,5 @@ def entire_space(
 
 def behaviours(predictions: Predictions, schema: Schema) -> np.ndarray:
     """(N,): how many positive behaviours each row shows; negative tasks do not count."""
-    positive = [i for i, t in enumerate(schema.tasks) if not t.negative]
+    positive = [i for i in binary(schema) if not schema.tasks[i].negative]
     return (predictions.labels[:, positive] * predictions.mask[:, positive]).sum(axis=1).astype(int)

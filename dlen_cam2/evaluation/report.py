@@ -1,6 +1,5 @@
 """`report.md` and its picture: what a person looks at after training."""
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
@@ -8,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from dlen_cam2.config import Config
+from dlen_cam2.config import Config, as_dict
 from dlen_cam2.evaluation import USER_FAVOR, USER_FAVOR_NOTE, Predictions, behaviours
-from dlen_cam2.evaluation.metrics import calibration_curve
+from dlen_cam2.metrics import calibration_curve
 from dlen_cam2.schema import Schema
 from dlen_cam2.utils.markdown import markdown
 
@@ -60,11 +59,11 @@ def write(
     if any("entire_space" in m for tasks in metrics.values() for m in tasks.values()):
         note = f"\n{ENTIRE_SPACE_NOTE}\n{note}"
     text = (
-        f"# {config.name}: {config.model.trunk} trunk, {config.model.head} head\n\n"
+        f"# {config.name}: {config.model.trunk.name} trunk, {config.model.head.name} head\n\n"
         f"Trained on {train_days}, measured on {', '.join(metrics)}. Brackets: 95% intervals, bootstrap over "
         f"users. NE below 1 is better than the constant base rate.\n\n{table(metrics)}\n{note}{more}\n"
         f"![AUC and NE by day, calibration, P(UP)]({PICTURE})\n\n"
-        f"Configuration:\n\n```json\n{json.dumps(dataclasses.asdict(config), indent=1)}\n```\n"
+        f"Configuration:\n\n```json\n{json.dumps(as_dict(config), indent=1)}\n```\n"
     )
     (directory / "report.md").write_text(text, encoding="utf-8")
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from dlen_cam2 import data
 from dlen_cam2.evaluation import Predictions
-from dlen_cam2.evaluation.metrics import auc
+from dlen_cam2.metrics import auc
 from dlen_cam2.schema import Schema
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.markdown import markdown

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dlen_cam2 import data
-from dlen_cam2.config import Cam2Config, Config, replaced
+from dlen_cam2.config import Config, replaced
 from dlen_cam2.experiments import grid, networks, rows, zoo
 from dlen_cam2.experiments.cells import Arrays
 from dlen_cam2.experiments.recurring import recurring, stages
@@ -27,8 +27,8 @@ def cells(config: Config, data_dir: str, warm: Sequence[str], measured: Sequence
     Raises:
         UserError: LightGBM is not installed.
     """
-    plain = replaced(config, {"model.cam2": dataclasses.asdict(Cam2Config())})
-    names = [name for name in NETWORKS if zoo.NETWORKS[name] != (config.model.trunk, config.model.head)]
+    plain = replaced(config, {"model.causal": None})
+    names = [name for name in NETWORKS if zoo.NETWORKS[name] != (config.model.trunk.name, config.model.head.name)]
     log = Log(data_dir, tuple(warm), tuple(measured))
     return {
         which: dataclasses.replace(

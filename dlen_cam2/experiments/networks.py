@@ -23,13 +23,12 @@ def train(config: Config, log: Log) -> Arrays:
     clock = _Clock()
     passes.fit(job, log.train, [clock])
     job.refresh()
-    predictions = log.predictions(evaluation.scorer(job.scored, job.schema), job.schema)
+    predictions = log.predictions(evaluation.scorer(job.scored, job.read_out), job.schema)
     more = {}
     if predictions.p_up is not None:
         # Over the measured rows, how near P(k|¬UP) is to its cap.
-        found = inspect(job.scored, job.schema, data.read(log.data_dir, job.schema, log.measured, 4096))
-        if found.caps is not None:
-            more["cap_use"] = found.caps.mean
+        found = inspect(job.scored, job.read_out, data.read(log.data_dir, job.schema, log.measured, 4096))
+        more = {shown.name: shown.mean for shown in found.telemetry}
     return kept(
         predictions, parameters=job.scored.count_params(), flops=flops(job.scored),
         rows_per_second=clock.steps_per_second * config.train.batch_size, **more,

@@ -40,7 +40,7 @@ def recurring(
     """
     job = jobs.start(config, data_dir, warm)
     schema = dataclasses.replace(job.schema, targets=tuple(dict.fromkeys((*job.schema.targets, *columns))))
-    score = evaluation.scorer(job.scored, schema)
+    score = evaluation.scorer(job.scored, job.read_out)
     found: dict[str, list[Predictions]] = {}
     for trained, measured in stages(data_dir, warm, days):
         passes.fit(job, trained)

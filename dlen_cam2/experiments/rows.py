@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from dlen_cam2 import __version__, data, evaluation
-from dlen_cam2.config import Config, replaced
+from dlen_cam2.config import Config, as_dict, replaced
 from dlen_cam2.evaluation import Predictions, Score
 from dlen_cam2.evaluation.report import in_entire_space
 from dlen_cam2.experiments import grid
@@ -148,7 +148,7 @@ def cells(rows: Sequence[Row], log: Log, seeds: int, first: int = 0) -> dict[tup
         for row in rows:
             for task, config in row.configs.items():
                 config = replaced(config, {"train.seed": first + index})
-                key = {"version": __version__, "model": row.train.__module__, "config": dataclasses.asdict(config),
+                key = {"version": __version__, "model": row.train.__module__, "config": as_dict(config),
                        "data": statistics, "train": log.train, "measured": log.measured}
                 name = row.file_name(task, f"seed{first + index}")
                 found[row.name, index, task] = grid.Cell(name, key, row.train, (config, log))

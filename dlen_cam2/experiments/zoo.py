@@ -12,11 +12,11 @@ BASELINE = "MMOE"
 SINGLE = "single task"
 CONSTANT, TREES = "constant rate", "LightGBM"
 NETWORKS = {
-    "shared bottom": ("shared_bottom", "plain"),
+    "shared bottom": ("shared_bottom", "logistic"),
     "ESMM": ("shared_bottom", "esmm"),
-    "MMOE": ("mmoe", "plain"),
-    "CGC": ("cgc", "plain"),
-    "PLE": ("ple", "plain"),
+    "MMOE": ("mmoe", "logistic"),
+    "CGC": ("cgc", "logistic"),
+    "PLE": ("ple", "logistic"),
     "MMOE-DLEN": ("mmoe", "dlen"),
     "PLE-DLEN": ("ple", "dlen"),
 }

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dlen_cam2 import parts
 from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.candidates import Candidates, Product
 from dlen_cam2.layers.tpu_tables import look_up, tpu_tables
+from dlen_cam2.parts import Part
 from dlen_cam2.schema import Feature, Schema
 from dlen_cam2.utils.all_reduce import global_sum
 
@@ -39,6 +41,8 @@ class Embeddings(tf.keras.layers.Layer):
             lie in its embedding memory (elsewhere they are plain variables); `l2` must be 0.
         learning_rate: of the tables' Adagrad on a TPU, which updates them while gradients are computed.
         shared: the tasks' losses reach the tables. CAM2's branches have tables of their own, which they do not.
+        encoder: what becomes of a list of events, a part of the kind "encoder"; None: their mean. Lists whose encoder
+            reads the candidate come with the others, not with the user's features.
 
     Attributes:
         xla: whether XLA may compile the layer, see `read_rows`; True until a trainer knows that it does not.
@@ -57,7 +61,7 @@ class Embeddings(tf.keras.layers.Layer):
 
     def __init__(
         self, schema: Schema, l2: float = 0.0, stddev: float = 0.05, seed: int | None = None, backend: str = "gather",
-        learning_rate: float = 0.02, shared: bool = True, **kwargs: Any,
+        learning_rate: float = 0.02, shared: bool = True, encoder: Part | None = None, **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if backend not in ("gather", "tpu") or (backend == "tpu" and l2):
@@ -70,12 +74,16 @@ class Embeddings(tf.keras.layers.Layer):
         self.l2 = l2
         self.stddev = stddev
         self.seed = seed
+        self.encoder = encoder if encoder is not None else parts.make("encoder", "mean")
+        if backend == "tpu" and self.encoder.name != "mean":
+            raise ValueError(f"backend='tpu' looks lists up as their means. Received: encoder {self.encoder.name!r}.")
+        self._encoders = {f.name: self.encoder.layer(f, f"encoder_{f.name}") for f in schema.features if f.is_list}
         categorical = [f for f in schema.features if not f.is_numeric]
         self._widths = tuple(sorted({f.width for f in categorical}))
         ordered = sorted(schema.features, key=lambda f: (f.width, f.is_list))  # numbers have no width, that is, 0
         self._by_width = tuple(tuple(f for f in ordered if f.width == width) for width in self._widths)
-        self._user = tuple(f for f in ordered if f.side == "user")
-        self._others = tuple(f for f in ordered if f.side != "user")
+        self._user = tuple(f for f in ordered if f.side == "user" and not (f.is_list and self.encoder.reads_candidate))
+        self._others = tuple(f for f in ordered if f not in self._user)
         # A user's and an item's feature that share a table.
         self._pairs = tuple(
             (user, item) for user in self._user for item in self._others
@@ -129,19 +137,25 @@ class Embeddings(tf.keras.layers.Layer):
                 group: {n: tf.repeat(index, rows, axis=0) if group in of_user else index for n, index in values.items()}
                 for group, values in inputs.items()
             })
+        if repeated := [f for f in self._others if f.side == "user"]:  # lists whose encoder reads the candidate
+            of_list = {f.name for f in repeated}
+            inputs = {
+                group: {n: tf.repeat(index, rows, axis=0) if n in of_list else index for n, index in values.items()}
+                for group, values in inputs.items()
+            }
         once, each = self._looked_up(inputs, self._user), self._looked_up(inputs, self._others)
-        parts = _parts(self._others, inputs, each)
+        columns = _parts(self._others, inputs, each)
         start, begin = {}, 0
         for f in self._others:
             start[f.name], begin = begin, begin + (f.width or 1)
         return Candidates(
             self._row(_parts(self._user, inputs, once)),
-            self._row(parts) if parts else tf.zeros((rows, 0), self.compute_dtype),
+            self._row(columns) if columns else tf.zeros((rows, 0), self.compute_dtype),
             tuple(Product(self._row([_vectors_of(user, once)]), start[item.name]) for user, item in self._pairs),
         )
 
-    def _row(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
-        return tf.concat([tf.cast(part, self.compute_dtype) for part in parts], axis=1)
+    def _row(self, columns: Sequence[tf.Tensor]) -> tf.Tensor:
+        return tf.concat([tf.cast(column, self.compute_dtype) for column in columns], axis=1)
 
     def _looked_up(self, inputs: Mapping[str, Mapping[str, tf.Tensor]], wanted: Sequence[Feature]) -> Found:
         """The vectors of the categorical ones, with one gather for each width.
@@ -177,15 +191,22 @@ class Embeddings(tf.keras.layers.Layer):
                 self.add_loss(self.l2 * tf.reduce_sum(kept) / tf.maximum(rows, 1.0))
             # Splits and not slices: the gradient of one split is one concatenation.
             sizes = [len(side) for side in sides if side] + spans[len(singles) :]
-            parts = iter(tf.split(vectors, sizes, axis=1))
+            pieces = iter(tf.split(vectors, sizes, axis=1))
             for side in sides:
                 if side:
-                    found[tuple(f.name for f in side)] = tf.reshape(next(parts), (-1, len(side) * width))
+                    found[tuple(f.name for f in side)] = tf.reshape(next(pieces), (-1, len(side) * width))
             known = iter(tf.split(tf.cast(present, vectors.dtype), sizes, axis=1)[len(sizes) - len(lists) :])
-            for feature, values, weight in zip(lists, parts, known, strict=True):
-                total = tf.reduce_sum(weight[:, :, None] * values, axis=1)
-                found[feature.name,] = tf.math.divide_no_nan(total, tf.reduce_sum(weight, axis=1, keepdims=True))
+            for feature, values, weight in zip(lists, pieces, known, strict=True):
+                candidate = self._candidate_of(feature, found) if self.encoder.reads_candidate else None
+                found[feature.name,] = self._encoders[feature.name](values, weight, candidate)
         return found
+
+    def _candidate_of(self, feature: Feature, found: Found) -> tf.Tensor | None:
+        """The vector of the item's single-valued feature that shares the list's table."""
+        for item in self._others:
+            if item.side == "item" and not item.is_list and not item.is_numeric and item.table == feature.table:
+                return _vectors_of(item, found)
+        return None
 
     def columns(self) -> Axis:
         """Those of the output: of a feature, `(feature,)`, or of a product, `(user's feature, item's feature)`."""
@@ -199,20 +220,28 @@ class Embeddings(tf.keras.layers.Layer):
                 ((f.table, kind), n) for f in {f.table: f for f in features}.values()
                 for kind, n in (("missing", 1), ("known", f.known), ("oov", f.oov_buckets))
             )), None)))
+        for encoder in self._encoders.values():
+            if encoder.weights:
+                found += encoder.axes(None, tasks)
         return found
 
     def shared_weights(self) -> Reached:
-        return [(table, np.ones(1, np.float32)) for table in self.tables] if self.shared else []
+        if not self.shared:
+            return []
+        encoders = [layer for layer in self._encoders.values() if layer.weights]
+        return [(t, np.ones(1, np.float32)) for t in self.tables] + [w for e in encoders for w in e.shared_weights()]
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "schema": dataclasses.asdict(self.schema), "l2": self.l2, "stddev": self.stddev, "seed": self.seed,
             "backend": self.backend, "learning_rate": self.learning_rate, "shared": self.shared,
+            "encoder": self.encoder.to_dict(),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Embeddings":
-        return cls(**(config | {"schema": Schema.from_dict(config["schema"])}))
+        encoder = parts.from_dict("encoder", config["encoder"])
+        return cls(**(config | {"schema": Schema.from_dict(config["schema"]), "encoder": encoder}))
 
 
 def read_rows(table: tf.Variable, rows: tf.Tensor, xla: bool) -> tf.Tensor:

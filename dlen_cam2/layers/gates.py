@@ -1,11 +1,29 @@
 """Gates: how much each task listens to each expert."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.candidates import Candidates, project
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """What a layer of gates mixes, by name.
+
+    Attributes:
+        gates: G names: the tasks, then "shared" where the layer has a shared gate.
+        experts: E names: MMOE "expert 1"; CGC "click 1" for a task's own and "shared 1".
+        sees: (G, E), which experts each gate weighs.
+    """
+
+    gates: tuple[str, ...]
+    experts: tuple[str, ...]
+    sees: np.ndarray
 
 
 class Gates(tf.keras.layers.Layer):
@@ -50,6 +68,15 @@ class Gates(tf.keras.layers.Layer):
             return tf.nn.softmax(tf.einsum("bkd,kde->bke", inputs, self.kernel))
         logits = project(inputs, tf.reshape(self.kernel, (self.kernel.shape[0], -1)))
         return tf.nn.softmax(tf.reshape(logits, (-1, self.count, self.experts)))
+
+    def gate_weights(self, inputs: tf.Tensor) -> tf.Tensor:
+        """What experts are mixed by, (B, K, experts)."""
+        return self(inputs)
+
+    def mixture(self, tasks: Sequence[str]) -> Mixture:
+        """What is mixed, for whoever looks inside."""
+        experts = tuple(f"expert {i + 1}" for i in range(self.experts))
+        return Mixture(tuple(tasks), experts, np.ones((self.count, self.experts), bool))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"count": self.count, "experts": self.experts}

@@ -1,11 +1,13 @@
-"""Builders: `model = trunk x head x (causal branches or none)`, every combination."""
+"""Networks: parts put together, and what their outputs mean."""
 
 from dlen_cam2.models.build import build, functional
-from dlen_cam2.models.causal.cam2.branches import branches, cause_scores, join
-from dlen_cam2.models.heads import dlen, esmm, plain, probabilities, serving_scores
-from dlen_cam2.models.trunks import cgc, mmoe, ple, shared_bottom
+from dlen_cam2.models.causal.cam2 import CAM2
+from dlen_cam2.models.heads import DLEN, ESMM, Logistic
+from dlen_cam2.models.read_out import ReadOut, network_parts
+from dlen_cam2.models.sequence import Mean
+from dlen_cam2.models.trunks import CGC, MMOE, PLE, SharedBottom
 
 __all__ = [
-    "branches", "build", "cause_scores", "cgc", "dlen", "esmm", "functional", "join", "mmoe", "plain", "ple",
-    "probabilities", "serving_scores", "shared_bottom",
+    "CAM2", "CGC", "DLEN", "ESMM", "MMOE", "PLE", "Logistic", "Mean", "ReadOut", "SharedBottom", "build", "functional",
+    "network_parts",
 ]

@@ -1,41 +1,38 @@
 """`build`: a configuration and a schema to a Keras model."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from dlen_cam2.config import ModelConfig
 from dlen_cam2.layers import Dropout, Embeddings, Experts
-from dlen_cam2.models import heads, trunks
-from dlen_cam2.models.causal.cam2.branches import branches, join
-from dlen_cam2.models.causal.cam2.threshold import Split
+from dlen_cam2.models.context import Context
+from dlen_cam2.models.parts import Branches
 from dlen_cam2.schema import Feature, Schema
 from dlen_cam2.utils.errors import UserError
 
 
 @tf.autograph.experimental.do_not_convert  # nothing of it needs conversion, which takes longer than tracing
 def build(
-    config: ModelConfig, schema: Schema, split: Split | None = None, table_rate: float = 0.02
+    config: ModelConfig, schema: Schema, fitted: Mapping[str, Any] | None = None, table_rate: float = 0.02
 ) -> tf.keras.Model:
-    """A functional model: `{group: {feature: tensor}}` -> dictionary of (B, T) float32 tensors.
+    """A functional model: `{group: {feature: tensor}}` -> dictionary of float32 tensors, which `ReadOut` reads.
+
+        embeddings -> encoder -> x -> trunk -> (causal join) -> towers -> transfer -> head
 
     Args:
-        config: trunk, head and sizes.
+        config: its parts and sizes.
         schema: the features and tasks, after `select` and `fit`: the tasks' positive rates are where their
             probabilities start, and DLEN's caps are multiples of them.
-        split: CAM2's, as fitted on the training days: where the causal predictions start.
+        fitted: what parts fitted on the training days, such as CAM2's label threshold; None: nothing is known.
         table_rate: learning rate of tables that a TPU trains (`config.tables`).
 
-    Returns:
-        A model whose output "logits" holds one column for each task, in schema order. DLEN adds "preferred",
-        "not_preferred" (B, T) and "latent" (B, 1), see `CappedHead`; ESMM "joint" (B, T); CAM2 adds the
-        outputs of `cam2.branches`.
-
     Raises:
-        UserError: there are no features or tasks, a group that the trunk should read is not there, DLEN has no
-            positive rate to put a cap on, ESMM no task that follows another, or a part of CAM2's branches
-            has no features.
+        UserError: there are no features or tasks, a group that the trunk should read is not there, or a part cannot be
+            built of the schema (DLEN has no positive rate to put a cap on, ESMM no task that follows another, a branch
+            of CAM2 no features).
     """
     if not schema.features or not schema.tasks:
         raise UserError(
@@ -54,39 +51,30 @@ def build(
     read = _read_by_trunk(schema, config.trunk_groups)
     x = Embeddings(
         schema.select(features=[f.name for f in read]), l2=config.embedding_l2, backend=config.tables,
-        learning_rate=table_rate, name="embeddings",
+        learning_rate=table_rate, encoder=config.encoder, name="embeddings",
     )({f.group: inputs[f.group] for f in read})
     if config.dropout:
         x = Dropout(config.dropout, name="dropout")(x)
-    tasks = len(schema.tasks)
-    if config.trunk == "shared_bottom":
-        trunk = trunks.shared_bottom(x, tasks, config.expert_units)
-    elif config.trunk == "mmoe":
-        trunk = trunks.mmoe(x, tasks, config.experts, config.expert_units)
-    elif config.trunk == "cgc":
-        trunk = trunks.cgc(x, tasks, config.task_experts, config.experts, config.expert_units)
-    else:
-        trunk = trunks.ple(x, tasks, config.task_experts, config.experts, config.expert_units, config.levels)
-    causal: dict[str, tf.Tensor] = {}
-    joined, at_towers = 0, config.cam2.variant != "task_arch" and bool(config.tower_units)
-    if config.cam2.variant != "production":
-        embeddings, causal = branches(inputs, schema, config.cam2, split)
-        joined = sum(e.shape[-1] for e in embeddings)
-        if at_towers:
-            trunk = join(trunk, embeddings, config.cam2)
-    towers = Experts(tasks, config.tower_units, joined if at_towers else 0, per_task=True, name="towers")(trunk)
-    if joined and not at_towers:
-        towers = join(towers, embeddings, config.cam2)
-    at_heads = 0 if at_towers else joined
-    rates = [task.positive_rate for task in schema.tasks]
-    if config.head == "esmm":
-        outputs = heads.esmm(towers, _sequence(schema), rates, at_heads)
-    elif config.head == "dlen":
-        outputs = heads.dlen(towers, x, caps(config, schema), config.latent_units, rates, at_heads)
-    else:
-        outputs = heads.plain(towers, rates, at_heads)
-    name = f"{config.trunk}_{config.head}" + (f"_cam2_{config.cam2.variant}" if causal else "")
-    return functional(inputs, {**outputs, **causal}, name)
+    context = Context(schema, inputs, fitted or {})
+    representation = config.trunk(x, context)
+    branches, joined, before_towers = Branches({}, {}), 0, False
+    if config.causal is not None:
+        branches = config.causal.branches(context)
+        joined = sum(e.shape[-1] for e in branches.embeddings.values())
+        before_towers = bool(config.tower_units) and not config.causal.at_towers
+        if before_towers:
+            representation = config.causal.join(representation, branches.embeddings)
+    towers = Experts(
+        context.tasks, config.tower_units, joined if before_towers else 0, per_task=True, name="towers"
+    )(representation)
+    if config.causal is not None and not before_towers:
+        towers = config.causal.join(towers, branches.embeddings)
+        context = dataclasses.replace(context, joined=joined)
+    if config.transfer is not None:
+        towers = config.transfer(towers, context)
+    outputs = config.head(towers, x, context)
+    name = "_".join(part.name for part in (config.trunk, config.head, config.causal) if part is not None)
+    return functional(inputs, {**outputs, **branches.outputs}, name)
 
 
 def functional(inputs: Any, outputs: dict[str, tf.Tensor], name: str) -> tf.keras.Model:
@@ -95,16 +83,6 @@ def functional(inputs: Any, outputs: dict[str, tf.Tensor], name: str) -> tf.kera
     # tf_keras takes the nested inputs for flat ones where every group has one feature, and then fails on them.
     network.input_spec = None
     return network
-
-
-def _sequence(schema: Schema) -> tuple[int | None, ...]:
-    """`schema.parents`, of which ESMM needs at least one."""
-    if all(parent is None for parent in schema.parents):
-        raise UserError(
-            "config.model.head='esmm' needs a task whose mask is the label of another task of the model. Received the "
-            f"masks {dict((t.name, t.mask) for t in schema.tasks)}."
-        )
-    return schema.parents
 
 
 def _read_by_trunk(schema: Schema, groups: Sequence[str]) -> list[Feature]:
@@ -116,21 +94,3 @@ def _read_by_trunk(schema: Schema, groups: Sequence[str]) -> list[Feature]:
             f"Known: {list(schema.groups)}."
         )
     return [f for f in schema.features if not groups or f.group in groups]
-
-
-def caps(config: ModelConfig, schema: Schema) -> list[float]:
-    """DLEN's α for each task: `alpha_constant`, or `alpha * positive rate`.
-
-    DESIGN: eq 7 bounds P(k|¬UP) by the task's marginal rate, and the text finds 0.1 to 0.5 times "the
-    corresponding task" best, so the factor multiplies that rate. A negative task ("hate") is no sign of
-    preference, the bound does not hold for it, and its α is 1 (uncapped).
-    """
-    alphas = []
-    for task in schema.tasks:
-        if not (task.positive_rate or task.negative or config.alpha_constant):
-            raise UserError(
-                f"task {task.name!r} has no positives in the training days, so DLEN's cap alpha * positive rate "
-                "would be 0. Leave the task out (config.model.tasks) or set config.model.alpha_constant."
-            )
-        alphas.append(1.0 if task.negative else config.alpha_constant or config.alpha * task.positive_rate)
-    return alphas

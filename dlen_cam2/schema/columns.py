@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+from dlen_cam2 import parts
 from dlen_cam2.utils.errors import UserError
 
 SIDES = ("user", "item", "context")
@@ -159,8 +160,11 @@ class Task:
             task's label (conversions among clicks). Default: all rows.
         negative: the signal shows dislike, such as "hate": it is no sign of preference.
         weight: the task's weight in the total loss.
-        positive_rate: share of positives in the sample space of the training days, see `Schema.fit`;
+        positive_rate: of a binary task: share of positives in the sample space of the training days, see `Schema.fit`;
             DLEN's cap is a multiple of it. 0 until fitted.
+        kind: "binary": the label is 0 or 1; "regression": it is a number, such as watch seconds, of a column that is
+            among the schema's targets; or another of `dlen_cam2.labels`.
+        mean, std: of a task that is a number: moments of its label in the sample space of the training days.
     """
 
     name: str
@@ -169,13 +173,18 @@ class Task:
     negative: bool = False
     weight: float = 1.0
     positive_rate: float = 0.0
+    kind: str = "binary"
+    mean: float = 0.0
+    std: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.name:
             raise UserError("a task needs a name. Received: ''.")
         if not self.label:
             object.__setattr__(self, "label", self.name)
-        for number in ("weight", "positive_rate"):
+        if self.is_number:
+            parts.find("label", self.kind, f"the kind of the task {self.name!r}")
+        for number in ("weight", "positive_rate", "mean", "std"):
             object.__setattr__(self, number, float(getattr(self, number)))
         if not (math.isfinite(self.weight) and self.weight >= 0):
             raise UserError(f"task {self.name!r}: weight must be finite and >= 0. Received: {self.weight!r}.")
@@ -183,3 +192,12 @@ class Task:
             raise UserError(
                 f"task {self.name!r}: positive_rate must be in [0, 1]. Received: {self.positive_rate!r}."
             )
+        if self.std <= 0 or not math.isfinite(self.mean + self.std):
+            raise UserError(
+                f"task {self.name!r}: mean must be finite and std above 0. Received: {self.mean!r}, {self.std!r}."
+            )
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the label is a number, and not 0 or 1."""
+        return self.kind != "binary"

@@ -19,8 +19,9 @@ from dlen_cam2.utils.files import join, read_bytes, write_text
 
 FILE = "schema.pbtxt"
 # Tags of a column. Others are left to other readers, but for what looks like one of these.
-TAGS = ("cause", "embedding_width", "hash_buckets", "key", "mask", "mean", "min_count", "negative", "oov_buckets",
-        "positive_rate", "sample_space", "side", "std", "table", "target", "task", "transform", "weight")
+TAGS = ("cause", "embedding_width", "hash_buckets", "key", "kind", "mask", "mean", "min_count", "negative",
+        "oov_buckets", "positive_rate", "sample_space", "side", "std", "table", "target", "task", "task_mean",
+        "task_std", "transform", "weight")
 _TYPES = {"int": schema_pb2.INT, "float": schema_pb2.FLOAT, "string": schema_pb2.BYTES}
 
 
@@ -51,15 +52,14 @@ def dumps(schema: Schema) -> str:
     roles = {column: [f"key:{r}" for r in KEYS if schema.keys.get(r) == column] for column in schema.keys.values()}
     for index, target in enumerate(schema.targets):
         roles[target] = [f"target:{index}", *roles.get(target, [])]
+    for task in schema.tasks:
+        if task.is_number:
+            roles[task.label] += _of_task(task)
     for feature in schema.features:
         _write_feature(proto.feature.add(), feature, roles.pop(feature.name, []))
     for task in schema.tasks:
-        tags = [f"task:{task.name}", f"weight:{task.weight!r}", f"positive_rate:{task.positive_rate!r}"]
-        if task.mask:
-            tags.append(f"mask:{task.mask}")
-        if task.negative:
-            tags.append("negative")
-        _write_column(proto, task.label, "int", tags, binary=True)
+        if not task.is_number:
+            _write_column(proto, task.label, "int", _of_task(task), binary=True)
     for mask in schema.mask_columns:
         _write_column(proto, mask, "int", ["sample_space"], binary=True)
     for column, tags in roles.items():
@@ -94,6 +94,8 @@ def loads(text: str) -> Schema:
                 negative="negative" in tags,
                 weight=_number(column, tags, "weight", 1.0),
                 positive_rate=_number(column, tags, "positive_rate", 0.0),
+                kind=_one(tags, "kind", "binary"), mean=_number(column, tags, "task_mean", 0.0),
+                std=_number(column, tags, "task_std", 1.0),
             ))
         if not tags.keys() & {"side", "cause", "task", "target", "sample_space", "key"}:
             raise UserError(
@@ -104,6 +106,15 @@ def loads(text: str) -> Schema:
         raise UserError(f"the schema must be tagged dataset:NAME. Received tags: {list(proto.annotation.tag)}.")
     ordered = tuple(sorted(targets, key=targets.__getitem__))
     return Schema(_tags(proto)["dataset"][0], tuple(features), tuple(tasks), ordered, keys, tuple(texts))
+
+
+def _of_task(task: Task) -> list[str]:
+    tags = [f"task:{task.name}", f"weight:{task.weight!r}"]
+    if task.is_number:
+        tags += [f"kind:{task.kind}", f"task_mean:{task.mean!r}", f"task_std:{task.std!r}"]
+    else:
+        tags.append(f"positive_rate:{task.positive_rate!r}")
+    return [*tags, *([f"mask:{task.mask}"] if task.mask else []), *(["negative"] if task.negative else [])]
 
 
 def _write_column(proto: Any, name: str, dtype: str, tags: list[str], binary: bool = False) -> None:

@@ -20,7 +20,8 @@ class Schema:
         name: the data set's name.
         features: model inputs, in order.
         tasks: feedback signals, in order.
-        targets: numeric label columns (float32), such as watch time; one may also be a float feature.
+        targets: numeric label columns (float32), such as watch time; one may also be a float feature. The labels of
+            tasks that are numbers are among them, named or not.
         keys: column name by role ("user", "item", "time"). The user key groups rows for GAUC and for the bootstrap.
         text_keys: columns of `keys` that hold texts, sorted; those that are string features need not be named. The
             others are integers, or what the feature of their name is.
@@ -37,6 +38,11 @@ class Schema:
     text_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        numbers = [t.label for t in self.tasks if t.is_number]
+        more = dict.fromkeys(label for label in numbers if label not in self.targets)
+        object.__setattr__(self, "targets", (*self.targets, *more))
+        if strange := sorted(set(numbers) & set(self.binary_columns)):
+            raise UserError(f"a column is either 0 or 1, or a number. Received labels or masks of both: {strange}.")
         labels = list(self.binary_columns)
         numeric = {f.name for f in self.features if f.is_numeric}
         _unique("column", [f.name for f in self.features] + labels + [t for t in self.targets if t not in numeric])
@@ -92,7 +98,7 @@ class Schema:
         Raises:
             UserError: tasks are each other's masks.
         """
-        place = {t.label: k for k, t in enumerate(self.tasks)}
+        place = {t.label: k for k, t in enumerate(self.tasks) if not t.is_number}
         found = []
         for task in self.tasks:
             chain: list[int] = []
@@ -113,12 +119,13 @@ class Schema:
     @property
     def mask_columns(self) -> tuple[str, ...]:
         """The masks that are no task's label."""
-        return tuple(sorted({t.mask for t in self.tasks if t.mask} - {t.label for t in self.tasks}))
+        labels = {t.label for t in self.tasks if not t.is_number}
+        return tuple(sorted({t.mask for t in self.tasks if t.mask} - labels))
 
     @property
     def binary_columns(self) -> tuple[str, ...]:
         """Columns that hold 0 or 1: the labels in task order, then the masks."""
-        return tuple(t.label for t in self.tasks) + self.mask_columns
+        return tuple(t.label for t in self.tasks if not t.is_number) + self.mask_columns
 
     @property
     def columns(self) -> dict[str, str]:
@@ -211,6 +218,14 @@ class Schema:
                 raise UserError(f"statistics.json has no counts of the task {t.name!r}.")
             found = [p["tasks"][t.name] for p in parts]
             rows = sum(p["rows"] for p in found)
+            if t.is_number:
+                if any("sum" not in p for p in found):
+                    raise UserError(f"statistics.json has no moments of the task {t.name!r}: make the data set again.")
+                mean = sum(p["sum"] for p in found) / rows if rows else 0.0
+                # Of the squared distances from each day's own mean, so that large numbers keep their digits.
+                variance = sum(p["squares"] + p["rows"] * (p["sum"] / p["rows"] - mean) ** 2
+                               for p in found if p["rows"]) / max(rows, 1)
+                return dataclasses.replace(t, mean=mean, std=math.sqrt(variance) if variance > 1e-12 else 1.0)
             return dataclasses.replace(t, positive_rate=sum(p["positives"] for p in found) / rows if rows else 0.0)
 
         def feature(f: Feature) -> Feature:

@@ -9,8 +9,7 @@ import tensorflow as tf
 from dlen_cam2.data.parsing import DTYPES, parse_examples
 from dlen_cam2.data.preprocessing import Indexer
 from dlen_cam2.layers import Embeddings
-from dlen_cam2.models import cause_scores, functional, serving_scores
-from dlen_cam2.models.causal.cam2.branches import AUXILIARY
+from dlen_cam2.models import functional
 from dlen_cam2.schema import Feature
 from dlen_cam2.serving.calibration import Calibration
 from dlen_cam2.serving.fusion import Fusion, FusionTable
@@ -22,10 +21,10 @@ ORDER = "order"
 
 
 class Server(tf.Module):
-    """Raw rows in, scores out, (B,) float32 each: those of `serving_scores`, and "fused", see `Fusion`.
+    """Raw rows in, scores out, (B,) float32 each: those of `Head.scores`, and "fused", see `Fusion`.
 
     CAM2's causal heads are for training only and are left out with their weights; with `causes` they stay, and
-    "conformity" and "relevance" are served too, see `cause_scores`.
+    "conformity" and "relevance" are served too, see `Causal.scores`.
 
     Signatures:
         serving_default: "examples", (B,) serialised `tf.train.Example`s. A missing categorical value counts
@@ -57,15 +56,13 @@ class Server(tf.Module):
         fusion: Fusion | None = None, classify: bool = False, regress: str = "",
     ):
         super().__init__(name="server")
-        if causes and model.split is None:
-            raise UserError(
-                "only a model with CAM2's branches has scores of causes to serve. Received: "
-                f"config.model.cam2.variant={model.config.model.cam2.variant!r}."
-            )
+        if causes and model.config.model.causal is None:
+            raise UserError("only a model with causal branches has scores of causes to serve. Received: "
+                            "config.model.causal=None.")
+        self._read_out, self._causes = model.read_out, causes
         self.schema = model.schema
         self.calibration = calibration
-        kept = {name: t for name, t in model.network.output.items() if causes or name not in AUXILIARY}
-        self._outputs = tuple(kept)
+        kept = self._read_out.served(model.network.output, causes)
         network = functional(model.network.input, kept, model.network.name)
         embeddings = [layer for layer in network.layers if isinstance(layer, Embeddings)]
         after_embeddings = functional([layer.output for layer in embeddings], kept, "after_embeddings")
@@ -89,14 +86,7 @@ class Server(tf.Module):
 
     def _names(self) -> list[str]:
         """The scores, but for "fused"."""
-        names = list(self.schema.task_names)
-        outputs = self._outputs
-        if "latent" in outputs:
-            names += [f"{task.name}_up" for task in self.schema.tasks if not task.negative] + ["p_up"]
-        if "joint" in outputs:
-            steps = zip(self.schema.tasks, self.schema.parents, strict=True)
-            names += [f"{task.name}_joint" for task, parent in steps if parent is not None]
-        names += ["conformity", "relevance"] if "relevance" in outputs else []
+        names = self._read_out.names(self._causes)
         counts = collections.Counter([*names, FUSED, ORDER])
         if twice := [name for name, count in counts.items() if count > 1]:
             raise UserError(f"scores must have different names, so a task cannot be called so. Received: {twice}.")
@@ -172,7 +162,9 @@ class Server(tf.Module):
         return self._scores(self._network(self.indexer(self._cut(columns))))
 
     def _scores(self, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        scores = {**serving_scores(outputs, self.schema.tasks, self.calibration), **cause_scores(outputs)}
+        scores = self._read_out.scores(outputs, self.calibration)
+        if self._causes:
+            scores |= self._read_out.causes(outputs)
         return {**scores, FUSED: self.fusion(scores)}
 
 

@@ -2,8 +2,8 @@
 
 DESIGN, all of it: no paper of ours says how a ranker that is trained daily takes in a new column. The rules:
 
-- What yesterday's model fitted stays: vocabulary order, moments, positive rates (so DLEN's caps), CAM2's split. What is
-  new is fitted on today's days.
+- What yesterday's model fitted stays: vocabulary order, moments, positive rates (so DLEN's caps), and what parts fitted
+  (CAM2's threshold). What is new is fitted on today's days.
 - Every axis of every variable is a sequence of named segments, which its layer declares. A place that both networks
   have keeps its number, its optimizer slots too; every other place starts as in a new network, but for two:
 - a new value's row of an embedding table starts as a copy of the row that yesterday's model read for it: "missing or
@@ -23,12 +23,11 @@ import numpy as np
 import tensorflow as tf
 
 from dlen_cam2 import data
-from dlen_cam2.config import ANY_POSITIVE, Config
+from dlen_cam2.config import Config, as_dict
 from dlen_cam2.data.preprocessing import Indexer
 from dlen_cam2.layers import Dropout
 from dlen_cam2.layers.axes import Axis, axes_of, of_tasks
-from dlen_cam2.models.causal.cam2.branches import interest_feature
-from dlen_cam2.models.causal.cam2.threshold import Split, check_statistic
+from dlen_cam2.models import network_parts
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
 from dlen_cam2.training import jobs, model_directory
 from dlen_cam2.training.distribution import Place
@@ -70,7 +69,7 @@ def resume(
     if config.model.tables != "gather":
         raise UserError(f"--grow needs config.model.tables='gather'. Received: {config.model.tables!r}.")
     previous = model_directory.load(directory)
-    before, now = (dataclasses.asdict(c.model) for c in (previous.config, config))
+    before, now = (as_dict(c.model) for c in (previous.config, config))
     if different := [key for key in now if now[key] != before[key] and key not in GROWS]:
         raise UserError(
             f"config.model must be that of {directory}, whose weights are continued, but for {', '.join(GROWS)}. "
@@ -78,13 +77,14 @@ def resume(
             f"{[before[key] for key in different]}."
         )
     schema = _schema(config, data_dir, previous.schema, days)
-    split = previous.split
-    if split is not None:
-        schema = _causal(config, data_dir, previous.schema, schema, split)
+    fitted = previous.fitted
+    for part in network_parts(config.model):
+        part.check_grown(previous.schema, schema, pbtxt.load(data_dir).features, fitted)
+    schema = jobs.with_columns(config, schema, fitted)
     # Yesterday's job first: both seed the generators, and today's must be the last, as in `trainer.resume`.
-    old = jobs.assemble(previous.config, data_dir, previous.schema, split, on_bad_record, Place())
+    old = jobs.assemble(previous.config, data_dir, previous.schema, fitted, on_bad_record, Place())
     model_directory.restore(directory, old.checkpoint)
-    job = jobs.assemble(config, data_dir, schema, split, on_bad_record, place)
+    job = jobs.assemble(config, data_dir, schema, fitted, on_bad_record, place)
     rows = [*_of_schema(previous.schema, schema), *_transfer(old, job)]
     job.days += previous.days
     if place.chief:
@@ -147,27 +147,6 @@ def _comparable(before: Schema, now: Schema) -> None:
             f"{', '.join(_OF_TABLE)} (and size, if hashed), a task its {', '.join(_OF_TASK)}, or bear a new name. "
             f"Received: {'; '.join(wrong)}."
         )
-
-
-def _causal(config: Config, data_dir: str | os.PathLike, before: Schema, schema: Schema, split: Split) -> Schema:
-    """`schema` with CAM2's statistic among its targets."""
-    cam2 = config.model.cam2
-    check_statistic(cam2, pbtxt.load(data_dir).features)
-    if split.engagement not in (ANY_POSITIVE, *schema.task_names):
-        raise UserError(
-            f"the task whose labels CAM2 splits must stay. Received: tasks {list(schema.task_names)} without "
-            f"{split.engagement!r}."
-        )
-    if cam2.relevance == "interests":
-        old, new = (interest_feature(s, cam2).rows for s in (before, schema))
-        if old != new:
-            raise UserError(
-                "config.model.cam2.relevance='interests' needs the interests it began with: its outputs are a softmax "
-                f"over the rows of {cam2.interest_feature!r}. Received: {new} rows in place of {old}."
-            )
-    if split.statistic in schema.targets:
-        return schema
-    return dataclasses.replace(schema, targets=(*schema.targets, split.statistic))
 
 
 def _transfer(old: Job, job: Job) -> Rows:

@@ -3,21 +3,18 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from dlen_cam2 import data
 from dlen_cam2.config import Config
 from dlen_cam2.layers import Embeddings
-from dlen_cam2.models import build
-from dlen_cam2.models.causal.cam2 import threshold
-from dlen_cam2.models.causal.cam2.branches import interest_feature
-from dlen_cam2.models.causal.cam2.losses import CausalLoss
-from dlen_cam2.models.causal.cam2.threshold import Split
+from dlen_cam2.models import ReadOut, build, network_parts
+from dlen_cam2.models.parts import TrainingLog
 from dlen_cam2.schema import Schema, pbtxt
 from dlen_cam2.training import model_directory
-from dlen_cam2.training.balancing import balancer
 from dlen_cam2.training.distribution import Place
 from dlen_cam2.training.optimizers import composite
 from dlen_cam2.training.plan import Position
@@ -31,7 +28,8 @@ class Job:
 
     Attributes:
         config, data_dir: as given.
-        schema, split: as fitted on the first training days; CAM2's split is None without branches.
+        schema: as fitted on the first training days.
+        fitted: what parts fitted there, by name.
         network, ranker: the network, and what trains it.
         place: where.
         days: days trained on, by earlier jobs too.
@@ -42,7 +40,7 @@ class Job:
     config: Config
     data_dir: str | os.PathLike
     schema: Schema
-    split: Split | None
+    fitted: Mapping[str, Any]
     network: tf.keras.Model
     ranker: Ranker
     place: Place
@@ -68,7 +66,12 @@ class Job:
         """The network in float32 on one device, as it is measured and served: a copy where it is trained otherwise."""
         if self.config.train.precision == "float32" and self.place.name in ("one", "mirrored", "multi_worker"):
             return self.network
-        return build(self.config.model, self.schema, self.split)
+        return build(self.config.model, self.schema, self.fitted)
+
+    @property
+    def read_out(self) -> ReadOut:
+        """What the network's outputs mean."""
+        return self.ranker.read_out
 
     def refresh(self) -> None:
         """Give `scored` the weights of now."""
@@ -103,42 +106,41 @@ def start(
     stored = pbtxt.load(data_dir)
     schema = stored.select(model.tasks, model.features, model.without).weigh(model.task_weights)
     schema = data.fit(data_dir, schema, days)
-    split = None
-    if model.cam2.variant != "production":
-        stored.select(without=model.cam2.without)  # refuses names that no feature has
-        split = threshold.fit(model.cam2, schema, stored.features, data_dir, days, on_bad_record)
-        if split.statistic not in schema.targets:
-            schema = dataclasses.replace(schema, targets=(*schema.targets, split.statistic))
-    return assemble(config, data_dir, schema, split, on_bad_record, place or Place())
+    log = TrainingLog(schema, stored, data_dir, days, on_bad_record)
+    fitted = {name: state for part in network_parts(model) for name, state in part.fit(log).items()}
+    return assemble(config, data_dir, with_columns(config, schema, fitted), fitted, on_bad_record, place or Place())
+
+
+def with_columns(config: Config, schema: Schema, fitted: Mapping[str, Any]) -> Schema:
+    """`schema` with the numeric columns that parts read while training among its targets."""
+    wanted = [column for part in network_parts(config.model) for column in part.columns(fitted)]
+    return dataclasses.replace(schema, targets=tuple(dict.fromkeys((*schema.targets, *wanted))))
 
 
 def assemble(
-    config: Config, data_dir: str | os.PathLike, schema: Schema, split: Split | None, on_bad_record: str, place: Place
+    config: Config, data_dir: str | os.PathLike, schema: Schema, fitted: Mapping[str, Any], on_bad_record: str,
+    place: Place,
 ) -> Job:
-    """A job with new weights, of what `start`, `resume` or `growth.resume` has decided on."""
-    train, cam2 = config.train, config.model.cam2
+    """A job with new weights, of what `start`, `warm_start.resume` or `grow.resume` has decided on."""
+    train = config.train
     if train.cooldown and place.asynchronous:
         raise UserError(
             "config.train.cooldown must be 0 with --strategy=parameter_server, whose steps have no common order. "
             f"Received: {train.cooldown}."
         )
-    loss = None
-    if split is not None:
-        interests = interest_feature(schema, cam2) if cam2.relevance == "interests" else None
-        loss = CausalLoss(cam2, schema, split, interests)
+    read_out = ReadOut(config.model, schema)
     tf.keras.utils.set_random_seed(train.seed)
     rate = train.embedding_learning_rate * place.rate_factor(train)
     with place.strategy.scope():
-        network = _in_precision(train.precision, lambda: build(config.model, schema, split, rate))
+        network = _in_precision(train.precision, lambda: build(config.model, schema, fitted, rate))
         for layer in network.layers:
             if isinstance(layer, Embeddings):
                 layer.xla = train.jit or place.name == "tpu"
-        ranker = Ranker(network, schema, loss, balancer(train.balance, schema, network), train)
-        ranker.compile(
-            optimizer=composite(network, train, place.rate_factor(train), place.asynchronous), jit_compile=train.jit,
-            steps_per_execution=train.steps_per_execution,
-        )
-    return Job(config, data_dir, schema, split, network, ranker, place, on_bad_record=on_bad_record)
+        optimizer = composite(network, train, place.rate_factor(train), place.asynchronous)
+        rule = train.step_rule(schema, network, optimizer)
+        ranker = Ranker(network, read_out, read_out.losses(fitted), rule, train)
+        ranker.compile(optimizer=optimizer, jit_compile=train.jit, steps_per_execution=train.steps_per_execution)
+    return Job(config, data_dir, schema, fitted, network, ranker, place, on_bad_record=on_bad_record)
 
 
 def _in_precision(policy: str, make: Callable[[], tf.keras.Model]) -> tf.keras.Model:

@@ -1,4 +1,4 @@
-"""A trained model on disk: `config.json`, `schema.pbtxt`, `days.json`, `weights/`, CAM2's `split.json`, reports.
+"""A trained model on disk: `config.json`, `schema.pbtxt`, `days.json`, `weights/`, `fitted/`, reports.
 
 `format.json` says how the weights are to be read, since a change of their order need not change their shapes.
 """
@@ -7,15 +7,15 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from dlen_cam2 import __version__
 from dlen_cam2 import config as config_module
 from dlen_cam2.config import Config
-from dlen_cam2.models import build
-from dlen_cam2.models.causal.cam2.threshold import Split
+from dlen_cam2.models import ReadOut, build, network_parts
 from dlen_cam2.schema import Schema, pbtxt
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import read_json, write_json
@@ -23,11 +23,12 @@ from dlen_cam2.utils.files import read_json, write_json
 CONFIG = "config.json"
 METRICS = "metrics.json"
 _DAYS = "days.json"
-_SPLIT = "split.json"
+_FITTED = "fitted"
 _WEIGHTS = "weights"
 _FORMAT = "format.json"
-# 2: the columns of the embedded row are those of the user, then the others, then the products.
-_NUMBER = 2
+# 2: the columns of the embedded row are those of the user, then the others, then the products. 3: a configuration is
+# made of parts, and what parts fitted lies in `fitted/`.
+_NUMBER = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +37,18 @@ class TrainedModel:
 
     config: Config
     schema: Schema
-    split: Split | None
+    fitted: Mapping[str, Any]
     network: tf.keras.Model
     days: list[str]
 
+    @property
+    def read_out(self) -> ReadOut:
+        """What the network's outputs mean."""
+        return ReadOut(self.config.model, self.schema)
+
 
 def save(
-    directory: str | os.PathLike, config: Config, schema: Schema, split: Split | None,
+    directory: str | os.PathLike, config: Config, schema: Schema, fitted: Mapping[str, Any],
     checkpoint: tf.train.Checkpoint, days: Sequence[str] = (),
 ) -> None:
     """Write the model, trained on `days`, into `directory` (a staged one, see `dlen_cam2.utils.files.staged`).
@@ -54,8 +60,9 @@ def save(
     config_module.save(config, directory / CONFIG)
     pbtxt.save(schema, directory)
     write_json(directory / _DAYS, list(days))
-    if split is not None:
-        split.save(directory / _SPLIT)
+    (directory / _FITTED).mkdir(exist_ok=True)
+    for name, state in fitted.items():
+        write_json(directory / _FITTED / f"{name}.json", state.to_dict())
     checkpoint.write(str(directory / _WEIGHTS / "final"))
 
 
@@ -72,15 +79,16 @@ def load(directory: str | os.PathLike) -> TrainedModel:
     written = read_json(directory / _FORMAT) if (directory / _FORMAT).is_file() else {"format": 1}
     if written.get("format") != _NUMBER:
         raise UserError(
-            f"{directory} was written by another version of dlen_cam2 and must be trained again: its weights lie in "
-            f"another order. Received: {written}. Expected: format {_NUMBER} (dlen_cam2 {__version__})."
+            f"{directory} was written by another version of dlen_cam2 and must be trained again: its files mean "
+            f"something else. Received: {written}. Expected: format {_NUMBER} (dlen_cam2 {__version__})."
         )
     config = config_module.load(directory / CONFIG)
     schema = pbtxt.load(directory)
-    split = None if config.model.cam2.variant == "production" else Split.load(directory / _SPLIT)
-    network = build(config.model, schema, split)
+    states = {name: kind for part in network_parts(config.model) for name, kind in part.states.items()}
+    fitted = {name: kind.from_dict(read_json(directory / _FITTED / f"{name}.json")) for name, kind in states.items()}
+    network = build(config.model, schema, fitted)
     restore(directory, tf.train.Checkpoint(network=network), partly=True)
-    return TrainedModel(config, schema, split, network, read_json(directory / _DAYS))
+    return TrainedModel(config, schema, fitted, network, read_json(directory / _DAYS))
 
 
 def restore(directory: str | os.PathLike, checkpoint: tf.train.Checkpoint, partly: bool = False) -> None:

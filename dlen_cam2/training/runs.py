@@ -20,7 +20,7 @@ from typing import Any
 import tensorflow as tf
 
 from dlen_cam2 import __version__, data, evaluation
-from dlen_cam2.config import larger_is_better
+from dlen_cam2.config import as_dict, larger_is_better
 from dlen_cam2.evaluation import Predictions, daily_step, report
 from dlen_cam2.training import checkpoints, grow, jobs, model_directory, passes, warm_start, work_directory
 from dlen_cam2.training.callbacks.checkpointing import Keeper
@@ -94,7 +94,7 @@ class Run:
         self.steps: dict[str, dict[str, daily_step.Change]] = {}
         self.asked_to_stop = False
         work_directory.claim(self.work, self._asked(), place.chief, wanted.restart, held, os.fspath(wanted.model_dir))
-        self._score = evaluation.scorer(self.job.scored, self.job.schema)
+        self._score = evaluation.scorer(self.job.scored, self.job.read_out)
         self.log = JobLog(self.work / "log.jsonl" if place.chief else None)
         self._announce(described)
         self._restore()
@@ -103,9 +103,8 @@ class Run:
         network, schema = self.job.network, self.job.schema
         print(f"{network.name}: {network.count_params():,} parameters, {len(schema.features)} features, "
               f"tasks {', '.join(schema.task_names)}", flush=True)
-        if (split := self.job.split) is not None:
-            print(f"causes: {split.engagement} at {split.statistic} >= {split.thresh:g} is conformity, "
-                  f"{split.engaged_above / split.engaged:.1%} of the engagement", flush=True)
+        for state in self.job.fitted.values():
+            print(state.describe(), flush=True)
         print(", ".join(f"{key} {value}" for key, value in described.items()), flush=True)
         if any(stage.daily for stage in self.wanted.stages):
             daily = self.config.train.daily
@@ -142,7 +141,7 @@ class Run:
         wanted = self.wanted
         recorded = data.statistics(wanted.data_dir)["days"]
         return json.loads(json.dumps({
-            "version": __version__, "config": dataclasses.asdict(self.config), "strategy": self.job.place.name,
+            "version": __version__, "config": as_dict(self.config), "strategy": self.job.place.name,
             "replicas": self.job.place.replicas, "stages": [dataclasses.asdict(s) for s in wanted.stages],
             "validation": wanted.validation, "grow": wanted.grow,
             "continue_from": wanted.continue_from and os.fspath(wanted.continue_from),
@@ -223,7 +222,7 @@ class Run:
                 days = self.wanted.stages[0].days
                 with data.explained(self.wanted.data_dir, self.job.schema, days):
                     looked_at = next(iter(passes.batches(self.job, days).take(1)))[0]
-            callbacks.append(Board(logs, self.job.schema, self.job.network, looked_at, self.job.step))
+            callbacks.append(Board(logs, self.job.network, self.job.read_out, looked_at, self.job.step))
             if self.wanted.profile_steps:
                 callbacks.append(Profiler(logs, *self.wanted.profile_steps))
         return callbacks
@@ -332,7 +331,7 @@ class Run:
         """Write the model directory."""
         job = self.job
         predictions = {day: Predictions.load(self.work / "measured" / f"{day}.npz") for day in self.metrics}
-        model_directory.save(stage, self.config, job.schema, job.split, job.checkpoint, job.days)
+        model_directory.save(stage, self.config, job.schema, job.fitted, job.checkpoint, job.days)
         trained = sorted({day for s in self.wanted.stages for day in s.days})
         title = f"{trained[0]}..{trained[-1]}" if len(trained) > 1 else trained[0]
         report.write(stage, self.config, job.schema, self.metrics, predictions, title,

@@ -7,8 +7,8 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from dlen_cam2.config import TrainConfig
-from dlen_cam2.models.causal.cam2.losses import CausalLoss
-from dlen_cam2.models.losses import TaskCrossentropy, entire_space, sample_weights, targets
+from dlen_cam2.models import ReadOut
+from dlen_cam2.models.parts import Loss
 from dlen_cam2.schema import Schema
 from dlen_cam2.training.balancing import Balancer
 from dlen_cam2.training.balancing.gradients import total
@@ -25,8 +25,8 @@ class Ranker(tfrs.Model):
 
     Args:
         network: what `dlen_cam2.models.build` returns.
-        schema: the tasks, in the order of the network's logits.
-        causal_loss: CAM2's part of the loss, w_C L_C + w_R L_R (CAM2, section 2.3).
+        read_out: what its outputs mean, and its tasks.
+        extra: losses of parts, such as CAM2's w_C L_C + w_R L_R (CAM2, section 2.3).
         balancer: how the tasks are weighed against each other; None: by the schema's weights.
         train: parts of a batch, clipping, loss scale; None: none of them.
 
@@ -36,22 +36,20 @@ class Ranker(tfrs.Model):
     """
 
     def __init__(
-        self, network: tf.keras.Model, schema: Schema, causal_loss: CausalLoss | None = None,
-        balancer: Balancer | None = None, train: TrainConfig | None = None,
+        self, network: tf.keras.Model, read_out: ReadOut, extra: Sequence[Loss] = (), balancer: Balancer | None = None,
+        train: TrainConfig | None = None,
     ):
         super().__init__()
         self.network = network
-        # ESMM trains the products of its probabilities.
-        self._trained = "joint" if "joint" in getattr(network, "output", ()) else "logits"
-        self.schema = schema
-        self.causal_loss = causal_loss
+        self.read_out = read_out
+        self.schema = schema = read_out.schema
+        self.extra = tuple(extra)
         self.balancer = balancer
         self._by_task = balancer is not None and balancer.by_task
         self.microbatches = train.microbatches if train else 1
         self.parts = train.accumulate * self.microbatches if train else 1
         self.clip_norm = train.clip_norm if train else 0.0
         self.loss_scale = train.loss_scale if train and train.precision == "mixed_float16" else 1.0
-        self.ranking = tfrs.tasks.Ranking(loss=TaskCrossentropy())
         # Every replica's logs are sums over all of them already.
         self.distribute_reduction_method = "first"
         first = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
@@ -67,28 +65,23 @@ class Ranker(tfrs.Model):
         return tf.reduce_sum(losses) + extra
 
     def _weights(self, inputs: Batch) -> dict[str, Any]:
-        """What each row counts in the tasks' losses and in CAM2's, over all replicas."""
-        weights: dict[str, Any] = {"tasks": sample_weights(self._targets(inputs[1])[1], self.schema)}
-        if self.causal_loss is not None:
-            weights["causal"] = self.causal_loss.weights(*inputs)
-        return weights
-
-    def _targets(self, labels: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Labels and masks, (B, T), of what is trained."""
-        y, mask = targets(labels, self.schema)
-        return entire_space(y, mask, self.schema) if self._trained == "joint" else (y, mask)
+        """What each row counts in the tasks' losses and in those of parts, over all replicas."""
+        return {
+            "tasks": sample_weights(self.read_out.head.targets(inputs[1], self.schema)[1], self.schema),
+            "extra": [loss.weights(*inputs) for loss in self.extra],
+        }
 
     def _parts_of_loss(self, inputs: Batch, weights: Mapping[str, Any], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        """The tasks' losses ω_k L_k, (T,), and what CAM2 adds."""
+        """The tasks' losses ω_k L_k, (T,), and what parts add while training."""
         features, labels = inputs
         outputs = self(features, training=training)
-        rows = self.ranking(
-            labels=self._targets(labels)[0], predictions=outputs[self._trained], sample_weight=weights["tasks"],
-            training=training,
-        )
+        head = self.read_out.head
+        y, _ = head.targets(labels, self.schema)
+        rows = head.losses(outputs, y, self.schema) * weights["tasks"]
         extra = tf.constant(0.0)
-        if self.causal_loss is not None and training:
-            extra = self.causal_loss(features, labels, outputs, weights["causal"])
+        if training:
+            for loss, of_loss in zip(self.extra, weights["extra"], strict=True):
+                extra += loss(features, labels, outputs, of_loss)
         return tf.reduce_sum(rows, axis=0), extra
 
     @tf.autograph.experimental.do_not_convert  # nothing of it needs conversion, which takes longer than tracing
@@ -161,3 +154,17 @@ class Ranker(tfrs.Model):
         first = (self.bad_step < 0) & ~tf.math.is_finite(norm + tf.reduce_sum(losses))
         self.bad_losses.assign(tf.where(first, losses[:-1], self.bad_losses))
         self.bad_step.assign(tf.where(first, tf.cast(self.optimizer.iterations, tf.int64), self.bad_step))
+
+
+def sample_weights(mask: tf.Tensor, schema: Schema) -> tf.Tensor:
+    """`ω_k δ_ik / max(1, Σ_i δ_ik)`, (B, T), the sum over the global batch of all replicas.
+
+        L = Σ_k ω_k · Σ_i δ_ik ℓ_ik / Σ_i δ_ik
+
+    A task without rows in the batch has weight 0, hence no loss and no gradient.
+
+    References:
+        PLE (Tang et al., 2020), eq 7: a task's loss is averaged over the rows in its sample space.
+    """
+    rows = global_sum(tf.reduce_sum(mask, axis=0))
+    return mask * tf.constant([t.weight for t in schema.tasks]) / tf.maximum(rows, 1.0)

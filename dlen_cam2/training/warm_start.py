@@ -1,9 +1,8 @@
 """Warm start: yesterday's model goes on."""
 
-import dataclasses
 import os
 
-from dlen_cam2.config import Config
+from dlen_cam2.config import Config, as_dict
 from dlen_cam2.training import model_directory
 from dlen_cam2.training.distribution import Place
 from dlen_cam2.training.jobs import Job, assemble
@@ -20,18 +19,18 @@ def resume(
         UserError: `directory` holds no model, or one that was built from another `config.model`.
     """
     previous = model_directory.load(directory)
-    before, now = (dataclasses.asdict(c.model) for c in (previous.config, config))
+    before, now = (as_dict(c.model) for c in (previous.config, config))
     if different := [key for key in now if now[key] != before[key]]:
         raise UserError(
             f"config.model must be that of {directory}, whose weights are continued. Received: different "
             f"{different}: {[now[key] for key in different]} in place of {[before[key] for key in different]}."
         )
-    if (method := config.train.balance.method) != (earlier := previous.config.train.balance.method):
+    if (method := config.train.step_rule.name) != (earlier := previous.config.train.step_rule.name):
         raise UserError(
-            f"config.train.balance.method must be that of {directory}, whose state is continued (--grow starts it "
+            f"config.train.step_rule must be that of {directory}, whose state is continued (--grow starts it "
             f"anew). Received: {method!r} in place of {earlier!r}."
         )
-    job = assemble(config, data_dir, previous.schema, previous.split, on_bad_record, place or Place())
+    job = assemble(config, data_dir, previous.schema, previous.fitted, on_bad_record, place or Place())
     job.days += previous.days
     model_directory.restore(directory, job.checkpoint)
     return job

@@ -5,7 +5,6 @@ reports back. Several of them, a thread each, share one oracle, and each has a p
 """
 
 import copy
-import dataclasses
 import json
 import os
 import pathlib
@@ -23,7 +22,7 @@ from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.src import config as keras_tuner_config
 
 from dlen_cam2 import __version__, data
-from dlen_cam2.config import MONITORS, Config, larger_is_better, replaced
+from dlen_cam2.config import MONITORS, Config, as_dict, larger_is_better, replaced
 from dlen_cam2.configs.spaces import Space
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.training import train_request
@@ -83,7 +82,7 @@ def search(
     days = {"train_days": [day for stage in stages for day in stage.days], "validation_days": stages[-1].measured}
     known = data.statistics(data_dir)["days"]
     asked = json.loads(json.dumps({
-        "version": __version__, "config": dataclasses.asdict(config), "space": hp.get_config()["space"],
+        "version": __version__, "config": as_dict(config), "space": hp.get_config()["space"],
         "rows": {day: known[day]["rows"] for chosen in days.values() for day in chosen}, **days,
         "objective": objective, "tuner": tuner, "trials": trials, "seed": seed,
     }))

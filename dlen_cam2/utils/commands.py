@@ -24,7 +24,7 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], positional: 
     # What was imported stays, and to look at it again and again is a fifth of the time that building graphs takes.
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
-    define_flags()
+    _defined(define_flags)
 
     def body(argv: list[str]) -> None:
         if positional and len(argv) > 1 and flags.FLAGS[positional].value is None:
@@ -44,14 +44,20 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], positional: 
     app.run(body, flags_parser=_parse)
 
 
+def _defined(define_flags: Callable[[], None]) -> None:
+    """Define the flags. Some read the command line already, so that an error may be one of its."""
+    try:
+        define_flags()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
 def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
-    except (flags.Error, UserError, AttributeError, KeyError, TypeError, ValueError) as error:
-        # Besides absl's own errors: ml_collections reports a config key that does not exist, or a value of
-        # the wrong type, by plain Python errors raised while the flags are parsed.
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"error: {message}", file=sys.stderr)
+    except flags.Error as error:
+        print(f"error: {error}", file=sys.stderr)
         print(f"Pass --helpshort to {_name(argv[0])} to see its flags.", file=sys.stderr)
         sys.exit(2)
 

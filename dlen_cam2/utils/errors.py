@@ -11,6 +11,12 @@ class UserError(ValueError):
     status = 1
 
 
+class UsageError(UserError):
+    """What stands on the command line cannot be used."""
+
+    status = 2
+
+
 class Interrupted(Exception):
     """The command was asked to stop (SIGTERM), and has saved what it needs to go on. Exit status 143: start again."""
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import t as student
 
 from dlen_cam2.evaluation import Predictions, daily_step
-from dlen_cam2.evaluation.metrics import cross_entropy
+from dlen_cam2.metrics import cross_entropy
 from dlen_cam2.schema import Feature, Schema, Task
 
 SCHEMA = Schema("s", (Feature("uid", "int", "user", "content", size=9, width=2),),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dlen_cam2 import evaluation
-from dlen_cam2.evaluation import Predictions, entire_space, metrics, report
+from dlen_cam2 import evaluation, metrics
+from dlen_cam2.evaluation import Predictions, entire_space, report
 from dlen_cam2.experiments import comparison
 from dlen_cam2.experiments.rows import COSTS, Measured
 from dlen_cam2.models import build
@@ -50,7 +50,7 @@ def test_metrics_have_both_spaces():
     assert "click (entire space)" not in text
 
 
-@pytest.mark.parametrize("head", ["plain", "dlen", "esmm"])
+@pytest.mark.parametrize("head", ["logistic", "dlen", "esmm"])
 def test_every_head_is_measured_by_the_product(head):
     schema = tiny_schema("esmm")  # finish follows click
     tf.keras.utils.set_random_seed(1)

@@ -161,7 +161,7 @@ def test_dlen_by_hand(trunk):
 
 def built(**model):
     tf.keras.utils.set_random_seed(3)
-    return build(tiny_config(**model).model, tiny_schema(model.get("head", "plain")))
+    return build(tiny_config(**model).model, tiny_schema(model.get("head", "logistic")))
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from dlen_cam2 import data
+from dlen_cam2 import data, metrics
 from dlen_cam2.config import VARIANTS
 from dlen_cam2.configs import simulated_cam2
-from dlen_cam2.evaluation import metrics, slices
+from dlen_cam2.evaluation import slices
 from dlen_cam2.evaluation.bootstrap import Resamples, estimate, ne_change, over_rows, percent
 from dlen_cam2.experiments import daily_protocol, zoo
 from dlen_cam2.experiments.baselines import constant
@@ -175,8 +175,8 @@ def log(tmp_path_factory):
 FEATURES = ("video_click_rate", "video_impressions", "user_click_rate", "user_topics", "topics", "age_band",
             "duration_s")
 FLAGS = ["--suite=cam2", "--seeds=1", "--warm_days=2", "--config=dlen_cam2/configs/simulated_cam2.py",
-         "--config.model.expert_units=(8,)", "--config.model.experts=2", "--config.model.cam2.units=8",
-         "--config.model.cam2.without=()", f"--config.model.features={FEATURES}",
+         "--config.model.units=(8,)", "--config.model.trunk.experts=2", "--config.model.causal.units=8",
+         "--config.model.causal.without=()", f"--config.model.features={FEATURES}",
          "--config.model.tasks=('click', 'like')"]
 
 
@@ -218,7 +218,7 @@ def test_the_usual_models_know_the_days_before(log):
     """Each day's constant rate is that of all days before it, also for its random exposures."""
     config = simulated_cam2.get_config()
     config.model.tasks, config.model.features = ("click",), FEATURES
-    config.model.cam2.without = ()
+    config.model.causal.without = ()
     found = daily_protocol._train(constant.train, config, Log(str(log), ("20240101",), ("20240102", "20240103")))
     days = data.statistics(log)["days"]
     first, second = (days[day]["tasks"]["click"]["positives"] for day in ("20240101", "20240102"))
@@ -235,7 +235,7 @@ def test_the_usual_models_know_the_days_before(log):
     (["--age=nope"], "--age must name a numeric column"),
     (["--popularity=video_id"], "--popularity must name a numeric column"),
     (["--warm_days=3"], "--warm_days must leave a day to measure of 3. Received: 3"),
-    (["--config.model.cam2.statistic=price"], "statistic must name a numeric statistical feature"),
+    (["--config.model.causal.statistic=price"], "statistic must name a numeric statistical feature"),
 ])
 def test_a_suite_that_cannot_run(log, tmp_path, flags, message):
     done = command("dlen_cam2.cli.run_suite", *FLAGS, *flags, f"--data_dir={log}", f"--output={tmp_path / 'out'}")

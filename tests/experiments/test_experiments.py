@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
+from dlen_cam2 import metrics
 from dlen_cam2.cli import run_suite
 from dlen_cam2.config import check, replaced
-from dlen_cam2.evaluation import metrics
 from dlen_cam2.evaluation.bootstrap import over_seeds
 from dlen_cam2.experiments import comparison, networks, pages, tables, tuned, zoo
 from dlen_cam2.experiments.baselines import boosted_trees

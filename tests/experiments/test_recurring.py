@@ -9,7 +9,7 @@ import tensorflow as tf
 from scipy.stats import spearmanr
 
 from dlen_cam2 import data, evaluation
-from dlen_cam2.config import VARIANTS, Cam2Config, Config, DailyConfig, ModelConfig, TrainConfig
+from dlen_cam2.config import VARIANTS, Config, DailyConfig, TrainConfig
 from dlen_cam2.configs import simulated_cam2
 from dlen_cam2.evaluation.truth import truth_at
 from dlen_cam2.experiments import recurring
@@ -18,7 +18,7 @@ from dlen_cam2.training import jobs, model_directory, passes, warm_start
 from dlen_cam2.training.optimizers import composite
 from dlen_cam2.utils.errors import UserError
 from pipelines import intervene, simulate
-from tests.support.builders import FEW, command, train
+from tests.support.builders import FEW, branches, command, flat, train
 
 pytestmark = pytest.mark.slow
 
@@ -36,10 +36,10 @@ def log(tmp_path_factory):
 AS_BEFORE = DailyConfig(2, 1.0, 0.0)
 
 
-def small(variant="proposed", trunk="mmoe", head="plain", **train):
-    cam2 = Cam2Config(variant=variant, statistic="video_click_rate", units=6, blocks=1, embedding=4, interests=3)
-    sizes = {"experts": 2, "task_experts": 1, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
-    return Config("small", ModelConfig(trunk, head=head, dropout=0.2, cam2=cam2, features=FEW, **sizes),
+def small(variant="proposed", trunk="mmoe", head="logistic", **train):
+    cam2 = branches(variant=variant, statistic="video_click_rate", units=6, blocks=1, embedding=4, interests=3)
+    sizes = {"experts": 2, "task_experts": 1, "units": (8,), "tower_units": (4,), "latent_units": (4,)}
+    return Config("small", flat(trunk, head=head, dropout=0.2, causal=cam2, features=FEW, **sizes),
                   TrainConfig(**{"batch_size": 64, "order": "days", "bootstrap": 0, "daily": AS_BEFORE, **train}))
 
 
@@ -53,7 +53,7 @@ def same(a, b):
     return [n for n in a if not np.array_equal(a[n], b[n])] if a.keys() == b.keys() else ["keys"]
 
 
-@pytest.mark.parametrize("trunk, head, variant", [("mmoe", "plain", "proposed"), ("ple", "dlen", "production")])
+@pytest.mark.parametrize("trunk, head, variant", [("mmoe", "logistic", "proposed"), ("ple", "dlen", "production")])
 def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
     """Day 2 in another job, with the optimizer's state, is bit for bit the uninterrupted run; without it, it is not."""
     config = small(variant, trunk, head, epochs=2)
@@ -61,12 +61,12 @@ def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
     whole = jobs.start(config, log, DAYS[:1])
     passes.fit(whole, DAYS[:2])
     (tmp_path / "whole").mkdir()
-    model_directory.save(tmp_path / "whole", config, whole.schema, whole.split, whole.checkpoint)
+    model_directory.save(tmp_path / "whole", config, whole.schema, whole.fitted, whole.checkpoint)
 
     train(config, log, tmp_path / "day1", DAYS[0], DAYS[3])
     train(config, log, tmp_path / "day2", DAYS[1], DAYS[3], continue_from=tmp_path / "day1")
     assert same(state(tmp_path / "whole"), state(tmp_path / "day2")) == []
-    assert model_directory.load(tmp_path / "day2").split == whole.split
+    assert model_directory.load(tmp_path / "day2").split == whole.fitted
 
     # The same weights and dropout state, and an optimizer that starts anew.
     job = warm_start.resume(config, log, tmp_path / "day1")
@@ -79,7 +79,7 @@ def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
 
 def test_continue_from_the_command_line(log, tmp_path):
     flags = ["--config=dlen_cam2/configs/simulated_cam2.py", f"--data_dir={log}", f"--eval_days={DAYS[3]}",
-             f"--config.model.features={FEW}", "--config.model.expert_units=(8,)", "--config.train.bootstrap=0"]
+             f"--config.model.features={FEW}", "--config.model.units=(8,)", "--config.train.bootstrap=0"]
     first = command("dlen_cam2.cli.train", *flags, f"--model_dir={tmp_path / 'a'}",
                     f"--train_days={DAYS[0]}..{DAYS[1]}")
     assert first.returncode == 0, first.stderr[-2000:]
@@ -93,7 +93,7 @@ def test_continue_from_the_command_line(log, tmp_path):
     assert b.days == DAYS[:3]
 
     other = dataclasses.replace(a.config, model=copy.deepcopy(a.config.model))
-    other.model.cam2.variant = "task_arch"
+    other.model.causal.variant = "task_arch"
     for config, day, before, message in (
         (other, DAYS[2], "a", r"Received: different \['cam2'\]"),
         (a.config, DAYS[2], "nothing", "holds no trained model"),
@@ -107,7 +107,7 @@ def test_continue_from_the_command_line(log, tmp_path):
 def test_one_config_file_runs_every_variant(log):
     for variant in VARIANTS:
         config = simulated_cam2.get_config()
-        config.model.cam2.variant, config.model.expert_units, config.train.bootstrap = variant, (8,), 0
+        config.model.causal.variant, config.model.trunk.units, config.train.bootstrap = variant, (8,), 0
         config.model.features = FEW
         job = jobs.start(config, log, DAYS[:1])
         passes.fit(job, DAYS[:1])
@@ -127,7 +127,7 @@ def test_each_day_is_measured_before_it_is_trained_on(log, monkeypatch):
 
     job = jobs.start(small(), log, DAYS[:1])
     passes.fit(job, DAYS[:2])
-    alone = evaluation.predict(evaluation.scorer(job.network, job.schema), job.schema, log, DAYS[2])
+    alone = evaluation.predict(evaluation.scorer(job.network, job.read_out), job.schema, log, DAYS[2])
     first = sizes[DAYS[1]]["rows"]
     rows = slice(first, first + sizes[DAYS[2]]["rows"])
     np.testing.assert_array_equal(found["logged"].probabilities[rows], alone.probabilities)
@@ -142,7 +142,7 @@ def test_what_is_measured_is_what_is_served(log, tmp_path):
     for trained, measured in zip(DAYS[:2], DAYS[1:3], strict=True):
         passes.fit(job, [trained])
         (tmp_path / trained).mkdir()
-        model_directory.save(tmp_path / trained, config, job.schema, job.split, job.checkpoint)
+        model_directory.save(tmp_path / trained, config, job.schema, job.fitted, job.checkpoint)
         network = model_directory.load(tmp_path / trained).network
         assert {layer.compute_dtype for layer in network.layers} <= {"float32", "int32", "int64"}
         served.append(evaluation.predict(evaluation.scorer(network, job.schema), job.schema, log, measured))
@@ -166,11 +166,11 @@ def test_a_split_follows_the_first_days_only(log):
     both = jobs.start(small(), log, DAYS[:2]).split
     assert first.thresh != both.thresh
     config = small()
-    config.model.cam2.thresh, config.model.cam2.thresh_unit = 2.0, "value"
+    config.model.causal.thresh, config.model.causal.thresh_unit = 2.0, "value"
     with pytest.raises(UserError, match="both sides of video_click_rate = 2, or a cause"):
         jobs.start(config, log, DAYS[:1])
     config = small()
-    config.model.cam2.without = ("nope",)
+    config.model.causal.without = ("nope",)
     with pytest.raises(UserError, match=r"has no feature \['nope'\]"):
         jobs.start(config, log, DAYS[:1])
 

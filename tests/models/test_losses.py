@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from dlen_cam2.models.losses import TaskCrossentropy, sample_weights, targets
 
-from dlen_cam2.config import Cam2Config
 from dlen_cam2.models import build
 from dlen_cam2.models.causal.cam2.losses import CausalLoss
-from dlen_cam2.models.causal.cam2.threshold import Split
-from dlen_cam2.models.losses import TaskCrossentropy, sample_weights, targets
+from dlen_cam2.models.causal.cam2.threshold import LabelThreshold
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.training.step import Ranker
 from tests.support.builders import (
+    branches,
     numpy_sigmoid,
     raw_batch,
     reported_by,
@@ -109,10 +109,10 @@ def test_loss_config():
 
 ROWS = {"even": 8, "uneven": 7, "one_empty": 1}  # two replicas share them as 4 + 4, 4 + 3 and 1 + 0
 MODELS = {
-    "plain": {}, "l2": {"embedding_l2": 0.1},
-    "cam2": {"cam2": Cam2Config("proposed", statistic="ctr", heads="gated", units=4, blocks=1, embedding=3)},
+    "logistic": {}, "l2": {"embedding_l2": 0.1},
+    "cam2": {"cam2": branches("proposed", statistic="ctr", heads="gated", units=4, blocks=1, embedding=3)},
 }
-SPLIT = Split("any_positive", "ctr", 0.5, rows=100, rows_above=40, engaged=50, engaged_above=25)
+SPLIT = LabelThreshold("any_positive", "ctr", 0.5, rows=100, rows_above=40, engaged=50, engaged_above=25)
 
 
 def batch(rows):

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dlen_cam2.config import ModelConfig
 from dlen_cam2.layers import Embeddings
 from dlen_cam2.models import build
-from tests.support.builders import numpy_mlp, numpy_softmax, tiny_batch, tiny_schema
+from tests.support.builders import flat, numpy_mlp, numpy_softmax, tiny_batch, tiny_schema
 
-SIZES = {"experts": 3, "task_experts": 2, "expert_units": (16, 8, 8), "tower_units": (6,)}
+SIZES = {"experts": 3, "task_experts": 2, "units": (16, 8, 8), "tower_units": (6,)}
 
 
 def of(network, name):
@@ -79,7 +78,7 @@ def cgc(layer, inputs, shared_input, tasks, last):
 @pytest.mark.parametrize("trunk, levels", [("shared_bottom", 0), ("mmoe", 0), ("cgc", 1), ("ple", 1), ("ple", 3)])
 def test_a_network_equals_separate_dense_layers(trunk, levels):
     tf.keras.utils.set_random_seed(2)
-    network = build(ModelConfig(trunk=trunk, levels=levels or 1, **SIZES), tiny_schema())
+    network = build(flat(trunk=trunk, levels=levels or 1, **SIZES), tiny_schema())
     for weight in network.weights:
         weight.assign(tf.random.normal(weight.shape, stddev=0.3, seed=3))
     batch, tasks = tiny_batch(32)[0], 3

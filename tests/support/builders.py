@@ -1,6 +1,7 @@
 """What several test files share: a small schema, batches for it, a small configuration."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -14,9 +15,11 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
+from dlen_cam2 import parts
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.data.preprocessing import Indexer
-from dlen_cam2.models import build
+from dlen_cam2.models import CAM2, ReadOut, build
+from dlen_cam2.parts import Part
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.training import model_directory, runs, train_request
 from dlen_cam2.training.optimizers import composite
@@ -30,7 +33,7 @@ FEW = (
 )
 
 
-def tiny_schema(head: str = "plain") -> Schema:
+def tiny_schema(head: str = "logistic") -> Schema:
     """Every kind of feature; three tasks: a plain one, a negative one, one with a mask (of ESMM: the first)."""
     return Schema(
         "tiny",
@@ -77,30 +80,51 @@ def tiny_batch(rows: int = 8, seed: int = 0) -> tuple[dict[str, dict[str, tf.Ten
     return Indexer(tiny_schema())(raw), labels
 
 
+def flat(trunk: str = "mmoe", head: str = "logistic", causal: Part | None = None, **values) -> ModelConfig:
+    """A model by its parts' names, with the values of all of them side by side; each part takes those that it has."""
+    chosen = {"trunk": parts.make("trunk", trunk), "head": parts.make("head", head)}
+    for name in list(values):
+        if name in OF_PARTS:  # a part that is not chosen has no such field
+            value = values.pop(name)
+            for part in chosen.values():
+                if name in [field.name for field in dataclasses.fields(part)]:
+                    setattr(part, name, value)
+    return ModelConfig(**chosen, causal=causal, **values)
+
+
+# Fields of trunks and heads.
+OF_PARTS = ("experts", "task_experts", "levels", "units", "alpha", "alpha_constant", "latent_units")
+
+
+def branches(variant: str = "proposed", **fields) -> CAM2 | None:
+    """CAM2's variant; None for "production"."""
+    return None if variant == "production" else CAM2(variant=variant, **fields)
+
+
 def tiny_config(**model) -> Config:
     """A configuration that builds and trains in a moment."""
-    sizes = {"experts": 3, "task_experts": 2, "expert_units": (8, 6), "tower_units": (4,), "latent_units": (5,)}
-    return Config("tiny", ModelConfig(**(sizes | model)), TrainConfig(batch_size=8, bootstrap=0))
+    sizes = {"experts": 3, "task_experts": 2, "units": (8, 6), "tower_units": (4,), "latent_units": (5,)}
+    return Config("tiny", flat(**(sizes | model)), TrainConfig(batch_size=8, bootstrap=0))
 
 
 def built(**model):
     tf.keras.utils.set_random_seed(5)
-    return build(tiny_config(**model).model, tiny_schema(model.get("head", "plain")))
+    return build(tiny_config(**model).model, tiny_schema(model.get("head", "logistic")))
 
 
 def ranker(network, schema=None, **train):
-    model = Ranker(network, schema or tiny_schema())
+    model = Ranker(network, ReadOut(ModelConfig(), schema or tiny_schema()))
     model.compile(optimizer=composite(network, TrainConfig(**train)), run_eagerly=True)
     return model
 
 
 def trained_model(tmp_path, **model):
     """A model after one step, written and read again, and what it predicts for the batch before that."""
-    config, network, schema = tiny_config(**model), built(**model), tiny_schema(model.get("head", "plain"))
+    config, network, schema = tiny_config(**model), built(**model), tiny_schema(model.get("head", "logistic"))
     model = ranker(network, schema)
     model.train_on_batch(*tiny_batch(8))
     tmp_path.mkdir(exist_ok=True)
-    model_directory.save(tmp_path, config, schema, None, tf.train.Checkpoint(network=network))
+    model_directory.save(tmp_path, config, schema, {}, tf.train.Checkpoint(network=network))
     return model_directory.load(tmp_path), network(tiny_batch(8)[0])
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dlen_cam2.evaluation.metrics import auc, calibration
+from dlen_cam2.metrics import auc, calibration
 from tests.support import shop
 
 

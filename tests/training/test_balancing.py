@@ -358,7 +358,7 @@ def test_the_mask_of_cgc_and_of_the_others():
 @pytest.mark.parametrize("trunk", ["shared_bottom", "mmoe", "cgc", "ple"])
 def test_a_mask_is_what_gradients_of_more_than_one_task_reach(trunk):
     tf.keras.utils.set_random_seed(0)
-    network = build(tiny_config(trunk=trunk, head="dlen", expert_units=(32, 16)).model, tiny_schema())
+    network = build(tiny_config(trunk=trunk, head="dlen", units=(32, 16)).model, tiny_schema())
     features, _ = tiny_batch(64)
     with tf.GradientTape(persistent=True) as tape:
         logits = tf.unstack(tf.reduce_sum(network(features)["logits"], axis=0))

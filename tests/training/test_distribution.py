@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 # Small layers and batches: in large ones a ReLU whose input is 0 but for rounding takes another side every few steps.
 SMALL = [
     f"--config.model.features={FEW}",
-    "--config.model.expert_units=(6,)", "--config.model.tower_units=(4,)", "--config.model.latent_units=(4,)",
+    "--config.model.units=(6,)", "--config.model.tower_units=(4,)", "--config.model.head.latent_units=(4,)",
     "--config.train.bootstrap=0", "--config.train.epochs=1", "--config.train.batch_size=32",
 ]
 MODELS = {

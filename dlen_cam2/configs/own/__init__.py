@@ -1,9 +1,10 @@
 """Experiments for logs of your own, whatever their columns and tasks."""
 
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.models.parts import Head, Trunk
 
 
-def experiment(trunk: str, head: str) -> Config:
+def experiment(trunk: Trunk, head: Head) -> Config:
     """All features and tasks of whatever schema it is given, in sizes and at rates that no log is tuned for.
 
     Three passes for logs of up to some million rows. A larger one has steps enough in one pass with larger batches:
@@ -14,7 +15,7 @@ def experiment(trunk: str, head: str) -> Config:
     little in common, a slice of KuaiRand's videos and a drawn shop; BUILD.md says how.
     """
     return Config(
-        name=f"own_{trunk}" + ("" if head == "plain" else f"_{head}"),
+        name=f"own_{trunk.name}" + ("" if head.name == "logistic" else f"_{head.name}"),
         model=ModelConfig(trunk=trunk, head=head),
         train=TrainConfig(
             epochs=3, batch_size=512, embedding_learning_rate=0.02, learning_rate=0.002, cooldown=0.5

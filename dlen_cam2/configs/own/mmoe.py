@@ -6,7 +6,8 @@ python -m dlen_cam2 train --config=dlen_cam2/configs/own/mmoe.py --data_dir=DIR 
 
 from dlen_cam2.config import Config
 from dlen_cam2.configs.own import experiment
+from dlen_cam2.models import MMOE, Logistic
 
 
 def get_config() -> Config:
-    return experiment("mmoe", "plain")
+    return experiment(MMOE(), Logistic())

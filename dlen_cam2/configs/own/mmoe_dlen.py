@@ -6,7 +6,8 @@ python -m dlen_cam2 train --config=dlen_cam2/configs/own/mmoe_dlen.py --data_dir
 
 from dlen_cam2.config import Config
 from dlen_cam2.configs.own import experiment
+from dlen_cam2.models import DLEN, MMOE
 
 
 def get_config() -> Config:
-    return experiment("mmoe", "dlen")
+    return experiment(MMOE(), DLEN())

@@ -6,7 +6,8 @@ python -m dlen_cam2 train --config=dlen_cam2/configs/own/shared_bottom.py --data
 
 from dlen_cam2.config import Config
 from dlen_cam2.configs.own import experiment
+from dlen_cam2.models import Logistic, SharedBottom
 
 
 def get_config() -> Config:
-    return experiment("shared_bottom", "plain")
+    return experiment(SharedBottom(), Logistic())

@@ -167,8 +167,10 @@ def _repeated(drawn: np.ndarray) -> np.ndarray:
     return np.any((drawn[:, :, None] == drawn[:, None, :]) & earlier, axis=2)
 
 
-def train(config: Config, data_dir: str | os.PathLike, warm: Sequence[str], measured: Sequence[str]) -> Arrays:
-    """A cell: recurring training (`dlen_cam2.experiments.recurring`) on the rows of engagement (`config.model.cam2`).
+def train(
+    config: Config, data_dir: str | os.PathLike, warm: Sequence[str], measured: Sequence[str], engagement: str
+) -> Arrays:
+    """A cell: recurring training (`dlen_cam2.experiments.recurring`) on the rows of `engagement`, see `CAM2`.
 
     DESIGN: the paper samples negatives from all items, so that what it learns is who meets what; it is measured here on
     the rows of an exposure log, of which it never sees those without engagement. Negatives are items that were shown on
@@ -185,7 +187,7 @@ def train(config: Config, data_dir: str | os.PathLike, warm: Sequence[str], meas
     schema = dataclasses.replace(stored, features=keys, targets=())  # other columns are not parsed
     walk = list(stages(data_dir, warm, measured))
     splits = dict.fromkeys(split for trained, by_kind in walk for split in (*trained, *by_kind.values()))
-    logs = {split: _rows(data_dir, schema, split, config.model.cam2.engagement) for split in splits}
+    logs = {split: _rows(data_dir, schema, split, engagement) for split in splits}
     users, items = (np.unique(np.concatenate([log[part] for log in logs.values()])) for part in (0, 1))
     logs = {
         split: log._replace(users=np.searchsorted(users, log.users), items=np.searchsorted(items, log.items))

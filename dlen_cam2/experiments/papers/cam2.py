@@ -9,19 +9,22 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dlen_cam2 import __version__, data
-from dlen_cam2.config import VARIANTS, Config
+from dlen_cam2.config import Config, as_dict
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.evaluation.truth import truth_at
 from dlen_cam2.experiments import daily_protocol, grid
 from dlen_cam2.experiments.baselines import dice
 from dlen_cam2.experiments.cells import Arrays
 from dlen_cam2.experiments.recurring import LOGGED, active_days, recurring
+from dlen_cam2.models import CAM2
 from dlen_cam2.models.causal.cam2.threshold import check_statistic
 from dlen_cam2.schema import Schema, pbtxt
 from dlen_cam2.utils.errors import UserError
 
 BASELINE = "production"
 PROPOSED = "proposed"
+# The rows of the paper's Table 1; the first has no branches.
+VARIANTS = (BASELINE, "task_arch", "joint_loss", "all_features", PROPOSED)
 DICE = "DICE"
 
 
@@ -82,6 +85,12 @@ class Results:
     age: str
     popularity: str
 
+    @property
+    def causal(self) -> CAM2:
+        """The branches, as the experiment's file says."""
+        assert isinstance(self.config.model.causal, CAM2)
+        return self.config.model.causal
+
 
 def run(
     config: Config, data_dir: str, output: str | os.PathLike, seeds: int, warm_days: int, top_k: int, age: str,
@@ -112,7 +121,10 @@ def run(
             raise UserError(
                 f"--{flag} must name a numeric column of {data_dir}. Received: {column!r}. Known: {numeric}."
             )
-    check_statistic(config.model.cam2, schema.features)
+    causal = config.model.causal
+    if not isinstance(causal, CAM2):
+        raise UserError(f"config.model.causal must be 'cam2', whose variants are compared. Received: {causal!r}.")
+    check_statistic(causal, schema.features)
     statistics = data.statistics(data_dir)
     days = sorted(d for d in statistics["days"] if d.isdigit())
     warm_days = warm_days or len(days) // 2
@@ -124,15 +136,19 @@ def run(
     for seed in range(seeds):
         for variant in VARIANTS:
             chosen = copy.deepcopy(config)
-            chosen.model.cam2.variant, chosen.train.seed = variant, seed
-            key = {"version": __version__, "config": dataclasses.asdict(chosen), "data": statistics, "warm": warm,
+            chosen.model.causal = None if variant == BASELINE else dataclasses.replace(causal, variant=variant)
+            chosen.train.seed = seed
+            key = {"version": __version__, "config": as_dict(chosen), "statistic": causal.statistic, "data": statistics,
+                   "warm": warm,
                    "days": measured}
             planned[variant, seed] = grid.Cell(
-                f"{variant}-seed{seed}", key, _train, (chosen, data_dir, warm, measured, age, popularity)
+                f"{variant}-seed{seed}", key, _train,
+                (chosen, data_dir, warm, measured, (age, popularity, causal.statistic)),
             )
         planned[DICE, seed] = grid.Cell(
-            f"{DICE}-seed{seed}", {**planned[BASELINE, seed].key, "model": DICE}, dice.train,
-            (planned[BASELINE, seed].arguments[0], data_dir, warm, measured),
+            f"{DICE}-seed{seed}",
+            {**planned[BASELINE, seed].key, "model": DICE, "engagement": causal.engagement}, dice.train,
+            (planned[BASELINE, seed].arguments[0], data_dir, warm, measured, causal.engagement),
         )
     usual = daily_protocol.cells(config, data_dir, warm, measured, seeds)
     found = grid.run([*planned.values(), *usual.values()], pathlib.Path(output) / "cells", processes)
@@ -151,10 +167,10 @@ def run(
 
 
 def _train(
-    config: Config, data_dir: str, warm: Sequence[str], measured: Sequence[str], age: str, popularity: str
+    config: Config, data_dir: str, warm: Sequence[str], measured: Sequence[str], columns: Sequence[str]
 ) -> Arrays:
     """What a cell computes."""
-    return _arrays(recurring(config, data_dir, warm, measured, (age, popularity, config.model.cam2.statistic)))
+    return _arrays(recurring(config, data_dir, warm, measured, columns))
 
 
 def _arrays(found: Mapping[str, Predictions]) -> Arrays:

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from dlen_cam2.config import ANY_POSITIVE, VARIANTS
 from dlen_cam2.evaluation import entire_space, slices
 from dlen_cam2.evaluation.bootstrap import Estimate, Resamples, ne_change, over_rows
-from dlen_cam2.evaluation.metrics import auc, cross_entropy, normalized_entropy
 from dlen_cam2.evaluation.report import in_entire_space
 from dlen_cam2.experiments.baselines import dice
-from dlen_cam2.experiments.papers.cam2 import BASELINE, DICE, PROPOSED, Kind, Results
+from dlen_cam2.experiments.papers.cam2 import BASELINE, DICE, PROPOSED, VARIANTS, Kind, Results
+from dlen_cam2.metrics import auc, cross_entropy, normalized_entropy
+from dlen_cam2.models.causal.cam2.threshold import ANY_POSITIVE
 
 TRUE_CONFORMITY = "true conformity (user x popularity)"
 
@@ -132,7 +132,7 @@ def correlations(
     X stands in the labels of the causes and among the features of conformity: what matters is what a score has beyond
     X itself, and beyond what production already predicts.
     """
-    statistic = results.config.model.cam2.statistic
+    statistic = results.causal.statistic
     scores = {f"X ({statistic})": kind.columns[statistic][None]}
     scores["production, expected engagement"] = expected_engagement(results, kind, BASELINE)
     scores |= {f"{v}, {score}": rows for v, found in kind.causes.items() for score, rows in found.items()}
@@ -161,7 +161,7 @@ def against_dice(
     """
     space, engaged = kind.dice["space"] == 1, kind.dice["engaged"]
     draws = resamples.of(space)
-    task = results.config.model.cam2.engagement
+    task = results.causal.engagement
     scores = {
         v: expected_engagement(results, kind, v) if task == ANY_POSITIVE
         else kind.probabilities[v][:, :, results.tasks.index(task)]

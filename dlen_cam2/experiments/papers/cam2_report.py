@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from dlen_cam2.config import VARIANTS
 from dlen_cam2.evaluation.bootstrap import Estimate, Resamples, percent, table
 from dlen_cam2.experiments import daily_protocol, pages, zoo
 from dlen_cam2.experiments.baselines.dice import PASSES
 from dlen_cam2.experiments.papers import cam2_measures as measures
-from dlen_cam2.experiments.papers.cam2 import BASELINE, PROPOSED, Results
+from dlen_cam2.experiments.papers.cam2 import BASELINE, PROPOSED, VARIANTS, Results
 from dlen_cam2.experiments.recurring import LOGGED
 from dlen_cam2.utils.files import write_json, write_text
 from dlen_cam2.utils.markdown import markdown
@@ -76,7 +75,7 @@ def write(results: Results, output: pathlib.Path) -> None:
             "production, by the item's age:",
             table(by_age[kind], "age"),
             f"How production, the proposed variant and DICE (of ids alone, {PASSES} passes over pairs) order the "
-            f"rows by engagement ({results.config.model.cam2.engagement}): mean over seeds, brackets: the difference "
+            f"rows by engagement ({results.causal.engagement}): mean over seeds, brackets: the difference "
             "from production. Its scores are no probabilities, so it has no NE. AUC of all rows, of rows of the same "
             "user, and by tenths of popularity:",
             _dice(dice[kind]),

@@ -11,10 +11,10 @@ from dlen_cam2.config import Config, replaced
 from dlen_cam2.data import statistics
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.evaluation.bootstrap import Estimate, Resamples, over_seeds, percent, with_interval
-from dlen_cam2.evaluation.metrics import cross_entropy
 from dlen_cam2.evaluation.truth import recovery, truth_at
 from dlen_cam2.experiments import grid, networks, rows, zoo
 from dlen_cam2.experiments.rows import Log, Measured, Row
+from dlen_cam2.metrics import cross_entropy
 from dlen_cam2.schema import Schema
 from dlen_cam2.utils.markdown import markdown
 from pipelines import simulate
@@ -76,7 +76,7 @@ def run(config: Config, output: pathlib.Path, seeds: int, size: int, processes: 
     logs = {broken: feed(output, size, broken) for broken in BROKEN}
     planned: dict[Any, dict[tuple[str, int, str], grid.Cell]] = {}
     for alpha in ALPHAS:
-        cap = {"model.alpha": alpha} if alpha else {"model.alpha_constant": 1.0}
+        cap = {"model.head.alpha": alpha} if alpha else {"model.head.alpha_constant": 1.0}
         capped = replaced(zoo.network(config, DLEN).configs[""], cap)
         row = Row(_named(alpha), {"": capped}, networks.train)
         planned[alpha, "cap"] = rows.cells([row], logs[0.0], seeds)

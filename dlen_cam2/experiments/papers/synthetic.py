@@ -3,7 +3,7 @@
 import pathlib
 
 from dlen_cam2.config import Config
-from dlen_cam2.configs import correlated_mmoe
+from dlen_cam2.configs import correlated_ple
 from dlen_cam2.experiments import pages
 from dlen_cam2.experiments.papers import dlen_truth, task_correlation
 from dlen_cam2.utils.files import write_json, write_text
@@ -17,14 +17,14 @@ def run(config: Config, output: pathlib.Path, seeds: int, size: int, processes: 
     """Make the data, train, and write the page.
 
     Args:
-        config: of the models on the feed; those of the correlation sweep have `configs/correlated_mmoe.py`.
+        config: of the models on the feed; those of the correlation sweep have `configs/correlated_ple.py`.
         output: for data, cells and page.
         seeds: of every model, and worlds of each correlation.
         size: rows of the feed; the correlated worlds have a twentieth, see `FEWER`.
         processes: cells at a time, see `grid.run`.
     """
     few = size // FEWER
-    sweep = task_correlation.run(correlated_mmoe.get_config(), output, seeds, few, processes)
+    sweep = task_correlation.run(correlated_ple.get_config(), output, seeds, few, processes)
     caps, told = dlen_truth.run(config, output, seeds, size, processes)
     task_correlation.draw(output / task_correlation.PICTURE, sweep)
     dlen_truth.draw(output / dlen_truth.PICTURE, caps, told)

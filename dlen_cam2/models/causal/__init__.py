@@ -1,1 +1,1 @@
-"""Causal branches beside a trunk."""
+"""Causal branches beside a trunk, a paper each."""

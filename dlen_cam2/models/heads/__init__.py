@@ -1,8 +1,7 @@
-"""Heads: from the towers' outputs to logits, a paper each."""
+"""Heads: from the towers' outputs to what is trained, evaluated and served, a paper each."""
 
-from dlen_cam2.models.heads.dlen import dlen
-from dlen_cam2.models.heads.esmm import esmm
-from dlen_cam2.models.heads.logistic import plain
-from dlen_cam2.models.heads.scores import Calibrate, probabilities, serving_scores
+from dlen_cam2.models.heads.dlen import DLEN
+from dlen_cam2.models.heads.esmm import ESMM
+from dlen_cam2.models.heads.logistic import Logistic
 
-__all__ = ["Calibrate", "dlen", "esmm", "plain", "probabilities", "serving_scores"]
+__all__ = ["DLEN", "ESMM", "Logistic"]

@@ -3,42 +3,107 @@
     P(k) = P(k|UP) P(UP) + P(k|¬UP) P(¬UP)                (eq 1)
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from dlen_cam2.labels.kind import Calibrate, binary
 from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.experts import Experts
 from dlen_cam2.layers.log_space import logaddexp
 from dlen_cam2.layers.task_logits import TaskLogits
+from dlen_cam2.models.context import Context
+from dlen_cam2.models.parts import Head, Outputs
+from dlen_cam2.parts import head, option
+from dlen_cam2.schema import Schema
+from dlen_cam2.utils.errors import UserError
 
 
-def dlen(
-    towers: tf.Tensor, x: tf.Tensor, alphas: Sequence[float], latent_units: Sequence[int],
-    rates: Sequence[float] = (), joined: int = 0,
-) -> dict[str, tf.Tensor]:
-    """The deep latent emotion network's head, over any trunk (DLEN, section 3).
+@head("dlen")
+@dataclasses.dataclass
+class DLEN(Head):
+    """The deep latent emotion network's head, over any trunk (DLEN, section 3): `LatentState` and `CappedHead`.
 
-    Args:
-        towers: (B, T, h).
-        x: (B, d), the shared input, which the hidden state network reads.
-        alphas: the caps of P(k|¬UP), see `CappedHead`.
+    DESIGN: P(UP) reads the embedded row, and not what causal branches join to the towers.
+
+    Attributes:
+        alpha: the cap factor c: α_k = c * positive rate of task k. The paper: 0.1 to 0.5.
+        alpha_constant: above 0, the literal cap α of every task that is not negative, in place of c * positive rate.
         latent_units: layer sizes of the hidden state network.
-        rates: the tasks' positive rates, at which P(k) starts where it can, see `CappedHead`.
-        joined: columns of the towers that come from another network (CAM2's embeddings). DESIGN: P(UP) reads the
-            trunk's input only.
-
-    Returns:
-        What `CappedHead` returns, and "latent": (B, 1), the logit of P(UP).
     """
-    # DESIGN: users prefer at least what they most often respond to, so P(UP) starts a little above that rate, and
-    # P(k|UP) of that task near its end, where the latent state has to explain the differences between rows.
-    capped = [rate for rate, alpha in zip(rates, alphas, strict=True) if alpha < 1] if rates else []
-    start = min(max(capped, default=0.45) / 0.9, 0.9)
-    latent = LatentState(latent_units, start, name="latent_state")(x)
-    return {**CappedHead(alphas, rates, start, joined, name="capped_head")([towers, latent]), "latent": latent}
+
+    alpha: float = option(0.3, above=0, most=1, search=[0.1, 0.2, 0.3, 0.4, 0.5])
+    alpha_constant: float = option(0.0, least=0, most=1)
+    latent_units: tuple[int, ...] = option((256, 128, 64), least=1, some=True, search=["64", "128 64", "256 128 64"])
+
+    captions = {"cap_use": (
+        "Cap use: P(k|¬UP) over its cap α", "b = P(k|¬UP) is at most the cap α (eq 10): near 1, the cap holds the task "
+        "down. DLEN's P(k|¬UP) of a task without a cap is over 1.",
+    )}
+
+    def outputs(self, towers: tf.Tensor, x: tf.Tensor, context: Context) -> dict[str, tf.Tensor]:
+        """What `CappedHead` returns, and "latent": (B, 1), the logit of P(UP)."""
+        alphas = self.caps(context.schema)
+        rates = [task.positive_rate for task in context.schema.tasks]
+        # DESIGN: users prefer at least what they most often respond to, so P(UP) starts a little above that rate, and
+        # P(k|UP) of that task near its end, where the latent state has to explain the differences between rows.
+        capped = [rate for rate, alpha in zip(rates, alphas, strict=True) if alpha < 1]
+        start = min(max(capped, default=0.45) / 0.9, 0.9)
+        latent = LatentState(self.latent_units, start, name="latent_state")(x)
+        outputs = CappedHead(alphas, rates, start, context.joined, name="capped_head")([towers, latent])
+        return {**outputs, "latent": latent}
+
+    def caps(self, schema: Schema) -> list[float]:
+        """α for each binary task: `alpha_constant`, or `alpha * positive rate`.
+
+        DESIGN: eq 7 bounds P(k|¬UP) by the task's marginal rate, and the text finds 0.1 to 0.5 times "the
+        corresponding task" best, so the factor multiplies that rate. A negative task ("hate") is no sign of
+        preference, the bound does not hold for it, and its α is 1 (uncapped).
+
+        Raises:
+            UserError: a task has no positives to put a cap on.
+        """
+        alphas = []
+        for task in (schema.tasks[k] for k in binary(schema)):
+            if not (task.positive_rate or task.negative or self.alpha_constant):
+                raise UserError(
+                    f"task {task.name!r} has no positives in the training days, so DLEN's cap alpha * positive rate "
+                    "would be 0. Leave the task out (config.model.tasks) or set config.model.head.alpha_constant."
+                )
+            alphas.append(1.0 if task.negative else self.alpha_constant or self.alpha * task.positive_rate)
+        return alphas
+
+    def scores(self, outputs: Outputs, schema: Schema, calibrate: Calibrate | None = None) -> dict[str, tf.Tensor]:
+        """- `<task>`: P(k), the probability that is trained, calibrated if a `calibrate` is given;
+        - `<task>_up`: `P(k, UP) = P(k|UP) P(UP)` (eq 4): the ¬UP term is dropped, so it is below the training
+          probability and is a score, not a calibrated probability of the behaviour. DESIGN: a negative task has none,
+          since preferring the item is no part of it;
+        - `p_up`: P(UP).
+        """
+        joint = tf.exp(tf.math.log_sigmoid(outputs["preferred"]) + tf.math.log_sigmoid(outputs["latent"]))
+        tasks = [schema.tasks[k] for k in binary(schema)]
+        scores = super().scores(outputs, schema, calibrate)
+        scores |= {f"{t.name}_up": s for t, s in zip(tasks, tf.unstack(joint, axis=1), strict=True) if not t.negative}
+        return {**scores, "p_up": tf.sigmoid(outputs["latent"][:, 0])}
+
+    def score_names(self, schema: Schema) -> list[str]:
+        tasks = [schema.tasks[k] for k in binary(schema)]
+        return [*super().score_names(schema), *(f"{t.name}_up" for t in tasks if not t.negative), "p_up"]
+
+    def preference(self, outputs: Outputs) -> tf.Tensor:
+        return tf.sigmoid(outputs["latent"][:, 0])
+
+    def telemetry(self, outputs: Outputs, schema: Schema) -> dict[str, tf.Tensor]:
+        """"cap_use": b/α, how near P(k|¬UP) is to its cap (eq 10); near 1 the cap holds the task down."""
+        return {"cap_use": tf.exp(outputs["not_preferred"] - np.log(np.asarray(self.caps(schema), np.float32)))}
+
+    def notes(self, schema: Schema) -> dict[str, dict[str, str]]:
+        names = [schema.task_names[k] for k in binary(schema)]
+        caps = [f"α = {a:.4g}" if a < 1 else "no cap" for a in self.caps(schema)]
+        return {"cap_use": dict(zip(names, caps, strict=True))}
 
 
 class CappedHead(tf.keras.layers.Layer):

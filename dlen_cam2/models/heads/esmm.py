@@ -1,37 +1,87 @@
 """ESMM (Ma et al., SIGIR 2018): tasks that follow each other, learned on all impressions."""
 
-from collections.abc import Sequence
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.labels.kind import Calibrate, binary, kind_of, targets
+from dlen_cam2.layers import TaskLogits
 from dlen_cam2.layers.log_space import logaddexp
-from dlen_cam2.models.heads.logistic import plain
+from dlen_cam2.models.context import Context
+from dlen_cam2.models.parts import Head, Outputs
+from dlen_cam2.parts import head
+from dlen_cam2.schema import Schema
+from dlen_cam2.utils.errors import UserError
 
 
-def esmm(
-    towers: tf.Tensor, parents: Sequence[int | None], rates: Sequence[float] = (), joined: int = 0
-) -> dict[str, tf.Tensor]:
-    """The entire space multi-task model's head, for tasks of which one follows another, over any trunk.
+@head("esmm")
+@dataclasses.dataclass
+class ESMM(Head):
+    """The entire space multi-task model's head, for tasks of which one follows another, over any trunk:
 
-    A conversion is learned on all impressions, through P(click and conversion) = P(click) P(conversion | click); it
-    has no loss of its own on the clicked rows, so that its calibration there is to be measured.
+        P(click and conversion) = P(click) P(conversion | click)
 
-    Args:
-        towers: (B, T, h).
-        parents: for each task the place of the task before it, or None, see `Schema.parents`.
-        rates: the tasks' positive rates on their own rows, at which their probabilities start.
-        joined: see `TaskLogits`.
-
-    Returns:
-        "logits" (B, T) of P(k | the task before), as of every head, and "joint" (B, T), the logits of `EntireSpace`,
-        which are trained.
+    A conversion is learned on all impressions, through that product; it has no loss of its own on the clicked rows, so
+    that its calibration there is to be measured. A task follows the one whose label is its mask.
 
     References:
         ESMM (Ma et al., SIGIR 2018), eqs 1 and 3.
     """
-    outputs = plain(towers, rates, joined)
-    return {**outputs, "joint": EntireSpace(parents, name="entire_space")(outputs["logits"])}
+
+    def outputs(self, towers: tf.Tensor, x: tf.Tensor, context: Context) -> dict[str, tf.Tensor]:
+        """"logits" of P(k | the task before), and "joint", the logits of `EntireSpace`, which are trained."""
+        schema = context.schema
+        if all(parent is None for parent in schema.parents):
+            raise UserError(
+                "config.model.head='esmm' needs a task whose mask is the label of another task of the model. Received "
+                f"the masks {dict((t.name, t.mask) for t in schema.tasks)}."
+            )
+        logits = TaskLogits([t.positive_rate for t in schema.tasks], context.joined, name="logits")(towers)
+        return {"logits": logits, "joint": EntireSpace(schema.parents, name="entire_space")(logits)}
+
+    def start_rates(self, schema: Schema) -> list[float]:
+        rates = [task.positive_rate for task in schema.tasks]
+        return [rate * math.prod(rates[a] for a in chain) for rate, chain in zip(rates, chains(schema), strict=True)]
+
+    def targets(self, labels: Mapping[str, tf.Tensor], schema: Schema) -> tuple[tf.Tensor, tf.Tensor]:
+        """A task that follows another has the label 1 where it and all before it are 1 (click and conversion), and the
+        sample space of the first of them (all impressions)."""
+        y, mask = targets(labels, schema)
+        own, spaces = tf.unstack(y, axis=1), tf.unstack(mask, axis=1)
+        joint, wide = list(own), list(spaces)
+        for k, before in enumerate(chains(schema)):
+            for ancestor in before:
+                joint[k], wide[k] = joint[k] * own[ancestor], spaces[ancestor]
+        return tf.stack(joint, axis=1), tf.stack(wide, axis=1)
+
+    def trained(self, outputs: Outputs, schema: Schema) -> tf.Tensor:
+        place = {k: n for n, k in enumerate(binary(schema))}
+        if len(place) == len(schema.tasks):
+            return outputs["joint"]
+        return tf.stack([
+            outputs["joint"][:, place[k]] if k in place else outputs["logits"][:, k] for k in range(len(schema.tasks))
+        ], axis=1)
+
+    def scores(self, outputs: Outputs, schema: Schema, calibrate: Calibrate | None = None) -> dict[str, tf.Tensor]:
+        """`<task>_joint` of a task that follows another: P(task and those before), of which ESMM's P(task) is the part
+        that is known only through this product. Of the logits as trained: the calibration is of P(task)."""
+        joint = tf.unstack(tf.sigmoid(self.trained(outputs, schema)), axis=1)
+        names = zip(schema.task_names, joint, chains(schema), strict=True)
+        return super().scores(outputs, schema, calibrate) | {f"{task}_joint": p for task, p, chain in names if chain}
+
+    def score_names(self, schema: Schema) -> list[str]:
+        names = zip(schema.task_names, chains(schema), strict=True)
+        return super().score_names(schema) + [f"{task}_joint" for task, chain in names if chain]
+
+
+def chains(schema: Schema) -> list[tuple[int, ...]]:
+    """`schema.ancestors` of binary tasks; a number follows none."""
+    return [
+        chain if kind_of(task).binary else () for task, chain in zip(schema.tasks, schema.ancestors, strict=True)
+    ]
 
 
 class EntireSpace(tf.keras.layers.Layer):

@@ -1,15 +1,20 @@
 """One logit for each task."""
 
-from collections.abc import Sequence
+import dataclasses
 
 import tensorflow as tf
 
 from dlen_cam2.layers import TaskLogits
+from dlen_cam2.models.context import Context
+from dlen_cam2.models.parts import Head
+from dlen_cam2.parts import head
 
 
-def plain(towers: tf.Tensor, rates: Sequence[float] = (), joined: int = 0) -> dict[str, tf.Tensor]:
-    """One logit for each task, which starts at the task's positive rate. (B, T, h) -> {"logits": (B, T)}.
+@head("logistic")
+@dataclasses.dataclass
+class Logistic(Head):
+    """`P(k) = σ(w_k · X^k + b_k)`, which starts at the task's positive rate (DESIGN, see `TaskLogits`)."""
 
-    `joined` of the h columns come from another network, see `TaskLogits`.
-    """
-    return {"logits": TaskLogits(rates, joined, name="logits")(towers)}
+    def outputs(self, towers: tf.Tensor, x: tf.Tensor, context: Context) -> dict[str, tf.Tensor]:
+        rates = [task.positive_rate for task in context.schema.tasks]
+        return {"logits": TaskLogits(rates, context.joined, name="logits")(towers)}

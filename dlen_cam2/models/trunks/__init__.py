@@ -1,8 +1,8 @@
 """Trunks: from the embedded row to one representation for each task's tower, a paper each."""
 
-from dlen_cam2.models.trunks.cgc import cgc
-from dlen_cam2.models.trunks.mmoe import mmoe
-from dlen_cam2.models.trunks.ple import ple
-from dlen_cam2.models.trunks.shared_bottom import shared_bottom
+from dlen_cam2.models.trunks.cgc import CGC
+from dlen_cam2.models.trunks.mmoe import MMOE
+from dlen_cam2.models.trunks.ple import PLE
+from dlen_cam2.models.trunks.shared_bottom import SharedBottom
 
-__all__ = ["cgc", "mmoe", "ple", "shared_bottom"]
+__all__ = ["CGC", "MMOE", "PLE", "SharedBottom"]

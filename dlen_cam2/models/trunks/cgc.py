@@ -1,5 +1,6 @@
 """CGC, customized gate control (Tang et al., RecSys 2020): one extraction layer of PLE."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,15 +9,42 @@ import tensorflow as tf
 
 from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.experts import Experts
-from dlen_cam2.layers.gates import Gates
+from dlen_cam2.layers.gates import Gates, Mixture
+from dlen_cam2.models.context import Context
+from dlen_cam2.models.trunks.mmoe import MMOE
+from dlen_cam2.parts import option, trunk
+
+_SHARED = "shared"
 
 
-def cgc(x: tf.Tensor, tasks: int, task_experts: int, shared_experts: int, units: Sequence[int]) -> tf.Tensor:
-    """Customized gate control, one extraction layer (Tang et al., 2020, eqs 1-3). (B, d) -> (B, T, units[-1])."""
-    return CGC(tasks, task_experts, shared_experts, units, last=True, name="cgc_1")(x)
+@trunk("cgc")
+@dataclasses.dataclass
+class CGC(MMOE):
+    """Customized gate control, one `ExtractionLayer` (Tang et al., 2020, eqs 1-3).
+
+    CERTAIN: DLEN's base has 5 shared experts and 2 for each task (Ali-CCP: 2 and 1).
+
+    Attributes:
+        units: layer sizes of an expert; ReLU after each.
+        experts: how many all tasks share.
+        task_experts: how many each task has of its own.
+    """
+
+    task_experts: int = option(2, least=1, search=(1, 4))
+
+    def __call__(self, x: tf.Tensor, context: Context) -> tf.Tensor:
+        return self.extract(x, context, levels=1)
+
+    def extract(self, x: tf.Tensor, context: Context, levels: int) -> tf.Tensor:
+        """`levels` extraction layers, one on the other (eqs 4-5)."""
+        for level in range(1, levels + 1):
+            x = ExtractionLayer(
+                context.tasks, self.task_experts, self.experts, self.units, last=level == levels, name=f"cgc_{level}"
+            )(x)
+        return x
 
 
-class CGC(tf.keras.layers.Layer):
+class ExtractionLayer(tf.keras.layers.Layer):
     """Customized gate control: tasks own experts and share others; a task's gate sees its own and the shared.
 
         g^k = softmax(W_k s^k) · [E_k,1 … E_k,m ; E_s,1 … E_s,n]        k = 1..T
@@ -37,7 +65,7 @@ class CGC(tf.keras.layers.Layer):
     Output: (B, T, units[-1]) if `last`, else (B, T + 1, units[-1]).
 
     Example:
-        >>> CGC(2, 1, 3, (8,), last=True)(tf.ones((4, 10))).shape
+        >>> ExtractionLayer(2, 1, 3, (8,), last=True)(tf.ones((4, 10))).shape
         TensorShape([4, 2, 8])
 
     References:
@@ -88,6 +116,15 @@ class CGC(tf.keras.layers.Layer):
         if self.shared_gate is None:
             return gates, None
         return gates, self.shared_gate(inputs if first else inputs[:, self.tasks :])
+
+    def mixture(self, tasks: Sequence[str]) -> Mixture:
+        """What is mixed, for whoever looks inside."""
+        counts = [self.task_experts] * self.tasks + [self.shared_experts]
+        owners = zip((*tasks, _SHARED), counts, strict=True)
+        experts = tuple(f"{owner} {i + 1}" for owner, count in owners for i in range(count))
+        gates = tuple(tasks) if self.last else (*tasks, _SHARED)
+        gate, owner = np.arange(len(gates))[:, None], np.repeat(np.arange(len(counts)), counts)
+        return Mixture(gates, experts, (owner == gate) | (owner == self.tasks) | (gate == self.tasks))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

@@ -1,18 +1,32 @@
-"""MMOE (Ma et al., 2018)."""
+"""MMOE (Ma et al., KDD 2018): a mixture of experts, with a gate for each task."""
 
-from collections.abc import Sequence
+import dataclasses
 
 import tensorflow as tf
 
 from dlen_cam2.layers import Experts, Gates
+from dlen_cam2.models.context import Context
+from dlen_cam2.models.trunks.shared_bottom import SharedBottom
+from dlen_cam2.parts import option, trunk
 
 
-def mmoe(x: tf.Tensor, tasks: int, experts: int, units: Sequence[int]) -> tf.Tensor:
-    """Multi-gate mixture of experts: `f^k(x) = Σ_i g^k(x)_i f_i(x)` (Ma et al., 2018, eqs 5-7).
+@trunk("mmoe")
+@dataclasses.dataclass
+class MMOE(SharedBottom):
+    """Multi-gate mixture of experts (Ma et al., 2018, eqs 5-7):
+
+        f^k(x) = Σ_i g^k(x)_i f_i(x)        g^k(x) = softmax(W_k x)
 
     CERTAIN: linear gates without bias. Paper settings of DLEN's base: 5 experts [256, 128, 64]; Ali-CCP 2.
-    (B, d) -> (B, T, units[-1]).
+
+    Attributes:
+        units: layer sizes of an expert; ReLU after each.
+        experts: how many, which all tasks share.
     """
-    gates = Gates(tasks, experts, name="gates")(x)
-    outputs = Experts(experts, units, name="experts")(x)
-    return tf.keras.layers.Dot(axes=(2, 1), name="mixture")([gates, outputs])
+
+    experts: int = option(5, least=1, search=(2, 8))
+
+    def __call__(self, x: tf.Tensor, context: Context) -> tf.Tensor:
+        gates = Gates(context.tasks, self.experts, name="gates")(x)
+        outputs = Experts(self.experts, self.units, name="experts")(x)
+        return tf.keras.layers.Dot(axes=(2, 1), name="mixture")([gates, outputs])

@@ -1,20 +1,27 @@
-"""PLE (Tang et al., 2020)."""
+"""PLE, progressive layered extraction (Tang et al., RecSys 2020)."""
 
-from collections.abc import Sequence
+import dataclasses
 
 import tensorflow as tf
 
+from dlen_cam2.models.context import Context
 from dlen_cam2.models.trunks.cgc import CGC
+from dlen_cam2.parts import option, trunk
 
 
-def ple(
-    x: tf.Tensor, tasks: int, task_experts: int, shared_experts: int, units: Sequence[int], levels: int
-) -> tf.Tensor:
-    """Progressive layered extraction: `levels` CGC layers (Tang et al., 2020, eqs 4-5).
+@trunk("ple")
+@dataclasses.dataclass
+class PLE(CGC):
+    """Progressive layered extraction: `levels` extraction layers of CGC (Tang et al., 2020, eqs 4-5).
 
-    CERTAIN: the paper's multi-level models have two levels; DLEN's base has 5 shared experts and 2 for each
-    task (Ali-CCP: 2 and 1). (B, d) -> (B, T, units[-1]).
+    CERTAIN: the paper's multi-level models have two levels.
+
+    Attributes:
+        units, experts, task_experts: see `CGC`.
+        levels: how many extraction layers.
     """
-    for level in range(1, levels + 1):
-        x = CGC(tasks, task_experts, shared_experts, units, last=level == levels, name=f"cgc_{level}")(x)
-    return x
+
+    levels: int = option(2, least=1, search=(1, 3))
+
+    def __call__(self, x: tf.Tensor, context: Context) -> tf.Tensor:
+        return self.extract(x, context, self.levels)

@@ -1,13 +1,28 @@
 """Hard sharing (Caruana, 1997)."""
 
-from collections.abc import Sequence
+import dataclasses
 
 import tensorflow as tf
 
 from dlen_cam2.layers import Experts
+from dlen_cam2.models.context import Context
+from dlen_cam2.models.parts import Trunk
+from dlen_cam2.parts import option, trunk
 
 
-def shared_bottom(x: tf.Tensor, tasks: int, units: Sequence[int]) -> tf.Tensor:
-    """Hard sharing: one network, the same for all tasks (Caruana, 1997). (B, d) -> (B, T, units[-1])."""
-    bottom = Experts(1, units, name="shared_bottom")(x)
-    return tf.keras.layers.Lambda(lambda t: tf.repeat(t, tasks, axis=1), name="to_tasks")(bottom)
+@trunk("shared_bottom")
+@dataclasses.dataclass
+class SharedBottom(Trunk):
+    """One network, the same for all tasks (Caruana, 1997).
+
+    Attributes:
+        units: its layer sizes; ReLU after each.
+    """
+
+    units: tuple[int, ...] = option(
+        (256, 128, 64), least=1, some=True, search=["64", "128 64", "256 128 64", "512 256 128"]
+    )
+
+    def __call__(self, x: tf.Tensor, context: Context) -> tf.Tensor:
+        bottom = Experts(1, self.units, name="shared_bottom")(x)
+        return tf.keras.layers.Lambda(lambda t: tf.repeat(t, context.tasks, axis=1), name="to_tasks")(bottom)

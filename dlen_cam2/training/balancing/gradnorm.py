@@ -1,16 +1,41 @@
 """GradNorm (Chen et al., 2018)."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from dlen_cam2.parts import option, step_rule
+from dlen_cam2.schema import Schema
 from dlen_cam2.training.balancing.balancer import Balancer, _state
-from dlen_cam2.training.balancing.gradients import added, side_by_side
+from dlen_cam2.training.balancing.gradients import added, last_kernel, side_by_side
+from dlen_cam2.training.balancing.step_rule import StepRule
 
 
-class GradNorm(Balancer):
+@step_rule("gradnorm")
+@dataclasses.dataclass
+class GradNorm(StepRule):
+    """All tasks pull equally hard on the last shared layer (Chen et al., 2018), see `GradNormBalancer`.
+
+    Attributes:
+        alpha: α: how strongly tasks that learn slowly are favoured.
+        learning_rate: of the learned weights.
+    """
+
+    alpha: float = option(1.5, least=0)
+    learning_rate: float = option(0.025, above=0)
+
+    by_task = True
+
+    def balancer(
+        self, schema: Schema, network: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer
+    ) -> "GradNormBalancer":
+        return GradNormBalancer(len(schema.tasks), *last_kernel(network), self.alpha, self.learning_rate)
+
+
+class GradNormBalancer(Balancer):
     """Weights under which all tasks pull equally hard on the last shared layer, and slow learners harder.
 
         w = T softmax(s)                  G_k = ‖∇_W w_k L_k‖

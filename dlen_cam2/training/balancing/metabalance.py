@@ -1,16 +1,52 @@
 """MetaBalance (He et al., 2022)."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from dlen_cam2.layers.axes import shared_weights
+from dlen_cam2.parts import option, step_rule
+from dlen_cam2.schema import Schema
 from dlen_cam2.training.balancing.balancer import _state
 from dlen_cam2.training.balancing.gradients import Shared
 from dlen_cam2.training.balancing.shared_gradients import SharedGradients
+from dlen_cam2.training.balancing.step_rule import StepRule
+from dlen_cam2.utils.errors import UserError
 
 
-class MetaBalance(SharedGradients):
+@step_rule("metabalance")
+@dataclasses.dataclass
+class MetaBalance(StepRule):
+    """Auxiliary tasks' gradients near the norm of the main task's (He et al., 2022), see `MetaBalanceBalancer`.
+
+    Attributes:
+        relax: r: 0 changes nothing, 1 gives auxiliary gradients the main one's norm.
+        beta: decay of the moving averages of gradient norms.
+        main: the main task; empty: the first.
+    """
+
+    relax: float = option(0.7, least=0, most=1)
+    beta: float = option(0.9, least=0, below=1)
+    main: str = ""
+
+    by_task = True
+
+    def balancer(
+        self, schema: Schema, network: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer
+    ) -> "MetaBalanceBalancer":
+        names = list(schema.task_names)
+        if self.main and self.main not in names:
+            raise UserError(
+                f"config.train.step_rule.main must be one of the tasks {names}, or empty for the first. "
+                f"Received: {self.main!r}."
+            )
+        main = names.index(self.main) if self.main else 0
+        return MetaBalanceBalancer(len(names), shared_weights(network), main, self.relax, self.beta)
+
+
+class MetaBalanceBalancer(SharedGradients):
     """Auxiliary tasks' gradients are brought near the norm of the main task's, in each shared weight.
 
         n_k ← β n_k + (1 - β) ‖g_k‖

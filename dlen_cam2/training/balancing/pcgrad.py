@@ -1,16 +1,34 @@
 """PCGrad (Yu et al., 2020)."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from dlen_cam2.layers.axes import shared_weights
+from dlen_cam2.parts import step_rule
+from dlen_cam2.schema import Schema
 from dlen_cam2.training.balancing.balancer import _state
 from dlen_cam2.training.balancing.gradients import Shared, gram
 from dlen_cam2.training.balancing.shared_gradients import SharedGradients
+from dlen_cam2.training.balancing.step_rule import StepRule
 
 
-class PCGrad(SharedGradients):
+@step_rule("pcgrad")
+@dataclasses.dataclass
+class PCGrad(StepRule):
+    """Gradient surgery (Yu et al., 2020), see `PCGradBalancer`."""
+
+    by_task = True
+
+    def balancer(
+        self, schema: Schema, network: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer
+    ) -> "PCGradBalancer":
+        return PCGradBalancer(len(schema.tasks), shared_weights(network))
+
+
+class PCGradBalancer(SharedGradients):
     """Gradient surgery: a task's gradient loses what opposes another task's.
 
         for each task i, for each j ≠ i in random order:

@@ -1,11 +1,33 @@
 """Weights by the tasks' own uncertainty (Kendall et al., 2018)."""
 
+import dataclasses
+
 import tensorflow as tf
 
+from dlen_cam2.parts import option, step_rule
+from dlen_cam2.schema import Schema
 from dlen_cam2.training.balancing.balancer import Balancer, _state
+from dlen_cam2.training.balancing.step_rule import StepRule
 
 
-class Uncertainty(Balancer):
+@step_rule("uncertainty")
+@dataclasses.dataclass
+class Uncertainty(StepRule):
+    """Weights by the tasks' own uncertainty (Kendall et al., 2018), see `UncertaintyBalancer`.
+
+    Attributes:
+        learning_rate: of the learned weights.
+    """
+
+    learning_rate: float = option(0.025, above=0)
+
+    def balancer(
+        self, schema: Schema, network: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer
+    ) -> "UncertaintyBalancer":
+        return UncertaintyBalancer(len(schema.tasks), self.learning_rate)
+
+
+class UncertaintyBalancer(Balancer):
     """Weights that a task's own uncertainty lowers: `Σ_k L_k e^{-s_k} + s_k / 2`, s learned with the network.
 
         w_k = e^{-s_k}        s_k ← s_k - η (1/2 - L_k e^{-s_k})

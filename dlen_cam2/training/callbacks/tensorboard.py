@@ -1,14 +1,14 @@
 """TensorBoard: what a person watches while a model trains."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from dlen_cam2.evaluation.introspection import summaries
-from dlen_cam2.models.losses import entire_space_rates
-from dlen_cam2.schema import Schema
+from dlen_cam2.evaluation.introspection import Watcher
+from dlen_cam2.labels.kind import kind_of
+from dlen_cam2.models import ReadOut
 
 
 class Board(tf.keras.callbacks.Callback):
@@ -18,34 +18,34 @@ class Board(tf.keras.callbacks.Callback):
 
     Args:
         directory: of the event files.
-        schema: the tasks.
         network: the network that is trained.
+        read_out: what its outputs mean.
         features: a batch on which gates, caps and P(UP) are looked at; None: they are not.
         step: updates before this process.
         every: steps between two points; gates and heads are looked at every tenth time.
     """
 
     def __init__(
-        self, directory: pathlib.Path, schema: Schema, network: tf.keras.Model, features: Any = None, step: int = 0,
+        self, directory: pathlib.Path, network: tf.keras.Model, read_out: ReadOut, features: Any = None, step: int = 0,
         every: int = 50,
     ):
         super().__init__()
         self.writer = tf.summary.create_file_writer(str(directory / "train"))
-        self.network = network
         self.features = features
         self.step = step
         self.every = every
+        self._watch = None
         if features is not None:
             # Its graph is built here: variables made in a callback would be made in the strategy's scope, by the chief
             # alone, and workers wait for each other there.
-            summaries(network, features)
+            self._watch = Watcher(network, read_out)
+            self._watch(features)
         self._constant = {}
-        rates = [task.positive_rate for task in schema.tasks]
-        if "joint" in network.output:
-            rates = entire_space_rates(schema)
-        for task, q in zip(schema.tasks, rates, strict=True):
-            if 0 < q < 1:
-                self._constant[task.name] = -task.weight * (q * np.log(q) + (1 - q) * np.log(1 - q))
+        schema = read_out.schema
+        for task, rate in zip(schema.tasks, read_out.head.start_rates(schema), strict=True):
+            constant = kind_of(task).constant_loss(dataclasses.replace(task, positive_rate=rate))
+            if constant:
+                self._constant[task.name] = task.weight * constant
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._start = self.step
@@ -68,8 +68,8 @@ class Board(tf.keras.callbacks.Callback):
                     tf.summary.scalar(f"ne/{task}", value / self._constant[task])
             for optimizer in self.model.optimizer.optimizers:
                 tf.summary.scalar(f"learning_rate/{optimizer.name}", optimizer.learning_rate)
-            if look and self.features is not None:
-                for name, value in summaries(self.network, self.features).items():
+            if look and self._watch is not None:
+                for name, value in self._watch(self.features).items():
                     (tf.summary.histogram if name == "p_up" else tf.summary.scalar)(name, value)
 
 

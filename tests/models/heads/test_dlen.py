@@ -172,7 +172,7 @@ def test_caps_are_a_share_of_the_positive_rate():
 def test_a_task_without_positives_needs_a_constant_cap():
     schema = tiny_schema()
     empty = [dataclasses.replace(t, positive_rate=0.0) for t in schema.tasks]
-    with pytest.raises(UserError, match="'click' has no positives.*config.model.alpha_constant"):
+    with pytest.raises(UserError, match="'click' has no positives.*config.model.head.alpha_constant"):
         caps(tiny_config().model, dataclasses.replace(schema, tasks=tuple(empty)))
     assert caps(tiny_config(alpha_constant=0.2).model, dataclasses.replace(schema, tasks=tuple(empty))) == [0.2, 1, 0.2]
     only_negative = dataclasses.replace(schema, tasks=(empty[1],))
@@ -212,12 +212,12 @@ def test_served_score_is_below_the_trained_probability():
         np.testing.assert_allclose(p[:, k] - scores[f"{k}_up"], (b * (1 - u))[:, k], atol=2e-7)
 
 
-@pytest.mark.parametrize("head", ["plain", "dlen"])
+@pytest.mark.parametrize("head", ["logistic", "dlen"])
 def test_every_task_starts_at_its_positive_rate(head):
     """With nothing in the towers and P(UP) at one half, p_k is the rate: for common, rare and negative tasks."""
     rates, alphas = (0.4, 0.001, 0.02), (0.12, 0.0003, 1.0)
     towers, latent = tf.zeros((2, 3, 4)), tf.zeros((2, 1))
-    outputs = TaskLogits(rates)(towers) if head == "plain" else CappedHead(alphas, rates)([towers, latent])["logits"]
+    outputs = TaskLogits(rates)(towers) if head == "logistic" else CappedHead(alphas, rates)([towers, latent])["logits"]
     np.testing.assert_allclose(tf.sigmoid(outputs), [rates, rates], rtol=1e-5)
 
 

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from dlen_cam2.models.losses import entire_space, entire_space_rates, targets
 
 from dlen_cam2.models import build
 from dlen_cam2.models.heads.esmm import EntireSpace
-from dlen_cam2.models.losses import entire_space, entire_space_rates, targets
 from dlen_cam2.schema import Task
 from dlen_cam2.training.callbacks.tensorboard import Board
 from dlen_cam2.training.step import Ranker

@@ -1,1 +1,5 @@
-"""CAM2 (Raul et al., 2023)."""
+"""CAM2 (Raul et al., 2023): branches by cause, labels by a threshold, causal losses, and their layers."""
+
+from dlen_cam2.models.causal.cam2.cam2 import CAM2
+
+__all__ = ["CAM2"]

@@ -1,26 +1,28 @@
 """CAM2's causal branches: feature partition, conformity, relevance, and where their embeddings go."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
-from dlen_cam2.config import Cam2Config
 from dlen_cam2.layers import Embeddings, Residual
 from dlen_cam2.models.causal.cam2.cause_mixture import CauseMixture
 from dlen_cam2.models.causal.cam2.conformity import Conformity
 from dlen_cam2.models.causal.cam2.relevance import Relevance
-from dlen_cam2.models.causal.cam2.threshold import Split
+from dlen_cam2.models.causal.cam2.threshold import LabelThreshold
+from dlen_cam2.models.parts import Branches
 from dlen_cam2.schema import Feature, Schema
 from dlen_cam2.utils.errors import UserError
 
+if TYPE_CHECKING:
+    from dlen_cam2.models.causal.cam2.cam2 import CAM2
+
 # Which cause's features each branch reads (CERTAIN: CAM2, section 2.4).
 CAUSE_OF_BRANCH = {"conformity": "statistical", "relevance": "content"}
-# Outputs that only the causal losses and the exposed scores need; a serving model without them drops their weights.
-AUXILIARY = ("conformity", "conformity_norm", "relevance", "interests", "engagement")
 
 
-def partition(schema: Schema, config: Cam2Config) -> dict[str, dict[str, Schema]]:
+def partition(schema: Schema, config: "CAM2") -> dict[str, dict[str, Schema]]:
     """`{branch: {part: schema}}`: what the "user" and "item" part of each branch reads, by the features' tags.
 
     CERTAIN: conformity reads statistical features only, relevance attribute and content features only. DESIGN:
@@ -63,18 +65,18 @@ def _belongs(feature: Feature, part: str, cause: str, everything: bool) -> bool:
 
 
 def branches(
-    inputs: Mapping[str, Mapping[str, tf.Tensor]], schema: Schema, config: Cam2Config, split: Split | None
-) -> tuple[tuple[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+    inputs: Mapping[str, Mapping[str, tf.Tensor]], schema: Schema, config: "CAM2", threshold: LabelThreshold | None
+) -> Branches:
     """The two branches (CAM2, section 2.3).
 
     Args:
         inputs: the network's inputs, `{group: {feature: tensor}}`.
         schema: the features.
         config: sizes and choices.
-        split: what was fitted on the training days, where predictions start; None: one half.
+        threshold: what was fitted on the training days, where predictions start; None: one half.
 
     Returns:
-        The causal embeddings (B, e) that join the main network, of conformity and of relevance, and the outputs of the
+        The causal embeddings (B, e) that join the main network, "conformity" and "relevance", and the outputs of the
         causal heads, float32: "conformity" (B, 1), a logit, or "conformity_norm" (B, 1); "relevance" (B, 1), a logit;
         "interests" (B, k), the products û_x î_x; and unless `heads="joint"` "engagement" (B, 1), the mixture.
 
@@ -84,7 +86,7 @@ def branches(
     The branches draw their initial values from a stream of their own (numpy's), so that with one seed the rest of the
     network starts from the same weights with and without them.
     """
-    split = split or Split.unfitted(config)
+    threshold = threshold or LabelThreshold.unfitted(config)
     parts = {
         f"{branch}_{part}": _part(f"{branch}_{part}", inputs, read, config, _width(branch, schema, config))
         for branch, sides in partition(schema, config).items() for part, read in sides.items()
@@ -92,25 +94,28 @@ def branches(
     conformity = (parts["conformity_user"], parts["conformity_item"])
     relevance = (parts["relevance_user"], parts["relevance_item"])
     joint = config.heads == "joint"
-    rate, rest = split.rates(joint)
+    rate, rest = threshold.rates(joint)
     outputs = {
         "conformity_norm" if config.conformity == "norm" else "conformity":
             Conformity(config.conformity, rate, _seed(), name="conformity")(conformity),
         **Relevance(rest, name="relevance")(relevance),
     }
-    embeddings = (conformity[0] + conformity[1], tf.cast(outputs["interests"], conformity[0].dtype))
+    embeddings = {
+        "conformity": conformity[0] + conformity[1], "relevance": tf.cast(outputs["interests"], conformity[0].dtype),
+    }
     if not joint:
         scores = cause_scores(outputs)
         scores["conformity"] = tf.minimum(scores["conformity"], 1.0)  # a norm is no probability
-        mixture = CauseMixture(config.heads == "gated", split.rows_above / max(split.rows, 1), name="cause_mixture")
+        share = threshold.rows_above / max(threshold.rows, 1)
+        mixture = CauseMixture(config.heads == "gated", share, name="cause_mixture")
         outputs["engagement"] = mixture(
-            [scores["conformity"][:, None], scores["relevance"][:, None], tf.concat(embeddings, axis=1)]
+            [scores["conformity"][:, None], scores["relevance"][:, None], tf.concat(list(embeddings.values()), axis=1)]
         )
-    return embeddings, outputs
+    return Branches(embeddings, outputs)
 
 
 def _part(
-    name: str, inputs: Mapping[str, Mapping[str, tf.Tensor]], schema: Schema, config: Cam2Config, width: int
+    name: str, inputs: Mapping[str, Mapping[str, tf.Tensor]], schema: Schema, config: "CAM2", width: int
 ) -> tf.Tensor:
     """One part of a branch, with embedding tables of its own."""
     read = {group: {f.name: inputs[group][f.name] for f in features} for group, features in schema.groups.items()}
@@ -122,13 +127,13 @@ def _seed() -> int:
     return int(np.random.randint(2**31 - 1000))
 
 
-def _width(branch: str, schema: Schema, config: Cam2Config) -> int:
+def _width(branch: str, schema: Schema, config: "CAM2") -> int:
     if branch == "conformity":
         return config.embedding
     return interest_feature(schema, config).rows if config.relevance == "interests" else config.interests
 
 
-def interest_feature(schema: Schema, config: Cam2Config) -> Feature:
+def interest_feature(schema: Schema, config: "CAM2") -> Feature:
     """The feature that says which interests an item has.
 
     Raises:
@@ -139,12 +144,12 @@ def interest_feature(schema: Schema, config: Cam2Config) -> Feature:
             return feature
     known = [f.name for f in schema.features if f.side == "item" and not f.is_numeric]
     raise UserError(
-        "config.model.cam2.interest_feature must name a categorical item feature of the model, since the loss of each "
-        f"interest needs to know which an item has. Received: {config.interest_feature!r}. Known: {known}."
+        "config.model.causal.interest_feature must name a categorical item feature of the model, since the loss of "
+        f"each interest needs to know which an item has. Received: {config.interest_feature!r}. Known: {known}."
     )
 
 
-def join(representation: tf.Tensor, embeddings: Sequence[tf.Tensor], config: Cam2Config) -> tf.Tensor:
+def join(representation: tf.Tensor, embeddings: Mapping[str, tf.Tensor], config: "CAM2") -> tf.Tensor:
     """Append the causal embeddings (B, e) to each task's representation (B, T, h): (B, T, h + Σ e).
 
     CERTAIN: behind a stop-gradient, so the tasks' losses do not reach the branches. DESIGN: "joint_loss" is read as
@@ -153,7 +158,7 @@ def join(representation: tf.Tensor, embeddings: Sequence[tf.Tensor], config: Cam
     towers read vectors that move while the branches learn (BUILD.md).
     """
     joined = []
-    for name, embedding in zip(("conformity", "relevance"), embeddings, strict=True):
+    for name, embedding in embeddings.items():
         if config.variant != "joint_loss":
             embedding = tf.stop_gradient(embedding)
         norm = tf.keras.layers.LayerNormalization(epsilon=1e-6, center=False, scale=False, name=f"join_{name}")
@@ -162,12 +167,7 @@ def join(representation: tf.Tensor, embeddings: Sequence[tf.Tensor], config: Cam
 
 
 def cause_scores(outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """{"conformity", "relevance"}: (B,) scores of a row's causes, probabilities but for the norm.
-
-    Empty without branches.
-    """
-    if "relevance" not in outputs:
-        return {}
+    """{"conformity", "relevance"}: (B,) scores of a row's causes, probabilities but for the norm."""
     norm = outputs.get("conformity_norm")
     conformity = tf.sigmoid(outputs["conformity"]) if norm is None else norm
     return {"conformity": conformity[:, 0], "relevance": tf.sigmoid(outputs["relevance"][:, 0])}

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dlen_cam2.config import CONFORMITY
 from dlen_cam2.layers.axes import Axes, Axis, Reached
+
+CONFORMITY = ("logistic", "norm")
 
 
 class Conformity(tf.keras.layers.Layer):

@@ -1,13 +1,16 @@
 """CAM2's causal losses."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from dlen_cam2.config import Cam2Config
-from dlen_cam2.models.causal.cam2.threshold import Split, decompose, engagement
+from dlen_cam2.models.causal.cam2.threshold import LabelThreshold, decompose, engagement
 from dlen_cam2.schema import Feature, Schema
 from dlen_cam2.utils.all_reduce import global_sum
+
+if TYPE_CHECKING:
+    from dlen_cam2.models.causal.cam2.cam2 import CAM2
 
 
 class CausalLoss:
@@ -35,25 +38,25 @@ class CausalLoss:
     Args:
         config: weights and forms.
         schema: the tasks.
-        split: the fitted threshold.
+        threshold: what was fitted.
         interests: the feature of the items' interests, for relevance="interests".
 
     References:
         CAM2 (Raul et al., 2023), section 2.3.
     """
 
-    def __init__(self, config: Cam2Config, schema: Schema, split: Split, interests: Feature | None = None):
+    def __init__(self, config: "CAM2", schema: Schema, threshold: LabelThreshold, interests: Feature | None = None):
         self.config = config
         self.schema = schema
-        self.split = split
+        self.threshold = threshold
         self.interests = interests
 
     def weights(
         self, features: Mapping[str, Mapping[str, tf.Tensor]], labels: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         """(B,) each: what a row counts in the means of L_C, L_R and the mixture's loss over all replicas' rows."""
-        _, mask = engagement(labels, self.schema, self.split.engagement)
-        above, below = decompose(mask, labels[self.split.statistic], self.split.thresh)
+        _, mask = engagement(labels, self.schema, self.threshold.engagement)
+        above, below = decompose(mask, labels[self.threshold.statistic], self.threshold.thresh)
         joint = self.config.heads == "joint"
         known = tf.ones_like(mask) if self.interests is None else self._interest_share(features)[1]
         rows = {"c": mask if joint else above, "r": known * (mask if joint else below), "mixture": mask}
@@ -68,8 +71,8 @@ class CausalLoss:
         `weights` are those of the whole batch where this is a part of it.
         """
         weights = self.weights(features, labels) if weights is None else weights
-        y, _ = engagement(labels, self.schema, self.split.engagement)
-        c, r = decompose(y, labels[self.split.statistic], self.split.thresh)
+        y, _ = engagement(labels, self.schema, self.threshold.engagement)
+        c, r = decompose(y, labels[self.threshold.statistic], self.threshold.thresh)
         if self.config.conformity == "norm":
             loss_c = tf.square(c - outputs["conformity_norm"][:, 0])
         else:

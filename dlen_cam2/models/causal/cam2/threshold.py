@@ -3,22 +3,25 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from dlen_cam2 import data
-from dlen_cam2.config import ANY_POSITIVE, Cam2Config
-from dlen_cam2.models.losses import targets
+from dlen_cam2.labels.kind import binary, targets
 from dlen_cam2.schema import Feature, Schema
 from dlen_cam2.utils.errors import UserError
-from dlen_cam2.utils.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from dlen_cam2.models.causal.cam2.cam2 import CAM2
+
+ANY_POSITIVE = "any_positive"
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
-    """Where engagement is split, as fitted on the training days and stored with the model.
+class LabelThreshold:
+    """Where engagement is split by cause, as fitted on the training days and stored with the model.
 
     Attributes:
         engagement: the task whose labels are split, or "any_positive".
@@ -37,8 +40,8 @@ class Split:
     engaged_above: int
 
     @classmethod
-    def unfitted(cls, config: Cam2Config) -> "Split":
-        """A split of nothing known: half of the rows engage, half of all stand on each side."""
+    def unfitted(cls, config: "CAM2") -> "LabelThreshold":
+        """A threshold of nothing known: half of the rows engage, half of all stand on each side."""
         return cls(config.engagement, config.statistic, config.thresh, 4, 2, 2, 1)
 
     def rates(self, joint: bool) -> tuple[float, float]:
@@ -46,19 +49,24 @@ class Split:
         above, below = (self.rows, self.rows) if joint else (self.rows_above, self.rows - self.rows_above)
         return self.engaged_above / above, (self.engaged - self.engaged_above) / below
 
-    def save(self, path: str | os.PathLike) -> None:
-        write_json(path, dataclasses.asdict(self))
+    def describe(self) -> str:
+        """A line for whoever watches."""
+        return (f"causes: {self.engagement} at {self.statistic} >= {self.thresh:g} is conformity, "
+                f"{self.engaged_above / self.engaged:.1%} of the engagement")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return dataclasses.asdict(self)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "Split":
-        """Read what `save` wrote. Raises `UserError` if the file is absent or is none of ours."""
-        values = read_json(path)
+    def from_dict(cls, values: Any) -> "LabelThreshold":
+        """What `to_dict` gave. Raises `UserError` if it is none of ours."""
         names = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
-            raise UserError(f"{path} must be an object with the keys {sorted(names)}. Received: {values!r}.")
+            raise UserError(f"a label threshold must be an object with the keys {sorted(names)}. Received: {values!r}.")
         for key, value in values.items():
             if not isinstance(value, str if key in ("engagement", "statistic") else int | float):
-                raise UserError(f"{path}: {key} has the wrong type. Received: {value!r}.")
+                raise UserError(f"{key} of a label threshold has the wrong type. Received: {value!r}.")
         return cls(**values)
 
 
@@ -85,30 +93,30 @@ def engagement(labels: Mapping[str, tf.Tensor], schema: Schema, name: str) -> tu
     """
     y, mask = targets(labels, schema)
     if name == ANY_POSITIVE:
-        positive = [i for i, t in enumerate(schema.tasks) if not t.negative]
+        positive = [i for i in binary(schema) if not schema.tasks[i].negative]
         shown = tf.gather(y * mask, positive, axis=1)
         return tf.reduce_max(shown, axis=1), tf.ones_like(y[:, 0])
     if name not in schema.task_names:
         raise UserError(
-            f"config.model.cam2.engagement must be {ANY_POSITIVE!r} or a task of the model. Received: {name!r}. "
+            f"config.model.causal.engagement must be {ANY_POSITIVE!r} or a task of the model. Received: {name!r}. "
             f"Known: {list(schema.task_names)}."
         )
     k = schema.task_names.index(name)
     return y[:, k], mask[:, k]
 
 
-def check_statistic(config: Cam2Config, columns: Sequence[Feature]) -> None:
+def check_statistic(config: "CAM2", columns: Sequence[Feature]) -> None:
     """Raise `UserError` if X is not among the numeric statistical features of `columns`."""
     known = [f.name for f in columns if f.is_numeric and f.cause == "statistical"]
     if config.statistic not in known:
         raise UserError(
-            "config.model.cam2.statistic must name a numeric statistical feature of the data set. "
+            "config.model.causal.statistic must name a numeric statistical feature of the data set. "
             f"Received: {config.statistic!r}. Known: {known}."
         )
 
 
-def fit(config: Cam2Config, schema: Schema, columns: Sequence[Feature], directory: str | os.PathLike,
-        days: Sequence[str], on_bad_record: str = "fail") -> Split:
+def fit(config: "CAM2", schema: Schema, columns: Sequence[Feature], directory: str | os.PathLike,
+        days: Sequence[str], on_bad_record: str = "fail") -> LabelThreshold:
     """Find the threshold on the training days, in one pass over X and the labels.
 
     A quantile is that of X over the training rows in the engagement's sample space.
@@ -141,18 +149,18 @@ def fit(config: Cam2Config, schema: Schema, columns: Sequence[Feature], director
         raise UserError(f"the training days hold no row of the engagement {config.engagement!r} to split.")
     if interests and not tagged:
         raise UserError(
-            f"config.model.cam2.relevance='interests' needs items with known interests. Received: no known value of "
+            f"config.model.causal.relevance='interests' needs items with known interests. Received: no known value of "
             f"{config.interest_feature!r} in the training days."
         )
     # float32 as the labels are, so that rows at the threshold compare equal.
     quantile = config.thresh_unit == "quantile"
     thresh = float(np.float32(np.quantile(x, config.thresh) if quantile else config.thresh))
     above = x >= thresh
-    found = Split(config.engagement, config.statistic, thresh, len(x), int(above.sum()), int(engaged.sum()),
+    found = LabelThreshold(config.engagement, config.statistic, thresh, len(x), int(above.sum()), int(engaged.sum()),
                   int((engaged & above).sum()))
     if not 0 < found.rows_above < found.rows or not 0 < found.engaged_above < found.engaged:
         raise UserError(
-            f"config.model.cam2.thresh must leave rows with engagement on both sides of {config.statistic} = "
+            f"config.model.causal.thresh must leave rows with engagement on both sides of {config.statistic} = "
             f"{thresh:g}, or a cause has nothing to learn from. Received: {config.thresh:g} "
             f"({config.thresh_unit}), with {found.rows_above:,} of {found.rows:,} rows and {found.engaged_above:,} of "
             f"{found.engaged:,} engagements at or above; X runs from {x.min():g} to {x.max():g}."

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from dlen_cam2.evaluation.metrics import (
+from dlen_cam2.metrics import (
     auc,
     calibration,
     calibration_curve,

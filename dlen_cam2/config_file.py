@@ -1,0 +1,136 @@
+"""Experiment files: read, with what a command line changes (`--config=FILE --config.key=value`), and written."""
+
+import ast
+import dataclasses
+import importlib.util
+import json
+import pathlib
+import re
+import sys
+from typing import Any
+
+from absl import flags
+
+from dlen_cam2.config import Config, check, replaced
+from dlen_cam2.utils.errors import UsageError, UserError
+
+_OVERRIDE = re.compile(r"--?config\.([\w.]+)(?:=(.*))?", re.DOTALL)
+# What the command line changes, in its order.
+_changes: list[tuple[str, str]] = []
+# The whole of it, as it was typed.
+_typed: list[str] = []
+
+
+def read(path: str) -> Any:
+    """What `get_config()` of the Python file `path` returns.
+
+    Raises:
+        UsageError: there is no such file, it cannot be run, or it has no `get_config`.
+    """
+    if not pathlib.Path(path).is_file():
+        raise UsageError(f"--config must name a Python file whose get_config() returns a Config. Received: {path!r}, "
+                        "which is no file.")
+    spec = importlib.util.spec_from_file_location("experiment", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--config must name a Python file, *.py. Received: {path!r}.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config()
+    except UserError as error:
+        raise UsageError(f"--config: {path}: {error}") from error
+    except Exception as error:
+        raise UsageError(f"--config: {path} cannot be used. Received: {type(error).__name__}: {error}") from error
+
+
+def value_of(text: str) -> Any:
+    """A value as the command line has it: a Python literal, "true", "false", or else the text itself.
+
+    >>> value_of("0.5"), value_of("(64, 32)"), value_of("true"), value_of("ple")
+    (0.5, (64, 32), True, 'ple')
+    """
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def define(text: str) -> None:
+    """Define the flag `--config`; its value is what the file gave, changed by the flags `--config.key=value`.
+
+    They are applied in their order, so that `--config.model.trunk=ple --config.model.trunk.levels=3` chooses a trunk
+    and then its levels. `get` returns the result.
+    """
+    flags.DEFINE_string("config", None, text)
+    _changes.clear()
+    _typed[:] = sys.argv[1:]
+    kept: list[str] = []
+    arguments = iter(sys.argv)
+    for argument in arguments:
+        match = _OVERRIDE.fullmatch(argument)
+        if match is None:
+            kept.append(argument)
+            continue
+        value = match[2] if match[2] is not None else next(arguments, None)
+        if value is None:
+            raise UsageError(f"{argument} needs a value. Received: none.")
+        _changes.append((match[1], value))
+    sys.argv[:] = kept
+
+
+def typed() -> list[str]:
+    """The command line's arguments, those that change the configuration among them."""
+    return list(_typed)
+
+
+def get(default: Any = None) -> Config:
+    """The configuration of the command line; of `default`, a function, where no file is named.
+
+    Raises:
+        UsageError: the file or a key cannot be used.
+    """
+    path = flags.FLAGS.config
+    if path is None and default is None:
+        raise UsageError("--config must name a Python file whose get_config() returns a Config. Received: none.")
+    config = read(path) if path is not None else default()
+    if not isinstance(config, Config):
+        raise UsageError(f"--config must name a Python file whose get_config() returns a Config. Received: {path}.")
+    try:
+        for key, value in _changes:
+            config = replaced(config, {key: value_of(value)})
+        check(config)
+    except UserError as error:
+        raise UsageError(str(error)) from error
+    return config
+
+
+def source(config: Config, docstring: str) -> str:
+    """The file whose `get_config()` returns `config`; it names what differs from the defaults.
+
+    Args:
+        config: the configuration.
+        docstring: any text.
+    """
+    used: dict[str, set[str]] = {}
+    body = _expression(config, used, "    ")
+    text = docstring.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    imports = "".join(f"from {module} import {', '.join(sorted(names))}\n" for module, names in sorted(used.items()))
+    return f'"""{text}\n"""\n\n{imports}\n\ndef get_config() -> Config:\n    return {body}\n'
+
+
+def _expression(value: Any, used: dict[str, set[str]], indent: str) -> str:
+    """Python that makes `value`; the classes that it needs go to `used`, by module."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    name = type(value).__name__
+    used.setdefault(type(value).__module__, set()).add(name)
+    default = type(value)()
+    inner = indent + "    "
+    lines = [
+        f"{inner}{field.name}={_expression(getattr(value, field.name), used, inner)},\n"
+        for field in dataclasses.fields(value) if getattr(value, field.name) != getattr(default, field.name)
+    ]
+    return f"{name}(\n{''.join(lines)}{indent})" if lines else f"{name}()"

@@ -1,0 +1,229 @@
+"""Parts: what a model is put together from, and the registry in which each is found by its paper's word.
+
+A part is a dataclass in a file of its own. Its fields are its configuration, each documented, and checked by the rule
+that `option` gives it; it registers itself under a name of its kind, and nothing else need be edited: configurations,
+the command line, checks, search spaces, tables and the contract test read the registry.
+
+    @trunk("mmoe")
+    @dataclasses.dataclass
+    class MMOE(Trunk):
+        experts: int = option(5, least=1, search=(2, 8))
+
+The parts of this package are modules of the packages in `HOMES`, loaded when a kind is first asked for. One of your own
+lies anywhere: import its module in the experiment file.
+"""
+
+import dataclasses
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from dlen_cam2.utils.errors import UserError
+
+# Where the parts of a kind lie. Modules are imported from here, and never by a name that a user gives.
+HOMES = {
+    "trunk": "dlen_cam2.models.trunks", "head": "dlen_cam2.models.heads", "causal": "dlen_cam2.models.causal",
+    "encoder": "dlen_cam2.models.sequence", "transfer": "dlen_cam2.models.transfer", "label": "dlen_cam2.labels",
+    "step_rule": "dlen_cam2.training.balancing", "score_adapter": "dlen_cam2.serving.score_adapters",
+}
+_CLASSES: dict[str, dict[str, type["Part"]]] = {kind: {} for kind in HOMES}
+_loaded: set[str] = set()
+
+P = TypeVar("P", bound="Part")
+
+
+@dataclasses.dataclass
+class Part:
+    """A piece of a model, with its configuration.
+
+    Attributes:
+        kind, name: under which it is registered: "trunk", "mmoe".
+    """
+
+    kind: ClassVar[str] = ""
+    name: ClassVar[str] = ""
+
+    def check(self, where: str) -> None:
+        """Raise `UserError` naming the key, `where` and the field, if a value breaks a rule.
+
+        A rule about several fields is a subclass's: it calls this one first.
+        """
+        check_fields(self, where)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: the name as "kind", and the fields."""
+        return {"kind": self.name, **dataclasses.asdict(self)}
+
+    if TYPE_CHECKING:  # the fields of the parts that a configuration holds are known to the parts only
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __call__(self, *arguments: Any) -> Any: ...
+
+
+def register(kind: str, name: str) -> Callable[[type[P]], type[P]]:
+    """The decorator that enters a part.
+
+    Raises:
+        UserError: another part has the name, or it is no identifier.
+    """
+
+    def enter(cls: type[P]) -> type[P]:
+        known = _CLASSES[kind].get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise UserError(
+                f"a {kind} must have a name of its own. Received: {name!r} for {cls.__module__}.{cls.__qualname__}, "
+                f"which is {known.__module__}.{known.__qualname__}."
+            )
+        if not name.isidentifier() or not dataclasses.is_dataclass(cls):
+            raise UserError(f"a part must be a dataclass whose name is an identifier. Received: {cls!r} as {name!r}.")
+        cls.kind, cls.name = kind, name
+        _CLASSES[kind][name] = cls
+        return cls
+
+    return enter
+
+
+def trunk(name: str) -> Callable[[type[P]], type[P]]:
+    """Enter a trunk, see `dlen_cam2.models.parts.Trunk`."""
+    return register("trunk", name)
+
+
+def head(name: str) -> Callable[[type[P]], type[P]]:
+    """Enter a head, see `dlen_cam2.models.parts.Head`."""
+    return register("head", name)
+
+
+def causal(name: str) -> Callable[[type[P]], type[P]]:
+    """Enter causal branches, see `dlen_cam2.models.parts.Causal`."""
+    return register("causal", name)
+
+
+def encoder(name: str) -> Callable[[type[P]], type[P]]:
+    """Enter an encoder of lists, see `dlen_cam2.models.parts.Encoder`."""
+    return register("encoder", name)
+
+
+def transfer(name: str) -> Callable[[type[P]], type[P]]:
+    """Enter a transfer between tasks' towers, see `dlen_cam2.models.parts.Transfer`."""
+    return register("transfer", name)
+
+
+def label(name: str) -> Callable[[type[P]], type[P]]:
+    """Enter a kind of task, see `dlen_cam2.labels.kind.Kind`."""
+    return register("label", name)
+
+
+def step_rule(name: str) -> Callable[[type[P]], type[P]]:
+    """Enter a rule of the training step, see `dlen_cam2.training.balancing.step_rule.StepRule`."""
+    return register("step_rule", name)
+
+
+def score_adapter(name: str) -> Callable[[type[P]], type[P]]:
+    """Enter what changes served scores, see `dlen_cam2.serving.score_adapters.adapter.ScoreAdapter`."""
+    return register("score_adapter", name)
+
+
+def classes(kind: str) -> dict[str, type[Part]]:
+    """{name: class} of a kind, sorted by name."""
+    if kind not in _loaded:
+        _loaded.add(kind)  # first, since the modules may ask for the kind themselves
+        home = importlib.import_module(HOMES[kind])
+        for module in pkgutil.iter_modules(home.__path__):
+            importlib.import_module(f"{HOMES[kind]}.{module.name}")
+    return dict(sorted(_CLASSES[kind].items()))
+
+
+def find(kind: str, name: Any, where: str) -> type[Part]:
+    """The class that is registered as `name`.
+
+    Raises:
+        UserError: there is none; the message names `where` it was asked for.
+    """
+    known = classes(kind)
+    if not isinstance(name, str) or name not in known:
+        raise UserError(f"{where} must be a {kind}, one of {list(known)}. Received: {name!r}.")
+    return known[name]
+
+
+def make(kind: str, name: str, like: Part | None = None) -> Any:
+    """The part `name` with its default values, but for fields that `like` has, too: their values are taken from it."""
+    cls = find(kind, name, kind)
+    known = [f.name for f in dataclasses.fields(cls) if like is not None and hasattr(like, f.name)]
+    return cls(**{field: getattr(like, field) for field in known})
+
+
+def from_dict(kind: str, values: dict[str, Any]) -> Any:
+    """The part that `to_dict` gave, also after a pass through JSON. Values are not checked, see `dlen_cam2.config`."""
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key != "kind"}
+    return find(kind, values["kind"], f"the {kind}")(**given)
+
+
+def part(kind: str, default: str | None) -> Any:
+    """A field of a configuration that holds a part of a kind; with `default=None` it may hold None."""
+    factory = (lambda: None) if default is None else (lambda: make(kind, default))
+    return dataclasses.field(default_factory=factory, metadata={"part": kind, "optional": default is None})
+
+
+def option(
+    default: Any, *, least: float | None = None, most: float | None = None, above: float | None = None,
+    below: float | None = None, choices: Sequence[Any] = (), some: bool = False, search: Any = None,
+) -> Any:
+    """A field of a part or of a configuration, with its rule.
+
+    Args:
+        default: its value where none is given; its type is the field's.
+        least, most, above, below: ends of what a number, or each number of a tuple, may be; floats must be finite.
+        choices: what it may be.
+        some: a tuple must not be empty.
+        search: what tuning may try: a list of values, or (first, last) of whole numbers; texts such as "128 64" stand
+            for layer sizes. None: tuning leaves it alone.
+    """
+    rule = {"least": least, "most": most, "above": above, "below": below, "choices": tuple(choices), "some": some}
+    return dataclasses.field(default=default, metadata={"rule": rule, "search": search})
+
+
+def check_fields(values: Any, where: str) -> None:
+    """Raise `UserError` if a field of a dataclass breaks the rule of its `option`."""
+    for field in dataclasses.fields(values):
+        if (rule := field.metadata.get("rule")) is not None:
+            value = getattr(values, field.name)
+            if not _holds(value, rule):
+                raise UserError(f"{where}.{field.name} must be {_words(value, rule)}. Received: {value!r}.")
+
+
+def _holds(value: Any, rule: dict[str, Any]) -> bool:
+    if isinstance(value, tuple | list):
+        return (bool(value) or not rule["some"]) and all(_holds(each, {**rule, "some": False}) for each in value)
+    if rule["choices"]:
+        return value in rule["choices"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return all(rule[end] is None for end in ("least", "most", "above", "below"))
+    return (
+        math.isfinite(value) and (rule["least"] is None or value >= rule["least"])
+        and (rule["most"] is None or value <= rule["most"]) and (rule["above"] is None or value > rule["above"])
+        and (rule["below"] is None or value < rule["below"])
+    )
+
+
+def _words(value: Any, rule: dict[str, Any]) -> str:
+    """The rule: "at least 1", "in (0, 1]", "one of (…)", "a tuple of …"."""
+    if rule["choices"]:
+        text = f"one of {rule['choices']}"
+    else:
+        lower = None if rule["least"] is rule["above"] is None else ("[", rule["least"]) if rule["above"] is None else (
+            "(", rule["above"])
+        upper = None if rule["most"] is rule["below"] is None else (rule["most"], "]") if rule["below"] is None else (
+            rule["below"], ")")
+        if lower and upper:
+            text = f"in {lower[0]}{lower[1]:g}, {upper[0]:g}{upper[1]}"
+        elif lower:
+            text = f"{'at least' if lower[0] == '[' else 'above'} {lower[1]:g}"
+            text += " and finite" if isinstance(value, float) else ""
+        else:
+            text = "finite"
+    if isinstance(value, tuple | list):
+        return f"a tuple{' that is not empty,' if rule['some'] else ''} of values {text}"
+    return text
