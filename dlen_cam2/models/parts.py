@@ -204,7 +204,7 @@ class Head(NetworkPart):
         return _predictions(outputs["logits"], schema)
 
     def scores(self, outputs: Outputs, schema: Schema, calibrate: Calibrate | None = None) -> dict[str, tf.Tensor]:
-        """What a feed ranks by, {name: (B,)}: `predictions`, calibrated, under the tasks' names, and what a head adds."""
+        """What a feed ranks by, {name: (B,)}: calibrated `predictions` under the tasks' names, and what a head adds."""
         z = outputs["logits"] if calibrate is None else calibrate(outputs["logits"], schema.task_names)
         return dict(zip(schema.task_names, tf.unstack(_predictions(z, schema), axis=1), strict=True))
 

@@ -16,7 +16,7 @@ from tests.support.builders import FEW, command, run, train
 from tests.support.jobs import DAY, DAYS, small
 
 OVERRIDES = [
-    "--config.model.expert_units=(8,)", "--config.model.tower_units=(4,)", "--config.model.latent_units=(4,)",
+    "--config.model.units=(8,)", "--config.model.tower_units=(4,)", "--config.model.head.latent_units=(4,)",
     "--config.train.batch_size=128", "--config.train.bootstrap=5",
 ]
 
@@ -53,7 +53,7 @@ def test_train_evaluate_export_score(log, tmp_path):
     assert 0 < metrics[DAY]["click"]["auc"] < 1 and metrics[DAY]["click"]["intervals"]["auc"] is not None
     assert "never a measure" in metrics[DAY]["user_favor"]["note"]
     config = json.loads((model / "config.json").read_text())
-    assert config["model"]["head"] == "dlen" and config["model"]["expert_units"] == [8]
+    assert config["model"]["head"] == "dlen" and config["model"]["units"] == [8]
     assert "report.png" in (model / "report.md").read_text() and list((model / "tensorboard").rglob("*tfevents*"))
 
     again = command("dlen_cam2.cli.evaluate", f"--model_dir={model}", f"--data_dir={log}", f"--days={DAY}",
@@ -160,7 +160,7 @@ def test_a_damaged_shard_of_a_measured_day_costs_no_training(log, tmp_path, caps
 
 BAD = {
     "unknown key": (["--config.model.nonsense=1"], 2, "nonsense"),
-    "value out of range": (["--config.model.alpha=7"], 1, "config.model.alpha"),
+    "value out of range": (["--config.model.head.alpha=7"], 1, "config.model.head.alpha"),
     "unknown task": (["--config.model.tasks=('clack',)"], 1, "clack"),
     "unknown feature": (["--config.model.features=('colour',)"], 1, "colour"),
     "unknown day": (["--train_days=20230101..20230102"], 1, "20230101..20230102"),

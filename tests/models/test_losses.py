@@ -126,7 +126,7 @@ def trained(strategy, model):
     with strategy.scope():
         settings = tiny_config(**model).model
         network = build(settings, tiny_schema(), SPLIT)
-        causal = CausalLoss(settings.cam2, tiny_schema(), SPLIT) if "cam2" in model else None
+        causal = CausalLoss(settings.causal, tiny_schema(), SPLIT) if "cam2" in model else None
         ranker = Ranker(network, tiny_schema(), causal)
         ranker.compile(optimizer=tf.keras.optimizers.SGD(0.5))
     start, losses, moves = network.get_weights(), [], []

@@ -10,14 +10,14 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from dlen_cam2 import serving
-from dlen_cam2.config import HEADS, TRUNKS, Config, ModelConfig, TrainConfig
+from dlen_cam2.config import HEADS, TRUNKS, Config, TrainConfig
 from dlen_cam2.data.preprocessing import Indexer
 from dlen_cam2.models import build, cgc, mmoe, ple, serving_scores, shared_bottom
 from dlen_cam2.training import model_directory
 from dlen_cam2.training.optimizers import composite
 from dlen_cam2.training.step import Ranker
 from dlen_cam2.utils.errors import UserError
-from tests.support.builders import built, ranker, raw_batch, tiny_batch, tiny_config, tiny_schema, trained_model
+from tests.support.builders import built, flat, ranker, raw_batch, tiny_batch, tiny_config, tiny_schema, trained_model
 
 TASKS = ("click", "hate", "finish")
 
@@ -47,7 +47,7 @@ def examples():
 def test_every_trunk_with_every_head(trunk, head, tmp_path):
     network = built(trunk=trunk, head=head)
     features, labels = tiny_batch(8)
-    more = {"plain": set(), "dlen": {"preferred", "not_preferred", "latent"}, "esmm": {"joint"}}
+    more = {"logistic": set(), "dlen": {"preferred", "not_preferred", "latent"}, "esmm": {"joint"}}
     names = {"logits"} | more[head]
     outputs = network(features)
     assert set(outputs) == names
@@ -66,7 +66,7 @@ def test_every_trunk_with_every_head(trunk, head, tmp_path):
 
     server = tf.saved_model.load(str(serving.export(loaded, tmp_path / "served")))
     scores = serving_scores(expected, tiny_schema(head).tasks)
-    more = {"plain": set(), "dlen": {"click_up", "finish_up", "p_up"}, "esmm": {"finish_joint"}}
+    more = {"logistic": set(), "dlen": {"click_up", "finish_up", "p_up"}, "esmm": {"finish_joint"}}
     assert set(scores) == set(TASKS) | more[head]
     raw = {name: tf.constant(column) for name, column in raw_batch(8).items()}
     for served in (server.signatures["raw"](**raw), server.signatures["serving_default"](examples=examples())):
@@ -197,12 +197,12 @@ TOWERS, READ_OUT = 3 * (64 * 64 + 64), 3 * 65
 
 
 @pytest.mark.parametrize("model, expected", [
-    (ModelConfig(), 128 + 5 * EXPERT + 3 * 22 * 5 + TOWERS + READ_OUT),
-    (ModelConfig(experts=2), 128 + 2 * EXPERT + 3 * 22 * 2 + TOWERS + READ_OUT),
-    (ModelConfig(trunk="ple"), 128 + 11 * (EXPERT + SECOND) + (22 + 64) * 3 * 7 + 22 * 11 + TOWERS + READ_OUT),
-    (ModelConfig(trunk="ple", experts=2, task_experts=1),
+    (flat(), 128 + 5 * EXPERT + 3 * 22 * 5 + TOWERS + READ_OUT),
+    (flat(experts=2), 128 + 2 * EXPERT + 3 * 22 * 2 + TOWERS + READ_OUT),
+    (flat(trunk="ple"), 128 + 11 * (EXPERT + SECOND) + (22 + 64) * 3 * 7 + 22 * 11 + TOWERS + READ_OUT),
+    (flat(trunk="ple", experts=2, task_experts=1),
      128 + 5 * (EXPERT + SECOND) + (22 + 64) * 3 * 3 + 22 * 5 + TOWERS + READ_OUT),
-    (ModelConfig(head="dlen"), 128 + 5 * EXPERT + 3 * 22 * 5 + TOWERS + 2 * READ_OUT + EXPERT + 65),
+    (flat(head="dlen"), 128 + 5 * EXPERT + 3 * 22 * 5 + TOWERS + 2 * READ_OUT + EXPERT + 65),
 ], ids=["mmoe", "mmoe_ali_ccp", "ple", "ple_ali_ccp", "mmoe_dlen"])
 def test_parameters_of_the_papers_settings(model, expected):
     assert model.expert_units == model.latent_units == (256, 128, 64) and model.levels == 2
@@ -236,7 +236,7 @@ def test_only_numbers_or_only_lists_are_enough():
 ])
 def test_nothing_to_build(schema, received):
     with pytest.raises(UserError, match=received):
-        build(ModelConfig(), schema)
+        build(flat(), schema)
 
 
 @pytest.mark.parametrize("names", [{"tasks": ["nope"]}, {"features": ["nope"]}, {"without": ["nope"]}])

@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
 def expected(trained):
     """What the training graph says of the day, by score."""
     model = model_directory.load(trained[1])
-    return evaluation.predict(evaluation.scorer(model.network, model.schema), model.schema, trained[0], DAY).serving
+    return evaluation.predict(evaluation.scorer(model.network, model.read_out), model.schema, trained[0], DAY).serving
 
 
 @pytest.fixture(scope="session")

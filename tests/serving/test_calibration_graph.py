@@ -117,7 +117,7 @@ def test_the_command_fits_measures_and_draws(trained, tmp_path):
     found = Calibration.load(tmp_path / "new" / "c.json")
     model = model_directory.load(trained[1])
     tasks = model.schema.task_names
-    score = evaluation.scorer(model.network, model.schema)
+    score = evaluation.scorer(model.network, model.read_out)
     shown = {day: evaluation.predict(score, model.schema, trained[0], day) for day in (DAY, NEXT)}
     again = fit(shown[DAY], model.schema, "isotonic", DAY)
     assert found.knots.keys() == again.knots.keys()

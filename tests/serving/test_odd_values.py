@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 
 from dlen_cam2 import data, evaluation, serving
-from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.config import Config, TrainConfig
 from dlen_cam2.serving import request_log, versions
 from dlen_cam2.training import model_directory
 from pipelines import kuairand
-from tests.support.builders import tiny_schema, train, trained_model
+from tests.support.builders import flat, tiny_schema, train, trained_model
 from tests.support.jobs import SIZES
 from tests.support.kuairand_slice import REAL, some_users
 from tests.support.requests import as_tensors, of_one_user
@@ -26,10 +26,10 @@ def test_ten_thousand_rows_of_a_real_day_score_as_in_training(tmp_path):
     source = some_users(tmp_path / "in", (train_day, day), 1)
     kuairand.convert(source, str(tmp_path / "data"))
     sizes = {**SIZES, "features": ()}  # all of them
-    config = Config("real", ModelConfig("mmoe", head="dlen", **sizes), TrainConfig(bootstrap=0))
+    config = Config("real", flat("mmoe", head="dlen", **sizes), TrainConfig(bootstrap=0))
     train(config, tmp_path / "data", tmp_path / "model", train_day, day)
     model = model_directory.load(tmp_path / "model")
-    score = evaluation.scorer(model.network, model.schema)
+    score = evaluation.scorer(model.network, model.read_out)
     wanted = evaluation.predict(score, model.schema, tmp_path / "data", day).serving
     rows = request_log.first_rows(tmp_path / "data", day, model.schema, 10_000)
     assert len(rows["user_id"]) == 10_000
@@ -67,7 +67,7 @@ def tiny(tmp_path_factory):
     return version
 
 
-@pytest.mark.parametrize("head", ["plain", "dlen"])
+@pytest.mark.parametrize("head", ["logistic", "dlen"])
 @pytest.mark.parametrize("trunk", ["mmoe", "ple"])
 def test_odd_values_have_finite_scores(tiny, trunk, head):
     loaded = tiny(trunk, head)
@@ -97,7 +97,7 @@ def test_a_number_that_is_none_is_named(tiny, signature):
     sent = {"raw": columns, "rank": of_one_user(tiny_schema(), columns),
             "serving_default": {"examples": request_log.examples(tiny_schema(), columns)}}[signature]
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"features ctr must be numbers. Received: NaN"):
-        tiny("mmoe", "plain").run(signature, sent)
+        tiny("mmoe", "logistic").run(signature, sent)
 
 
 def test_a_missing_number_is_named_and_a_missing_id_is_unknown(served, signatures, rows):

@@ -181,7 +181,7 @@ def reference(log, e):
 
 
 LOGS = {
-    "no older": lambda: random_log(0, older=0.0), "plain": lambda: random_log(1),
+    "no older": lambda: random_log(0, older=0.0), "logistic": lambda: random_log(1),
     "one user": lambda: random_log(2, rows=400, users=1), "ties": lambda: random_log(3, moments=8),
     "sparse": lambda: random_log(4, rows=30, users=8), "again": lambda: random_log(5),
     "days": lambda: long_log(6, rows=250), "days of one user": lambda: long_log(7, rows=320, users=1),

@@ -9,21 +9,21 @@ from unittest import mock
 
 import numpy as np
 
-from dlen_cam2.config import Config, DailyConfig, ModelConfig, TrainConfig
+from dlen_cam2.config import Config, DailyConfig, TrainConfig
 from dlen_cam2.training import distribution, model_directory
-from tests.support.builders import FEW, ROOT, command
+from tests.support.builders import FEW, ROOT, command, flat
 
 DAYS, DAY = "20240101..20240102", "20240103"
-SIZES = {"features": FEW, "experts": 2, "expert_units": (8,), "tower_units": (4,), "latent_units": (4,)}
+SIZES = {"features": FEW, "experts": 2, "units": (8,), "tower_units": (4,), "latent_units": (4,)}
 
 
-def small(head="plain", **train):
-    return Config("small", ModelConfig("mmoe", head=head, **SIZES), TrainConfig(**{"batch_size": 128, **train}))
+def small(head="logistic", **train):
+    return Config("small", flat("mmoe", head=head, **SIZES), TrainConfig(**{"batch_size": 128, **train}))
 
 
 def config(head="dlen", dropout=0.2, **train):
     fields = {"batch_size": 32, "bootstrap": 0, "epochs": 2, "daily": DailyConfig(2, 1.0, 0.0), **train}
-    return Config("small", ModelConfig("mmoe", head=head, dropout=dropout, **SIZES), TrainConfig(**fields))
+    return Config("small", flat("mmoe", head=head, dropout=dropout, **SIZES), TrainConfig(**fields))
 
 
 def arguments(log, model, flags):

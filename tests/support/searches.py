@@ -3,11 +3,12 @@
 import pathlib
 
 from dlen_cam2 import tuning
-from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.config import Config, TrainConfig
+from tests.support.builders import flat
 
 ROOT = pathlib.Path(__file__).parents[2]
 DAYS, DAY = "20240101..20240102", "20240103"
-CONFIG = Config("small", ModelConfig(expert_units=(4,)), TrainConfig(epochs=9, learning_rate=1e-3))
+CONFIG = Config("small", flat(units=(4,)), TrainConfig(epochs=9, learning_rate=1e-3))
 
 
 class Stub:

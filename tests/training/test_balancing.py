@@ -475,7 +475,7 @@ def test_gradnorm_and_metabalance_start_as_the_sum_where_they_should():
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "pcgrad"])
 def test_compiled_steps_are_the_same(method):
     # A trunk with experts that one task alone reaches, and those that all do; XLA takes seconds for a layer more.
-    model = {"trunk": "cgc", "expert_units": (6,), "tower_units": ()}
+    model = {"trunk": "cgc", "units": (6,), "tower_units": ()}
     one, other = make(method, **model), make(method, **model, jit=True)
     assert steps(one, range(4)) == pytest.approx(steps(other, range(4)), rel=1e-4)
 
@@ -526,7 +526,7 @@ def trained(strategy, method):
     """Weights and state after three batches, the last uneven. (Adam would blow up rounding errors.)"""
     with strategy.scope():
         sgd = tf.keras.optimizers.SGD(0.1)
-        ranker = make(method, optimizer=sgd, head="dlen", expert_units=(6,), latent_units=(4,))
+        ranker = make(method, optimizer=sgd, head="dlen", units=(6,), latent_units=(4,))
     start = ranker.network.get_weights()
     for rows_of_batch in (8, 8, 7):
         batch = tiny_batch(rows_of_batch, seed=rows_of_batch)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from dlen_cam2 import data, evaluation
-from dlen_cam2.config import BalanceConfig, Cam2Config, Config, ModelConfig, TrainConfig
+from dlen_cam2.config import BalanceConfig, Config, TrainConfig
 from dlen_cam2.data.preprocessing import Indexer
 from dlen_cam2.models import trunks
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
@@ -18,7 +18,7 @@ from dlen_cam2.training import grow, jobs, model_directory, passes, warm_start
 from dlen_cam2.training.distribution import Place
 from dlen_cam2.utils.errors import UserError
 from pipelines.from_logs import Roles, convert
-from tests.support.builders import train
+from tests.support.builders import branches, flat, train
 from tests.support.logs import DAY, START, write
 
 pytestmark = pytest.mark.slow
@@ -70,17 +70,17 @@ def log(tmp_path_factory):
     return directory / "data"
 
 
-def config(trunk="mmoe", head="plain", tasks=OLD_TASKS, without=NEW, cam2=None, balance="fixed", **model):
-    sizes = {"experts": 2, "task_experts": 1, "expert_units": (6,), "tower_units": (4,), "latent_units": (4,)}
+def config(trunk="mmoe", head="logistic", tasks=OLD_TASKS, without=NEW, causal=None, balance="fixed", **model):
+    sizes = {"experts": 2, "task_experts": 1, "units": (6,), "tower_units": (4,), "latent_units": (4,)}
     return Config(
         "small",
-        ModelConfig(trunk, head=head, tasks=tasks, without=without, cam2=cam2 or Cam2Config(), **(sizes | model)),
+        flat(trunk, head=head, tasks=tasks, without=without, causal=cam2 or branches(), **(sizes | model)),
         TrainConfig(batch_size=32, bootstrap=0, learning_rate=0.02, balance=BalanceConfig(balance)),
     )
 
 
 def cam2(**values):
-    return Cam2Config(**{"variant": "proposed", "statistic": "ctr", "units": 6, "blocks": 1, "embedding": 4,
+    return branches(**{"variant": "proposed", "statistic": "ctr", "units": 6, "blocks": 1, "embedding": 4,
                          "interests": 3, "conformity_weight": 2.0, **values})
 
 
@@ -89,7 +89,7 @@ def trained(log, directory, *arguments, **values):
     job = jobs.start(config(*arguments, **values), log, DAYS[:1])
     passes.fit(job, DAYS[:1])
     directory.mkdir()
-    model_directory.save(directory, job.config, job.schema, job.split, job.checkpoint, job.days)
+    model_directory.save(directory, job.config, job.schema, job.fitted, job.checkpoint, job.days)
     return job
 
 
@@ -123,7 +123,7 @@ def state(job, directory):
 
 
 @pytest.mark.parametrize(("trunk", "head", "levels"), [
-    ("shared_bottom", "plain", 2), ("mmoe", "dlen", 2), ("cgc", "dlen", 2), ("ple", "plain", 2)])
+    ("shared_bottom", "logistic", 2), ("mmoe", "dlen", 2), ("cgc", "dlen", 2), ("ple", "logistic", 2)])
 def test_growing_changes_no_prediction_of_yesterdays_tasks(log, tmp_path, trunk, head, levels):
     values = {"alpha_constant": 0.0, "levels": levels}
     old = trained(log, tmp_path / "m", trunk, head, **values)
@@ -232,7 +232,7 @@ def test_what_was_fitted_stays_and_what_is_new_is_of_today(log, tmp_path):
 
 
 @pytest.mark.parametrize(("trunk", "head", "balance", "branches"), [
-    ("mmoe", "plain", "pcgrad", cam2()), ("ple", "dlen", "metabalance", None)])
+    ("mmoe", "logistic", "pcgrad", cam2()), ("ple", "dlen", "metabalance", None)])
 def test_growing_by_nothing_is_resuming(log, tmp_path, trunk, head, balance, branches):
     """Bit for bit, before and after further training."""
     values = {"balance": balance, "dropout": 0.2, "cam2": branches}
@@ -251,9 +251,9 @@ def test_growing_by_nothing_is_resuming(log, tmp_path, trunk, head, balance, bra
 
 
 def test_cam2s_branches_grow(log, tmp_path):
-    old = trained(log, tmp_path / "m", cam2=cam2())
-    job = grow.resume(config(tasks=(), without=(), cam2=cam2()), log, tmp_path / "m", DAYS[1:])
-    assert job.split == old.split and job.schema.targets == ("ctr",)
+    old = trained(log, tmp_path / "m", causal=cam2())
+    job = grow.resume(config(tasks=(), without=(), causal=cam2()), log, tmp_path / "m", DAYS[1:])
+    assert job.fitted == old.split and job.schema.targets == ("ctr",)
     into = [weight(j, "relevance_item/into/kernel").shape[0] for j in (old, job)]
     assert into == [6, 10]  # shelf, vid; and price, shop
     before, after = outputs(old, log), outputs(job, log)
@@ -339,10 +339,10 @@ def test_grow_train_save_and_go_on_without_growing(log, tmp_path):
     passes.fit(job, DAYS[1:])
     assert job.days == list(DAYS)
     (tmp_path / "b").mkdir()
-    model_directory.save(tmp_path / "b", today, job.schema, job.split, job.checkpoint, job.days)
+    model_directory.save(tmp_path / "b", today, job.schema, job.fitted, job.checkpoint, job.days)
     loaded = model_directory.load(tmp_path / "b")
     assert loaded.schema == job.schema and loaded.days == list(DAYS)
-    wanted = evaluation.predict(evaluation.scorer(job.network, job.schema), job.schema, log, DAYS[1]).probabilities
+    wanted = evaluation.predict(evaluation.scorer(job.network, job.read_out), job.schema, log, DAYS[1]).probabilities
     found = evaluation.predict(evaluation.scorer(loaded.network, loaded.schema), loaded.schema, log, DAYS[1])
     np.testing.assert_array_equal(found.probabilities, wanted)
     again = warm_start.resume(today, log, tmp_path / "b")
@@ -417,12 +417,12 @@ def test_other_refusals(log, model, tmp_path):
 
 def test_cam2_refuses_another_engagement_and_other_interests(log, tmp_path):
     values = cam2(engagement="click", relevance="interests", interest_feature="shelf")
-    trained(log, tmp_path / "m", cam2=values)
+    trained(log, tmp_path / "m", causal=values)
     with pytest.raises(UserError, match=r"Received: tasks \['like', 'hate'\] without 'click'"):
-        grow.resume(config(tasks=("like", "hate"), cam2=values), log, tmp_path / "m", DAYS[1:])
+        grow.resume(config(tasks=("like", "hate"), causal=values), log, tmp_path / "m", DAYS[1:])
     larger = copied(log, tmp_path / "data", lambda f: dataclasses.replace(f, size=8) if f.name == "shelf" else f)
     with pytest.raises(UserError, match="over the rows of 'shelf'. Received: 9 rows in place of 6"):
-        grow.resume(config(cam2=values), larger, tmp_path / "m", DAYS[1:])
+        grow.resume(config(causal=values), larger, tmp_path / "m", DAYS[1:])
 
 
 class Strange(tf.keras.layers.Dense):

@@ -131,7 +131,7 @@ def test_killed_processes_end_with_the_same_weights(log, tmp_path):
     flags = [
         f"--data_dir={log}", "--config=dlen_cam2/configs/quickstart_mmoe_dlen.py", "--days=20240101..20240102",
         "--eval=next", "--checkpoint_steps=3", "--strategy=mirrored", "--cpu_devices=2", "--config.model.dropout=0.1",
-        "--config.train.batch_size=64", "--config.model.expert_units=(8,)", "--config.train.bootstrap=0",
+        "--config.train.batch_size=64", "--config.model.units=(8,)", "--config.train.bootstrap=0",
         f"--config.model.features={FEW}",
     ]
     moments = killed(tmp_path / "parts", flags, kills=1, least=6, most=12, seed=1)
@@ -144,7 +144,7 @@ def test_killed_processes_end_with_the_same_weights(log, tmp_path):
 
 def test_sigterm_finishes_the_step_and_saves(log, tmp_path):
     flags = ["--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.train.epochs=200", "--checkpoint_seconds=0",
-             f"--config.model.features={FEW}", "--config.model.expert_units=(8,)"]
+             f"--config.model.features={FEW}", "--config.model.units=(8,)"]
     process = start(log, tmp_path / "m", *flags)
     work = tmp_path / "m.training"
     deadline = time.monotonic() + 120
@@ -332,7 +332,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(log, tmp_path, monkeypatch):
     assert max(s["position"]["step"] for s in states) == 10
 
 
-@pytest.mark.parametrize("settings", [{}, {"monitor": "ne"}], ids=["plain", "monitored"])
+@pytest.mark.parametrize("settings", [{}, {"monitor": "ne"}], ids=["logistic", "monitored"])
 def test_a_loss_that_is_not_finite_is_found_at_the_end_of_a_pass(log, tmp_path, settings):
     """Fewer steps than lie between two looks, and before anything is measured."""
     wild = config(epochs=1, batch_size=256, learning_rate=1e30, **settings)
@@ -345,7 +345,7 @@ def test_a_loss_that_is_not_finite_is_found_at_the_end_of_a_pass(log, tmp_path, 
 def test_another_balancing_method_is_named(log, whole, tmp_path):
     other = config()
     other.train.balance.method = "pcgrad"
-    with pytest.raises(UserError, match=r"config.train.balance.method must be that of .*'pcgrad' in place of 'fixed'"):
+    with pytest.raises(UserError, match=r"config.train.step_rule must be that of .*'pcgrad' in place of 'fixed'"):
         runs.train(train_request.once(other, log, tmp_path / "m", DAY, "20240104", continue_from=whole))
 
 
@@ -368,7 +368,7 @@ def test_memory_that_runs_out_is_named(log, tmp_path, monkeypatch):
 def test_a_worker_that_dies_is_named_and_the_cluster_goes_on(log, tmp_path):
     """Worker 1 is killed; worker 0 says so with a status to be started again; both then end as if nothing had been."""
     flags = [
-        "--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.model.expert_units=(8,)", "--config.train.epochs=2",
+        "--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.model.units=(8,)", "--config.train.epochs=2",
         "--config.train.bootstrap=0", "--config.train.batch_size=32", "--checkpoint_steps=5",
         f"--config.model.features={FEW}",
     ]

@@ -84,7 +84,7 @@ def test_the_first_step_that_is_not_finite_is_remembered():
 @pytest.fixture(scope="module")
 def plain(log, tmp_path_factory):  # noqa: F811
     """A model trained in the plain way, and what it measures."""
-    directory = tmp_path_factory.mktemp("plain") / "m"
+    directory = tmp_path_factory.mktemp("logistic") / "m"
     return directory, train(config(dropout=0.0), log, directory, DAYS, DAY)[DAY]
 
 

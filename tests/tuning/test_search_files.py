@@ -107,11 +107,11 @@ def test_a_process_that_is_ended_says_nothing_of_its_trial(tmp_path):
 
 
 SPACE = '''
-from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.config import Config, TrainConfig
 
 def get_config():
-    sizes = {"expert_units": (4,), "tower_units": (), "tasks": ("click",), "features": ("user_id",)}
-    return Config("own", ModelConfig(trunk="shared_bottom", **sizes), TrainConfig(batch_size=64))
+    sizes = {"units": (4,), "tower_units": (), "tasks": ("click",), "features": ("user_id",)}
+    return Config("own", flat(trunk="shared_bottom", **sizes), TrainConfig(batch_size=64))
 
 def space(hp):
     return {"model.embedding_l2": hp.Float("model.embedding_l2", 1e37, 1e38)}

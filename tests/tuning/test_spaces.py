@@ -5,9 +5,10 @@ import dataclasses
 import keras_tuner
 import pytest
 
-from dlen_cam2.config import Cam2Config, Config, ModelConfig, replaced
+from dlen_cam2.config import Config, replaced
 from dlen_cam2.configs import kuairand_cam2, kuairand_ple_dlen, spaces
 from dlen_cam2.utils.errors import UserError
+from tests.support.builders import branches, flat
 from tests.support.searches import Stub, find, rate
 
 
@@ -34,13 +35,13 @@ def keys(space):
 
 def test_the_space_fits_the_model():
     common = keys(spaces.training) | {"model.expert_units", "model.tower_units"}
-    assert keys(spaces.fitting(Config(model=ModelConfig(trunk="shared_bottom")))) == common
+    assert keys(spaces.fitting(Config(model=flat(trunk="shared_bottom")))) == common
     assert keys(spaces.fitting(Config())) == common | {"model.experts"}
     experts = {"model.experts", "model.task_experts"}
-    assert keys(spaces.fitting(Config(model=ModelConfig(trunk="cgc")))) == common | experts
+    assert keys(spaces.fitting(Config(model=flat(trunk="cgc")))) == common | experts
     assert keys(spaces.fitting(kuairand_ple_dlen.get_config())) == common | experts | {
         "model.levels", "model.alpha", "model.latent_units"}
-    assert "model.cam2.thresh" in keys(spaces.fitting(kuairand_cam2.get_config()))
+    assert "model.causal.thresh" in keys(spaces.fitting(kuairand_cam2.get_config()))
     assert keys(spaces.named("dlen+training")) == keys(spaces.dlen) | keys(spaces.training)
 
 
@@ -68,7 +69,7 @@ def test_a_space_that_chooses_what_cannot_be(log, tmp_path, values, message):
 
 
 def test_replaced_leaves_what_it_is_given():
-    before = Config(model=ModelConfig(cam2=Cam2Config(blocks=3)))
-    after = replaced(before, {"model.cam2.thresh": 0.9, "model.tower_units": (8, 4), "train.learning_rate": 1})
-    assert (after.model.cam2.thresh, after.model.cam2.blocks, after.model.tower_units) == (0.9, 3, (8, 4))
-    assert after.train.learning_rate == 1.0 and before == Config(model=ModelConfig(cam2=Cam2Config(blocks=3)))
+    before = Config(model=flat(causal=branches(blocks=3)))
+    after = replaced(before, {"model.causal.thresh": 0.9, "model.tower_units": (8, 4), "train.learning_rate": 1})
+    assert (after.model.causal.thresh, after.model.causal.blocks, after.model.tower_units) == (0.9, 3, (8, 4))
+    assert after.train.learning_rate == 1.0 and before == Config(model=flat(causal=branches(blocks=3)))

@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from dlen_cam2.models.losses import sample_weights, targets
 
 from dlen_cam2 import serving
-from dlen_cam2.config import CAUSAL_HEADS, HEADS, TRUNKS, VARIANTS, Cam2Config, TrainConfig, check
+from dlen_cam2.config import CAUSAL_HEADS, HEADS, TRUNKS, VARIANTS, TrainConfig, check
 from dlen_cam2.data.preprocessing import Indexer
 from dlen_cam2.layers import Residual
 from dlen_cam2.models import build
@@ -17,28 +18,35 @@ from dlen_cam2.models.causal.cam2.cause_mixture import CauseMixture
 from dlen_cam2.models.causal.cam2.conformity import Conformity
 from dlen_cam2.models.causal.cam2.losses import CausalLoss
 from dlen_cam2.models.causal.cam2.relevance import Relevance
-from dlen_cam2.models.causal.cam2.threshold import Split, decompose, engagement
-from dlen_cam2.models.losses import sample_weights, targets
+from dlen_cam2.models.causal.cam2.threshold import LabelThreshold, decompose, engagement
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.training import model_directory
 from dlen_cam2.training.optimizers import composite
 from dlen_cam2.training.step import Ranker
 from dlen_cam2.utils.errors import UserError
 from pipelines.writer.dataset import write_dataset
-from tests.support.builders import numpy_sigmoid, numpy_softmax, raw_batch, tiny_batch, tiny_config, tiny_schema
+from tests.support.builders import (
+    branches,
+    numpy_sigmoid,
+    numpy_softmax,
+    raw_batch,
+    tiny_batch,
+    tiny_config,
+    tiny_schema,
+)
 
 import pyarrow as pa  # isort: skip
 
 BRANCHED = [v for v in VARIANTS if v != "production"]
-SPLIT = Split("any_positive", "ctr", 0.5, rows=100, rows_above=40, engaged=50, engaged_above=25)
+SPLIT = LabelThreshold("any_positive", "ctr", 0.5, rows=100, rows_above=40, engaged=50, engaged_above=25)
 # Of `tiny_schema`: what each branch may read.
 STATISTICAL, CONTENT = ("active_days", "ctr"), ("user_id", "history", "video_id", "author")
 RNG = np.random.default_rng(3)
 
 
-def config(variant="proposed", trunk="mmoe", head="plain", **fields):
+def config(variant="proposed", trunk="mmoe", head="logistic", **fields):
     sizes = {"units": 6, "blocks": 1, "embedding": 4, "interests": 3, "statistic": "ctr", "thresh": 0.5}
-    return tiny_config(trunk=trunk, head=head, cam2=Cam2Config(variant=variant, **(sizes | fields)))
+    return tiny_config(trunk=trunk, head=head, causal=branches(variant=variant, **(sizes | fields)))
 
 
 def built(settings):
@@ -241,7 +249,7 @@ def test_every_variant_starts_as_production(head, tower_units):
 ], ids=str)
 def test_parts_of_a_batch_give_the_gradient_of_the_whole(fields):
     """Also where the means are over the rows of one side, of which the parts have different shares."""
-    settings = config(trunk="mmoe", head="plain", **fields)
+    settings = config(trunk="mmoe", head="logistic", **fields)
     moves = []
     for parts in (1, 3):
         tf.keras.utils.set_random_seed(5)
@@ -256,9 +264,9 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(fields):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trunk, head, fields", [
-    ("ple", "dlen", {}), ("mmoe", "plain", {"heads": "conditional"}), ("ple", "dlen", {"heads": "gated"}),
-    ("mmoe", "plain", {"conformity": "norm"}),
-    ("mmoe", "plain", {"relevance": "interests", "interest_feature": "author"}),
+    ("ple", "dlen", {}), ("mmoe", "logistic", {"heads": "conditional"}), ("ple", "dlen", {"heads": "gated"}),
+    ("mmoe", "logistic", {"conformity": "norm"}),
+    ("mmoe", "logistic", {"relevance": "interests", "interest_feature": "author"}),
     ("ple", "dlen", {"heads": "gated", "conformity": "norm", "relevance": "interests", "interest_feature": "video_id"}),
 ])
 def test_trains_is_saved_and_served(trunk, head, fields, tmp_path):
@@ -277,7 +285,7 @@ def test_trains_is_saved_and_served(trunk, head, fields, tmp_path):
         np.testing.assert_array_equal(output, expected[name], err_msg=name)
 
     raw = {name: tf.constant(column) for name, column in raw_batch(16).items()}
-    plain = tf.saved_model.load(str(serving.export(loaded, tmp_path / "plain")))
+    plain = tf.saved_model.load(str(serving.export(loaded, tmp_path / "logistic")))
     exposed = tf.saved_model.load(str(serving.export(loaded, tmp_path / "exposed", causes=True)))
     without, with_causes = (server.signatures["raw"](**raw) for server in (plain, exposed))
     assert set(with_causes) - set(without) == {"conformity", "relevance"}
@@ -303,7 +311,7 @@ def test_the_served_model_drops_the_causal_heads(tmp_path):
         path = str(directory / "variables" / "variables")
         return sum(int(np.prod(s)) for n, s in tf.train.list_variables(path) if "VARIABLE_VALUE" in n)
 
-    plain = serving.export(loaded, tmp_path / "plain")
+    plain = serving.export(loaded, tmp_path / "logistic")
     exposed = serving.export(loaded, tmp_path / "exposed", causes=True)
     # The read-out of û + î (4 + 1) and the gate over both embeddings (7 + 1).
     assert parameters(exposed) - parameters(plain) == 5 + 8
@@ -316,7 +324,7 @@ def test_only_branches_have_scores_of_causes(tmp_path):
     model_directory.save(tmp_path, settings, tiny_schema(), None, tf.train.Checkpoint(network=network))
     loaded = model_directory.load(tmp_path)
     assert loaded.split is None and branches.cause_scores(network(batch()[0])) == {}
-    with pytest.raises(UserError, match="Received: config.model.cam2.variant='production'"):
+    with pytest.raises(UserError, match="Received: config.model.causal.variant='production'"):
         serving.export(loaded, tmp_path / "served", causes=True)
 
 
@@ -386,7 +394,7 @@ def test_relevance_starts_at_its_rate():
 def test_predictions_start_at_the_rates_of_their_labels():
     assert SPLIT.rates(joint=True) == (0.25, 0.25)
     assert SPLIT.rates(joint=False) == (25 / 40, 25 / 60)
-    with pytest.raises(UserError, match="config.model.cam2.interests must be at least 2. Received: 1"):
+    with pytest.raises(UserError, match="config.model.causal.interests must be at least 2. Received: 1"):
         check(config(interests=1))
 
 
@@ -478,7 +486,7 @@ def test_an_item_of_two_interests_shares_the_label_between_them():
         Feature("tags", "int", "item", "content", size=3, width=2, max_length=3),
         Feature("x", "float", "item", "statistical"),
     ), (Task("click"),))
-    settings = Cam2Config(variant="proposed", relevance="interests", interest_feature="tags", statistic="x",
+    settings = branches(variant="proposed", relevance="interests", interest_feature="tags", statistic="x",
                           engagement="click", conformity_weight=0.0)
     loss = CausalLoss(settings, schema, dataclasses.replace(SPLIT, engagement="click", statistic="x"),
                       branches.interest_feature(schema, settings))
@@ -551,7 +559,7 @@ def stored(tmp_path, x, click, played=None):
 
 def fit(tmp_path, x, click, days=("20240101",), played=None, **fields):
     schema, directory = stored(tmp_path, x, click, played)
-    settings = Cam2Config(**({"statistic": "x", "engagement": "click"} | fields))
+    settings = branches(**({"statistic": "x", "engagement": "click"} | fields))
     return threshold.fit(settings, schema, schema.features, directory, list(days))
 
 
@@ -569,7 +577,7 @@ def test_quantile_is_that_of_the_training_days(tmp_path):
 def test_a_value_and_a_masked_task(tmp_path):
     split = fit(tmp_path, [[0, 1, 2, 3, 4, 5]], [[1, 1, 0, 1, 1, 1]], played=[1, 1, 1, 1, 1, 0], engagement="finish",
                 thresh=3.0, thresh_unit="value")
-    assert split == Split("finish", "x", 3.0, rows=5, rows_above=2, engaged=4, engaged_above=2)
+    assert split == LabelThreshold("finish", "x", 3.0, rows=5, rows_above=2, engaged=4, engaged_above=2)
 
 
 @pytest.mark.parametrize("fields, message", [
@@ -614,7 +622,7 @@ def test_interests_that_no_item_has(tmp_path):
     ), (Task("click"),))
     table = pa.table({"x": np.arange(4, dtype=np.float32), "click": [1, 0, 1, 0], "tags": [[], ["c"], [], [""]]})
     write_dataset(tmp_path / "data", schema, [("20240101", table)], {})
-    settings = Cam2Config(statistic="x", engagement="click", relevance="interests", interest_feature="tags")
+    settings = branches(statistic="x", engagement="click", relevance="interests", interest_feature="tags")
     with pytest.raises(UserError, match="needs items with known interests. Received: no known value of 'tags'"):
         threshold.fit(settings, schema, schema.features, tmp_path / "data", ["20240101"])
 
@@ -627,5 +635,5 @@ def test_interests_need_an_item_feature_that_names_them(feature):
 
 def test_split_round_trips_as_json(tmp_path):
     SPLIT.save(tmp_path / "split.json")
-    assert Split.load(tmp_path / "split.json") == SPLIT
+    assert LabelThreshold.load(tmp_path / "split.json") == SPLIT
     assert json.loads((tmp_path / "split.json").read_text())["thresh"] == 0.5
