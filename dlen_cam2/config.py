@@ -14,7 +14,7 @@ from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import read_json, write_json
 
 # Whether a larger value is better.
-MONITORS = {"auc": True, "gauc": True, "ne": False}
+MONITORS = {"auc": True, "gauc": True, "ne": False, "mae": False, "rank_correlation": True}
 
 
 @dataclasses.dataclass
@@ -102,8 +102,9 @@ class TrainConfig:
         microbatches: parts into which each of these is cut, to be worked on side by side: a core each, with
             TF_NUM_INTRAOP_THREADS=1 in the environment. Pays from some 2,000 rows a part on.
         clip_norm: above 0, gradients are scaled to this global norm where theirs is larger.
-        monitor: metric that is computed on the validation days after each pass: "ne", "auc" (means over tasks), or
-            "click/ne". The pass with the best value gives the weights; empty: the last pass does.
+        monitor: metric that is computed on the validation days after each pass: "ne", "auc" (means over the tasks that
+            have it), "click/ne", or of a task that is a number "watch/mae", "watch/rank_correlation". The pass with the
+            best value gives the weights; empty: the last pass does.
         patience: above 0, stop after so many passes without a better value.
         step_rule: what a step does about tasks that pull in different directions: "fixed", "decay", "uncertainty",
             "gradnorm", "pcgrad", "metabalance".

@@ -15,6 +15,7 @@ from absl import flags
 
 from dlen_cam2 import evaluation
 from dlen_cam2.evaluation import Predictions
+from dlen_cam2.labels.kind import binary
 from dlen_cam2.metrics import calibration_curve
 from dlen_cam2.schema import Schema
 from dlen_cam2.serving.calibration import ENOUGH, METHODS, fit
@@ -46,6 +47,9 @@ def main() -> None:
             f"--day and --measure_day must be two days that the model was not trained on. Received: {days}; "
             f"trained on: {model.days}."
         )
+    if not binary(model.schema):
+        raise UserError(f"{FLAGS.model_dir} must have a task that is a probability to calibrate. Received: "
+                        f"{list(model.schema.task_names)}, all numbers.")
     score = evaluation.scorer(model.network, model.read_out)
     before = {day: evaluation.predict(score, model.schema, FLAGS.data_dir, day) for day in days}
     calibration = fit(before[FLAGS.day], model.schema, FLAGS.method, FLAGS.day)
@@ -57,7 +61,7 @@ def main() -> None:
     calibration.save(output)
     print(table(model.schema, before, after))
     for task in tasks:
-        if task not in calibration.knots:
+        if task not in calibration.knots and not model.schema.tasks[tasks.index(task)].is_number:
             print(f"{task} is left as it is: fewer than {ENOUGH} positives or {ENOUGH} negatives on {FLAGS.day}.")
     print(f"calibration: {output}, picture: {picture}")
 
@@ -67,7 +71,7 @@ def table(schema: Schema, before: Mapping[str, Predictions], after: Mapping[str,
     lines = []
     for day in before:
         old, new = (evaluation.evaluate(predictions[day], schema, bootstrap=0) for predictions in (before, after))
-        for task in schema.task_names:
+        for task in (schema.task_names[k] for k in binary(schema)):
             cells = [
                 "undefined" if old[task][name] is None else f"{old[task][name]:.4f} → {new[task][name]:.4f}"
                 for name in ("auc", "ne", "calibration", "ece")
@@ -80,11 +84,13 @@ def _draw(path: pathlib.Path, schema: Schema, day: str, before: Predictions, aft
     """For each task the observed rate by predicted probability, uncalibrated and calibrated."""
     from matplotlib.figure import Figure
 
-    columns = min(4, len(schema.tasks))
-    rows = -(-len(schema.tasks) // columns)
+    places = binary(schema)
+    columns = min(4, len(places))
+    rows = -(-len(places) // columns)
     figure = Figure(figsize=(3.2 * columns, 3.2 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for column, (axis, task) in enumerate(zip(axes, schema.tasks, strict=False)):
+    for column, axis in zip(places, axes, strict=False):
+        task = schema.tasks[column]
         shown = before.mask[:, column] == 1
         labels = before.labels[shown, column]
         bins = int(np.clip(labels.sum() // ENOUGH, 1, 10))  # few positives, few bins
@@ -99,7 +105,7 @@ def _draw(path: pathlib.Path, schema: Schema, day: str, before: Predictions, aft
         axis.plot(decades, decades, color="grey", linewidth=0.8, linestyle=":")
         axis.set(xscale="log", yscale="log", xlim=decades, ylim=decades)
         axis.set_title(f"{task.name}, {labels.sum():,.0f} positives", fontsize=10)
-    for axis in axes[len(schema.tasks):]:
+    for axis in axes[len(places):]:
         axis.remove()
     axes[0].legend(fontsize=8)
     figure.supxlabel("predicted", fontsize=10)

@@ -47,7 +47,7 @@ def define_flags() -> None:
         "subject_to", None, "A goal, <= or >=, and a number or the word baseline; may be repeated, one panel of the "
         "picture each.", required=True,
     )
-    flags.DEFINE_list("scores", None, "Scores to weigh. Default: the tasks.")
+    flags.DEFINE_list("scores", None, "Scores to weigh. Default: the tasks that are probabilities.")
     flags.DEFINE_string("baseline", None, "Fusion to compare with, a JSON file. Default: the product of all tasks.")
     flags.DEFINE_string("calibration", None, "Calibration of the tasks, as dlen_cam2 calibrate wrote it.")
     flags.DEFINE_enum("form", "product", FORMS, "Weighted product of powers, or weighted sum.")
@@ -80,8 +80,9 @@ def main() -> None:
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
     day = days[FLAGS.day]
-    baseline.checked(list(day.scores))
-    space = Space(day, FLAGS.form, FLAGS.scores or schema.task_names)
+    baseline.checked(list(day.scores), day.ranges)
+    weighed = FLAGS.scores or [task.name for task in schema.tasks if not task.is_number] or schema.task_names
+    space = Space(day, FLAGS.form, weighed)
     best, trials = search(day, space, baseline, maximize, constraints, FLAGS.trials, FLAGS.seed)
     text = "\n\n".join([table(days, baseline, best.fusion, constraints, FLAGS.seed), weights(baseline, best.fusion)])
     with staged(FLAGS.output, FUSION) as stage:

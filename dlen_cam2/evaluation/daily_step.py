@@ -8,6 +8,7 @@ from scipy.stats import t as student
 
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.evaluation.bootstrap import MIN_USERS
+from dlen_cam2.labels.kind import binary
 from dlen_cam2.metrics import calibration, cross_entropy, normalized_entropy
 from dlen_cam2.schema import Schema
 from dlen_cam2.utils.markdown import markdown
@@ -33,10 +34,11 @@ def changes(before: Predictions, after: Predictions, schema: Schema) -> dict[str
 
     Returns:
         `{task: {"ne": [before, after], "calibration": [before, after], "errors": z, "worse": bool}}`; z is None where
-        it is undefined. Tasks without rows of both classes are left out.
+        it is undefined. Tasks without rows of both classes are left out, and so are those that are numbers.
     """
     users, found = before.users, {}
-    for k, task in enumerate(schema.task_names):
+    for k in binary(schema):
+        task = schema.task_names[k]
         rows = before.mask[:, k] == 1
         y, arms = before.labels[rows, k], [p.probabilities[rows, k] for p in (before, after)]
         ne = [normalized_entropy(y, p) for p in arms]

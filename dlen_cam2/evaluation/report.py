@@ -2,15 +2,16 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dlen_cam2.config import Config, as_dict
 from dlen_cam2.evaluation import USER_FAVOR, USER_FAVOR_NOTE, Predictions, behaviours
+from dlen_cam2.labels.kind import binary
 from dlen_cam2.metrics import calibration_curve
-from dlen_cam2.schema import Schema
+from dlen_cam2.schema import Schema, Task
 from dlen_cam2.utils.markdown import markdown
 
 PICTURE = "report.png"
@@ -22,19 +23,30 @@ ENTIRE_SPACE_NOTE = (
 
 
 def table(metrics: Mapping[str, Any]) -> str:
-    """Metrics as a markdown table; 95% intervals over users in brackets, "undefined" where there is no value.
+    """Metrics as markdown tables; 95% intervals over users in brackets, "undefined" where there is no value.
 
-    A task that follows others has a second line, of its entire space.
+    A task that follows others has a second line, of its entire space. Tasks that are numbers have a table of their own.
     """
-    lines = []
+    lines, numbers = [], []
     for day, tasks in metrics.items():
         named = [(name, m) for task, found in tasks.items() for name, m in (
             (task, found), (in_entire_space(task), found.get("entire_space"))) if m]
         for name, m in named:
+            if _is_number(m):
+                cells = [_cell(m, metric) for metric in ("mean", "mae", "rmse", "rank_correlation", "calibration")]
+                numbers.append([day, name, f"{m['rows']:,}", *cells])
+                continue
             cells = [day, name, f"{m['rows']:,}", f"{m['positives']:,}"]
             cells += [_cell(m, name) for name in ("auc", "gauc", "ne", "calibration", "ece")]
             lines.append(cells)
-    return markdown(["day", "task", "rows", "positives", "AUC", "GAUC", "NE", "calibration", "ECE"], lines)
+    found = [(["day", "task", "rows", "positives", "AUC", "GAUC", "NE", "calibration", "ECE"], lines),
+             (["day", "task", "rows", "mean", "MAE", "RMSE", "rank correlation", "calibration"], numbers)]
+    return "\n\n".join(markdown(head, rows) for head, rows in found if rows)
+
+
+def _is_number(metrics: Mapping[str, Any]) -> bool:
+    """Whether these are the metrics of a task that is a number."""
+    return "positives" not in metrics
 
 
 def in_entire_space(task: str) -> str:
@@ -46,6 +58,9 @@ def _cell(metrics: Mapping[str, Any], name: str) -> str:
     if metrics[name] is None:
         return "undefined"
     interval = metrics["intervals"].get(name)
+    # Four digits of a probability; of seconds, or of cents, five in all.
+    if abs(metrics[name]) >= 10:
+        return f"{metrics[name]:.5g}" + (f" [{interval[0]:.5g}, {interval[1]:.5g}]" if interval else "")
     return f"{metrics[name]:.4f}" + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
 
 
@@ -61,7 +76,8 @@ def write(
     text = (
         f"# {config.name}: {config.model.trunk.name} trunk, {config.model.head.name} head\n\n"
         f"Trained on {train_days}, measured on {', '.join(metrics)}. Brackets: 95% intervals, bootstrap over "
-        f"users. NE below 1 is better than the constant base rate.\n\n{table(metrics)}\n{note}{more}\n"
+        "users. NE below 1 is better than the constant base rate; MAE and RMSE are in the label's unit.\n\n"
+        f"{table(metrics)}\n{note}{more}\n"
         f"![AUC and NE by day, calibration, P(UP)]({PICTURE})\n\n"
         f"Configuration:\n\n```json\n{json.dumps(as_dict(config), indent=1)}\n```\n"
     )
@@ -74,19 +90,26 @@ def draw(
     """AUC and NE of every task by day; of the largest split, calibration and P(UP) by positive behaviours."""
     from matplotlib.figure import Figure
 
+    tasks = [schema.tasks[k] for k in binary(schema)]
+    numbers = [k for k, task in enumerate(schema.tasks) if task not in tasks]
     largest = max(predictions, key=lambda day: len(predictions[day].labels))
     shown = predictions[largest]
-    panels = 3 if shown.p_up is None else 4
+    panels = 3 * bool(tasks) + (shown.p_up is not None) + bool(numbers)
     figure = Figure(figsize=(4.6 * panels, 4.2), layout="constrained")
-    axes = figure.subplots(1, panels)
+    axes = list(figure.subplots(1, panels, squeeze=False)[0])
+    if numbers:
+        _numbers(axes.pop(), largest, schema, numbers, shown)
     days = list(metrics)
+    if not tasks:
+        figure.savefig(path, dpi=110)
+        return
     for axis, name, label in ((axes[0], "auc", "AUC"), (axes[1], "ne", "NE (below 1: better than base rate)")):
-        _by_day(axis, days, schema, metrics, name)
+        _by_day(axis, days, tasks, metrics, name)
         axis.set_title(f"{label} by day", fontsize=10)
     axes[1].axhline(1.0, color="grey", linewidth=0.8, linestyle=":")
     axes[0].legend(fontsize=7)
 
-    for column, task in enumerate(schema.tasks):
+    for column, task in zip(binary(schema), tasks, strict=True):
         rows = shown.mask[:, column] == 1
         labels = shown.labels[rows, column]
         # Few positives, few bins: a point of less than 20 positives is noise.
@@ -111,11 +134,26 @@ def draw(
     figure.savefig(path, dpi=110)
 
 
-def _by_day(axis: Any, days: list[str], schema: Schema, metrics: Mapping[str, Any], name: str) -> None:
+def _numbers(axis: Any, day: str, schema: Schema, tasks: Sequence[int], shown: Predictions) -> None:
+    """The mean label by tenths of the prediction, both over the task's mean."""
+    for k in tasks:
+        rows = shown.mask[:, k] == 1
+        y, p = shown.labels[rows, k], shown.probabilities[rows, k]
+        scale = abs(y.mean()) if len(y) and y.mean() else 1.0
+        tenths = [part for part in np.array_split(np.argsort(p, kind="stable"), 10) if len(part)]
+        points = [(p[part].mean() / scale, y[part].mean() / scale) for part in tenths]
+        axis.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1, label=schema.task_names[k])
+    axis.axline((1, 1), slope=1, color="grey", linewidth=0.8, linestyle=":")
+    axis.set(xlabel="predicted, over the mean", ylabel="observed, over the mean")
+    axis.set_title(f"Numbers on {day} (tenths)", fontsize=10)
+    axis.legend(fontsize=7)
+
+
+def _by_day(axis: Any, days: list[str], tasks: Sequence[Task], metrics: Mapping[str, Any], name: str) -> None:
     """One point for each task and day with its interval, tasks side by side."""
-    for index, task in enumerate(schema.tasks):
+    for index, task in enumerate(tasks):
         values = [metrics[day][task.name] for day in days]
-        x = np.arange(len(days)) + (index - (len(schema.tasks) - 1) / 2) * 0.8 / len(schema.tasks)
+        x = np.arange(len(days)) + (index - (len(tasks) - 1) / 2) * 0.8 / len(tasks)
         y = np.array([np.nan if v[name] is None else v[name] for v in values])
         intervals = [v["intervals"].get(name) or (m, m) for v, m in zip(values, y, strict=True)]
         spread = np.abs(np.array(intervals).T - y)

@@ -7,6 +7,7 @@ from dlen_cam2.experiments import networks
 from dlen_cam2.experiments.baselines import boosted_trees, constant
 from dlen_cam2.experiments.rows import Log, Row
 from dlen_cam2.schema import pbtxt
+from dlen_cam2.utils.errors import UserError
 
 BASELINE = "MMOE"
 SINGLE = "single task"
@@ -50,10 +51,15 @@ def rows(config: Config, log: Log, names: Sequence[str]) -> list[Row]:
     """The three baselines, and the networks `names`; ESMM is left out where no task follows another.
 
     Raises:
-        UserError: LightGBM is not installed.
+        UserError: LightGBM is not installed, or a task is a number.
     """
     boosted_trees.library()
     schema = pbtxt.load(log.data_dir).select(config.model.tasks)
+    if numbers := [task.name for task in schema.tasks if task.is_number]:
+        raise UserError(
+            "config.model.tasks must name the tasks of a table, which compares probabilities. Received: also "
+            f"{numbers}, which are numbers."
+        )
     fitting = [name for name in names if name != "ESMM" or any(p is not None for p in schema.parents)]
     return [
         Row(CONSTANT, {"": config}, constant.train), Row(TREES, {"": config}, boosted_trees.train),

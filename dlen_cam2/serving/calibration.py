@@ -12,6 +12,7 @@ from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit, logit
 
 from dlen_cam2.evaluation import Predictions
+from dlen_cam2.labels.kind import binary
 from dlen_cam2.schema import Schema
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import read_json, write_json
@@ -106,8 +107,13 @@ class Calibration:
 
         `serving` is left as it is.
         """
-        logits = self(tf.constant(_logit(predictions.probabilities)), tasks)
-        return dataclasses.replace(predictions, probabilities=expit(logits.numpy()))
+        mapped = [k for k, task in enumerate(tasks) if task in self.knots]
+        if not mapped:
+            return predictions
+        found = np.array(predictions.probabilities, np.float64)
+        logits = self(tf.constant(_logit(predictions.probabilities[:, mapped])), [tasks[k] for k in mapped])
+        found[:, mapped] = expit(logits.numpy())
+        return dataclasses.replace(predictions, probabilities=found)
 
 
 def fit(predictions: Predictions, schema: Schema, method: str, day: str) -> Calibration:
@@ -121,7 +127,7 @@ def fit(predictions: Predictions, schema: Schema, method: str, day: str) -> Cali
     platt: σ(a logit + b) of maximum likelihood. DESIGN: 0.01 <= a <= 100, so that f is increasing and finite also of a
         score that ranks backwards, or separates the classes; the labels are not smoothed as in Platt 1999.
 
-    DESIGN: a task with fewer than 20 positives or 20 negatives on the day has no knots.
+    DESIGN: a task with fewer than 20 positives or 20 negatives on the day has no knots, nor has one that is a number.
 
     Args:
         predictions: the rows of a day that the model was not trained on.
@@ -134,7 +140,8 @@ def fit(predictions: Predictions, schema: Schema, method: str, day: str) -> Cali
         Platt 1999, "Probabilistic outputs for support vector machines".
     """
     knots = {}
-    for column, task in enumerate(schema.task_names):
+    for column in binary(schema):
+        task = schema.task_names[column]
         rows = predictions.mask[:, column] == 1
         labels = predictions.labels[rows, column].astype(np.float64)
         if min(labels.sum(), (1 - labels).sum()) >= ENOUGH:

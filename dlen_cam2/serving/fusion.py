@@ -31,7 +31,8 @@ Numbers = Callable[[list[str]], tf.Tensor]  # keys of the asset to their values,
 class Fusion:
     """The formula that makes a row's scores `s_k` into one, the fused score `F`.
 
-    With `q_k = 1 - s_k` for a negative task ("hate") and `q_k = s_k` for every other score,
+    With `q_k = 1 - s_k` for a negative task ("hate"), `q_k = (s_k - low_k) / (high_k - low_k)` for a score with a range
+    (watch seconds), and `q_k = s_k` for every other score,
 
         product:  F = Π_k q_k^{w_k} · P(UP)^power
         sum:      F = Σ_k w_k q_k · P(UP)^power
@@ -51,6 +52,8 @@ class Fusion:
         weights: `w_k` >= 0 by score, at least one above 0; a score without one weighs 0.
         power: of P(UP), >= 0.
         floor: of P(UP), in [0, 1).
+        ranges: `[low_k, high_k]` by score: what counts as 0 and as 1 of a score that is no probability. A task that is
+            a number needs one to have a weight.
 
     Raises:
         UserError: a value breaks these rules.
@@ -60,6 +63,7 @@ class Fusion:
     weights: Mapping[str, float]
     power: float = 0.0
     floor: float = 0.0
+    ranges: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
@@ -70,6 +74,9 @@ class Fusion:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not (number and 0 <= value <= _LARGEST):
                 raise UserError(f"fusion: {name!r} must be a number from 0 to {_LARGEST:g}. Received: {value!r}.")
+        if not isinstance(self.ranges, Mapping) or not all(map(_is_range, self.ranges.values())):
+            raise UserError("fusion: `ranges` must be [low, high] by score, two finite numbers of which the first is "
+                            f"less. Received: {self.ranges!r}.")
         if P_UP in self.weights:
             raise UserError(f"fusion: P(UP) has a `power` and a `floor` and no weight. Received: a weight of {P_UP!r}.")
         if not any(self.weights.values()):
@@ -79,12 +86,17 @@ class Fusion:
 
     @classmethod
     def default(cls, tasks: Sequence[Task]) -> "Fusion":
-        """The product of all tasks' probabilities, each with weight 1."""
-        return cls("product", {task.name: 1.0 for task in tasks})
+        """The product of all tasks' probabilities, each with weight 1.
+
+        DESIGN: tasks that are numbers weigh nothing, or, where there are no others, have `usual_range`.
+        """
+        binary = [task for task in tasks if not task.is_number]
+        return cls("product", {task.name: 1.0 for task in binary or tasks},
+                   ranges={} if binary else {task.name: usual_range(task) for task in tasks})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Fusion":
-        """Read what `save` wrote; `power` and `floor` may be absent. Raises `UserError` naming the file."""
+        """Read what `save` wrote; `power`, `floor` and `ranges` may be absent. Raises `UserError` naming the file."""
         values = read_json(path)
         fields = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(values, dict) or not {"form", "weights"} <= set(values) <= fields:
@@ -100,13 +112,17 @@ class Fusion:
         """Write it as JSON."""
         write_json(path, dataclasses.asdict(self))
 
-    def checked(self, names: Collection[str]) -> "Fusion":
-        """Itself, if a model that gives the scores `names` can compute it.
+    def checked(self, names: Collection[str], numbers: Collection[str] = ()) -> "Fusion":
+        """Itself, if a model that gives the scores `names`, some of them `numbers`, can compute it.
 
         Raises:
-            UserError: a weight is of another score, or there is no P(UP) for `power` or `floor`.
+            UserError: a weight or a range is of another score, a number with a weight has no range, or there is no
+                P(UP) for `power` or `floor`.
         """
-        if unknown := sorted(set(self.weights) - set(names)):
+        if bare := sorted(n for n, w in self.weights.items() if w and n in numbers and n not in self.ranges):
+            raise UserError(f"fusion: {bare} are numbers and no probabilities, and need `ranges` to have a weight: "
+                            f"[low, high], what counts as 0 and as 1. Received ranges: {dict(self.ranges)}.")
+        if unknown := sorted({*self.weights, *self.ranges} - set(names)):
             raise UserError(f"fusion: weights of {unknown}, which the model does not give. "
                             f"Its scores: {[n for n in names if n != P_UP]}.")
         if (self.power or self.floor) and P_UP not in names:
@@ -114,13 +130,20 @@ class Fusion:
                             f"Received: power={self.power}, floor={self.floor}, and the scores {list(names)}.")
         return self
 
-    def asset(self, negative: Collection[str], names: Sequence[str]) -> dict[str, float]:
+    def asset(
+        self, negative: Collection[str], names: Sequence[str], numbers: Collection[str] = ()
+    ) -> dict[str, float]:
         """The lines of the asset of a model with the scores `names`; those in `negative` are of negative tasks."""
         lines = {"form": float(FORMS.index(self.form))}
         if P_UP in names:
             lines |= {"power": self.power, "floor": self.floor}
         weighted = [name for name in names if name != P_UP]
         lines |= {f"weight/{name}": self.weights.get(name, 0.0) for name in weighted}
+        for name in weighted:
+            if name in self.ranges:
+                low, high = self.ranges[name]
+                lines |= {f"low/{name}": float(low), f"scale/{name}": 1.0 / (high - low)}
+        lines |= {f"number/{name}": 1.0 for name in weighted if name in numbers}
         return lines | {f"negative/{name}": 1.0 for name in weighted if name in negative}
 
     def __call__(self, scores: Mapping[str, Any], negative: Collection[str]) -> tf.Tensor:
@@ -134,13 +157,27 @@ class Fusion:
         return fuse(scores, lambda keys: tf.constant([lines.get(key, 0.0) for key in keys]))
 
 
+def usual_range(task: Task) -> tuple[float, float]:
+    """DESIGN: two standard deviations of the label below and above its mean, both of the training days."""
+    return task.mean - 2 * task.std, task.mean + 2 * task.std
+
+
+def _is_range(value: Any) -> bool:
+    numbers = isinstance(value, Sequence) and len(value) == 2 and all(
+        isinstance(end, (int, float)) and not isinstance(end, bool) and abs(end) <= _LARGEST for end in value
+    )
+    return numbers and value[0] < value[1]
+
+
 def fuse(scores: Mapping[str, Any], numbers: Numbers) -> tf.Tensor:
     """The formula of `Fusion` over {name: (B,)}, its numbers looked up by their keys in the asset. Returns (B,)."""
     names = [name for name in scores if name != P_UP]
     product, power, floor = tf.unstack(numbers(["form", "power", "floor"]))
     weights = numbers([f"weight/{name}" for name in names])
     negative = numbers([f"negative/{name}" for name in names])
-    s = tf.clip_by_value(tf.stack([scores[name] for name in names], axis=1), 0.0, 1.0)
+    low, scale = numbers([f"low/{name}" for name in names]), numbers([f"scale/{name}" for name in names])
+    s = tf.stack([scores[name] for name in names], axis=1)
+    s = tf.clip_by_value((s - low) * tf.where(scale > 0, scale, 1.0), 0.0, 1.0)
     p_up = scores[P_UP] if P_UP in scores else tf.ones_like(s[:, 0])
 
     def log(x: tf.Tensor, least: float) -> tf.Tensor:
@@ -162,26 +199,30 @@ class FusionTable(tf.Module):
     """`Fusion` inside a SavedModel, with its numbers in the text asset `fusion.tsv`, to be edited without retraining.
 
     The asset has a line for every number, a key and a value with a tab between them: `form` (1 product, 0 sum),
-    `weight/<score>` for every score of the model, `negative/<score>` for those of negative tasks, and `power` and
+    `weight/<score>` for every score of the model, `negative/<score>` for those of negative tasks, `number/<score>` for
+    those that are numbers, `low/<score>` and `scale/<score>` for those with a range, and `power` and
     `floor` if the model gives P(UP). It is read when the SavedModel is loaded.
 
     Args:
         fusion: the numbers to begin with.
         negative: names of the negative tasks.
         names: all scores that the model gives, in order.
+        numbers: names of those that are numbers.
 
     Raises:
-        UserError: the model lacks a score that `fusion` needs.
+        UserError: the model lacks a score that `fusion` needs, or a range.
     """
 
-    def __init__(self, fusion: Fusion, negative: Collection[str], names: Sequence[str]):
+    def __init__(
+        self, fusion: Fusion, negative: Collection[str], names: Sequence[str], numbers: Collection[str] = ()
+    ):
         super().__init__(name="fusion")
         self.names = list(names)
         self._home = tempfile.TemporaryDirectory()  # the file must be there until `tf.saved_model.save` copies it
         path = pathlib.Path(self._home.name) / ASSET
-        write_asset(path, fusion.checked(names).asset(negative, names))
-        numbers = tf.lookup.TextFileInitializer(str(path), tf.string, 0, tf.float32, 1, delimiter="\t")
-        self.table = tf.lookup.StaticHashTable(numbers, default_value=0.0)
+        write_asset(path, fusion.checked(names, numbers).asset(negative, names, numbers))
+        lines = tf.lookup.TextFileInitializer(str(path), tf.string, 0, tf.float32, 1, delimiter="\t")
+        self.table = tf.lookup.StaticHashTable(lines, default_value=0.0)
 
     def __call__(self, scores: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """(B,) fused scores of {name: (B,)}."""
@@ -231,10 +272,11 @@ def reweigh(served: str | os.PathLike, fusion: Fusion, version: int | None = Non
     lines = read_asset(source / path)
     names = [key.removeprefix("weight/") for key in lines if key.startswith("weight/")]
     names += [P_UP] if "power" in lines else []
-    negative = [key.removeprefix("negative/") for key in lines if key.startswith("negative/")]
+    negative, numbers = ([key.removeprefix(kind) for key in lines if key.startswith(kind)]
+                         for kind in ("negative/", "number/"))
     target = versions.following(served)
     with staged(target, versions.SAVED_MODEL) as stage:
         shutil.copytree(source, stage, copy_function=os.link, dirs_exist_ok=True)
         (stage / path).unlink()
-        write_asset(stage / path, fusion.checked(names).asset(negative, names))
+        write_asset(stage / path, fusion.checked(names, numbers).asset(negative, names, numbers))
     return target

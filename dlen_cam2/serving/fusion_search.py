@@ -12,7 +12,7 @@ from scipy.stats import qmc
 
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.schema import Schema
-from dlen_cam2.serving.fusion import P_UP, Fusion
+from dlen_cam2.serving.fusion import P_UP, Fusion, usual_range
 from dlen_cam2.utils.errors import UserError
 
 MEASURES = ("ndcg", "rate")
@@ -31,6 +31,10 @@ class Goal:
     def parse(cls, text: str, schema: Schema) -> "Goal":
         """The goal written "ndcg/long_view"; its task is in the schema. Raises `UserError` quoting it."""
         measure, _, task = text.strip().partition("/")
+        number = task in [t.name for t in schema.tasks if t.is_number]
+        if number and measure == "ndcg":
+            raise UserError(f"a goal of a task that is a number is its rate, the mean among the first: rate/{task}. "
+                            f"Received: {text!r}.")
         if measure not in MEASURES or task not in schema.task_names:
             raise UserError(f"a goal must be one of {MEASURES}, '/', and one of the tasks {schema.task_names}. "
                             f"Received: {text!r}.")
@@ -76,7 +80,8 @@ class Day:
         ndcg = Σ_{r <= top} y_r / log2(1 + r) / (the most that it can be),  over users with a positive and a negative
         rate = Σ_{r <= top} y_r / min(top, n),                              over all users
 
-    (Järvelin and Kekäläinen 2002, with gains of 0 and 1). Only what was shown is ranked: the log does not tell what
+    (Järvelin and Kekäläinen 2002, with gains of 0 and 1). Of a task that is a number there is the rate alone: its mean
+    among the first. Only what was shown is ranked: the log does not tell what
     another ranking would have shown.
 
     Args:
@@ -96,6 +101,7 @@ class Day:
             raise UserError(f"the schema must have a key \"user\", whose rows are ranked. Received: {schema.keys}.")
         self.goals = list(goals)
         self.negative = [task.name for task in schema.tasks if task.negative]
+        self.ranges = {task.name: usual_range(task) for task in schema.tasks if task.is_number}
         given = {**predictions.serving, **predictions.causes}
         self.scores = {name: tf.constant(values, tf.float32) for name, values in given.items()}
         self._users = predictions.users
@@ -112,8 +118,9 @@ class Day:
 
     def _ideal(self, goal: Goal, labels: np.ndarray, gains: np.ndarray, rows: np.ndarray, top: int) -> np.ndarray:
         """(users,) what each user's sum is divided by; NaN for a user who does not count."""
-        positives = np.bincount(self._users, labels)
-        mixed = (positives > 0) & (positives < rows)
+        of_user = labels[np.argsort(self._users, kind="stable")]
+        least, most = (each(of_user, self._starts) for each in (np.minimum.reduceat, np.maximum.reduceat))
+        mixed = least < most
         if goal.measure == "rate":
             if not (mixed & (rows > top)).any():
                 raise UserError(f"{goal} is the same in every order: no user with more than top={top} rows has a "
@@ -158,11 +165,12 @@ class Space:
     """
 
     def __init__(self, day: Day, form: str, names: Sequence[str]):
-        Fusion(form, dict.fromkeys(names, 1.0)).checked(list(day.scores))
+        self._ranges = {name: limits for name, limits in day.ranges.items() if name in names}
+        Fusion(form, dict.fromkeys(names, 1.0), ranges=self._ranges).checked(list(day.scores), day.ranges)
         self.form = form
         self.names = list(names)
         # The product of one score with weight 1 is its q.
-        q = [Fusion("product", {name: 1.0})(day.scores, day.negative).numpy() for name in names]
+        q = [Fusion("product", {name: 1.0}, ranges=self._ranges)(day.scores, day.negative).numpy() for name in names]
         latent = day.scores[P_UP].numpy() if P_UP in day.scores else None
         self._highest = 0.0 if latent is None else float(np.median(latent))
         if form == "product":
@@ -182,8 +190,8 @@ class Space:
             power = 2 * x[len(self.names): -1]
         weights = dict(zip(self.names, map(_rounded, exponents), strict=False))
         if self.size == len(self.names):
-            return Fusion(self.form, weights)
-        return Fusion(self.form, weights, _rounded(power[0]), _rounded(x[-1] * self._highest))
+            return Fusion(self.form, weights, ranges=self._ranges)
+        return Fusion(self.form, weights, _rounded(power[0]), _rounded(x[-1] * self._highest), self._ranges)
 
 
 def _rounded(value: float) -> float:

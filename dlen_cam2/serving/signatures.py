@@ -34,7 +34,7 @@ class Server(tf.Module):
             context either. Scores are (N,), and "order" (N,) int32 says which candidate is first, second, … by "fused"
             (the earlier one of equals). What depends on the user alone is computed once.
         classify, regress: on request, what TensorFlow's Classify and Regress call, of serialised Examples in "inputs":
-            "classes" and "scores", (B, T) of the tasks; and "outputs" (B,), one score.
+            "classes" and "scores", (B, T) of the tasks that are probabilities; and "outputs" (B,), one score.
 
     A number that is not one (NaN) is an error that names the feature; an infinite one counts as a very large one.
 
@@ -78,9 +78,15 @@ class Server(tf.Module):
         tasks = model.schema.tasks
         if calibration is not None and (strange := sorted(set(calibration.knots) - set(model.schema.task_names))):
             raise UserError(f"the calibration must be of the model's tasks. Received: also of {strange}.")
-        self.fusion = FusionTable(fusion or Fusion.default(tasks), [t.name for t in tasks if t.negative], names)
+        self.fusion = FusionTable(
+            fusion or Fusion.default(tasks), [t.name for t in tasks if t.negative], names,
+            [t.name for t in tasks if t.is_number],
+        )
         self.names = (*names, FUSED)
         self._classify, self._regress = classify, regress
+        if classify and all(task.is_number for task in tasks):
+            raise UserError("classify must have a task that is a probability. Received: "
+                            f"{list(model.schema.task_names)}, all numbers.")
         if regress and regress not in self.names:
             raise UserError(f"regress must name a score. Received: {regress!r}. Known: {list(self.names)}.")
 
@@ -125,10 +131,10 @@ class Server(tf.Module):
 
     def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         scores = self.score_examples(inputs)
-        tasks = tf.constant(self.schema.task_names)
+        tasks = [task.name for task in self.schema.tasks if not task.is_number]
         return {
-            "classes": tf.repeat(tasks[None], tf.size(inputs), axis=0),
-            "scores": tf.stack([scores[task] for task in self.schema.task_names], axis=1),
+            "classes": tf.repeat(tf.constant(tasks)[None], tf.size(inputs), axis=0),
+            "scores": tf.stack([scores[task] for task in tasks], axis=1),
         }
 
     def regress(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:

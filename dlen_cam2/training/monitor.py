@@ -18,8 +18,9 @@ def monitored(metrics: dict[str, Any], name: str) -> float:
     values = []
     for tasks in metrics.values():
         known = [t for t in tasks if t != evaluation.USER_FAVOR]
-        values += [tasks[t][metric] for t in ([task] if task else known)]
+        values += [tasks[t][metric] for t in ([task] if task else known) if metric in tasks[t]]
     defined = [v for v in values if v is not None]
     if not defined:
-        raise UserError(f"{name!r} is undefined on the validation days {sorted(metrics)}: no rows of both classes.")
+        raise UserError(f"{name!r} is undefined on the validation days {sorted(metrics)}: no task has it, or there are "
+                        "no rows of both classes.")
     return float(np.mean(defined))

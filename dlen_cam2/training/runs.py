@@ -20,7 +20,7 @@ from typing import Any
 import tensorflow as tf
 
 from dlen_cam2 import __version__, data, evaluation
-from dlen_cam2.config import as_dict, larger_is_better
+from dlen_cam2.config import MONITORS, as_dict, larger_is_better
 from dlen_cam2.evaluation import Predictions, daily_step, report
 from dlen_cam2.training import checkpoints, grow, jobs, model_directory, passes, warm_start, work_directory
 from dlen_cam2.training.callbacks.checkpointing import Keeper
@@ -301,7 +301,7 @@ class Run:
             if (stage := self.wanted.stages[position.stage - 1]).daily:
                 self._compare(stage, day, predictions)
             self.metrics[day] = evaluation.evaluate(predictions, job.schema, self.config.train.bootstrap)
-            shown = {task: {k: m[k] for k in ("auc", "ne")} for task, m in self.metrics[day].items()}
+            shown = {task: {k: m[k] for k in MONITORS if k in m} for task, m in self.metrics[day].items()}
             self.log.event("measured", step=job.step, day=day, tasks=shown)
         self.save()
         self.stop_if_asked()

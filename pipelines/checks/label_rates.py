@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dlen_cam2 import data
-from dlen_cam2.schema import Schema
+from dlen_cam2.schema import Schema, Task
 from pipelines.checks.findings import WARN, Report, suffix
 from pipelines.writer.stored_rows import Split
 
@@ -23,11 +23,23 @@ def count(report: Report, schema: Schema, name: str, split: Split, entry: Mappin
     for task in schema.tasks:
         label = split.columns[task.label].values if split.rows else np.zeros(0, np.int64)
         mask = split.columns[task.mask].values if split.rows and task.mask else np.ones_like(label)
+        if task.is_number:
+            _count_numbers(name, task, label[mask == 1], (entry.get("tasks") or {}).get(task.name), wrong)
+            continue
         counts = {"rows": int(mask.sum()), "positives": int((label * mask).sum())}
         report.rates.setdefault(task.name, {})[name] = (counts["rows"], counts["positives"])
         said = (entry.get("tasks") or {}).get(task.name)
         if said != counts:
             wrong.append(f"{name}, task {task.name!r}: {counts}, but {data.STATISTICS} says {said}")
+
+
+def _count_numbers(name: str, task: Task, label: np.ndarray, said: Any, wrong: list[str]) -> None:
+    """The same of a task that is a number: rows and sum."""
+    rows, total = len(label), float(label.sum(dtype=np.float64))
+    right = isinstance(said, dict) and said.get("rows") == rows and math.isclose(
+        said.get("sum", math.nan), total, rel_tol=1e-9, abs_tol=1e-6)
+    if not right:
+        wrong.append(f"{name}, task {task.name!r}: {rows:,} rows with the sum {total:g}, but {data.STATISTICS} says {said}")
 
 
 def departs(rows: int, positives: int, other_rows: int, other_positives: int) -> bool:

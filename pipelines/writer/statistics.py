@@ -29,7 +29,8 @@ class Statistics:
         self._transform = transform
         self.schema = schema
         self.rows = 0
-        self._tasks = {t.name: {"rows": 0, "positives": 0} for t in schema.tasks}
+        self._tasks = {t.name: {"rows": 0, "positives": 0} for t in schema.tasks if not t.is_number}
+        self._numbers = {t.name: _Moments() for t in schema.tasks if t.is_number}
         self._moments = {f.name: _Moments() for f in schema.features if f.dtype != "string"}
         self._moments |= {name: _Moments() for name in schema.targets}
         self._model = {f.name: _Moments() for f in schema.features if f.is_numeric}
@@ -45,7 +46,10 @@ class Statistics:
         self.rows += table.num_rows
         for task in self.schema.tasks:
             label = table.column(task.label).to_numpy()
-            mask = table.column(task.mask).to_numpy() if task.mask else np.ones_like(label)
+            mask = table.column(task.mask).to_numpy() if task.mask else np.ones(len(label), np.int64)
+            if task.is_number:
+                self._numbers[task.name].add(label[mask == 1])
+                continue
             self._tasks[task.name]["rows"] += int(mask.sum())
             self._tasks[task.name]["positives"] += int((label * mask).sum())
         for name in self.schema.targets:
@@ -98,7 +102,9 @@ class Statistics:
                     found["mean_length"] = values.count / self.rows if self.rows else None
             features[feature.name] = found
         targets = {name: self._moments[name].result() for name in self.schema.targets}
-        return {"rows": self.rows, "tasks": self._tasks, "features": features, "targets": targets}
+        numbers = {name: moments.sums() for name, moments in self._numbers.items()}
+        tasks = {t.name: (numbers if t.is_number else self._tasks)[t.name] for t in self.schema.tasks}
+        return {"rows": self.rows, "tasks": tasks, "features": features, "targets": targets}
 
     def counts(self) -> pa.Table:
         """How often each value of the learned vocabularies occurs: feature, id (of ints) or text, count."""
@@ -142,6 +148,10 @@ class _Moments:
     @property
     def std(self) -> float:
         return math.sqrt(self._squares / self.count)
+
+    def sums(self) -> dict[str, Any]:
+        """Of a task that is a number: rows, the sum, and the sum of squared distances from the mean."""
+        return {"rows": self.count, "sum": self.mean * self.count, "squares": self._squares}
 
     def result(self) -> dict[str, Any]:
         return {"min": self._low, "max": self._high, "mean": self.mean if self.count else None}

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from dlen_cam2.metrics import auc, calibration, log_loss
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from dlen_cam2.metrics import auc, calibration, log_loss
 from dlen_cam2.serving.calibration import ENOUGH, KNOTS, fit
 from tests.support.builders import numpy_sigmoid
 from tests.support.calibrations import DAY, SCHEMA, drawn, rows
