@@ -14,7 +14,8 @@ The schema's tags say what a column is:
     task:NAME: a label of 0 and 1; with negative if it shows dislike, and weight:W
     mask:COLUMN: the task counts only where COLUMN is 1, and its label may be missing where it is 0. COLUMN may be the
         label of another task, which this one follows (purchases among clicks), or a column tagged sample_space.
-    target:N: a number to keep beside the labels, such as watch time
+    task:NAME with kind:regression: a label that is a number, such as watch seconds
+    target:N: a number to keep beside the labels
     transform:log1p|logit, min_count:N, oov_buckets:N, hash_buckets:N, embedding_width:N, table:NAME: of a feature
 
 A feature of the schema that `features/point_in_time.py` lists and the log does not have is computed from the log:

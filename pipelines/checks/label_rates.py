@@ -39,7 +39,8 @@ def _count_numbers(name: str, task: Task, label: np.ndarray, said: Any, wrong: l
     right = isinstance(said, dict) and said.get("rows") == rows and math.isclose(
         said.get("sum", math.nan), total, rel_tol=1e-9, abs_tol=1e-6)
     if not right:
-        wrong.append(f"{name}, task {task.name!r}: {rows:,} rows with the sum {total:g}, but {data.STATISTICS} says {said}")
+        wrong.append(
+            f"{name}, task {task.name!r}: {rows:,} rows with the sum {total:g}, but {data.STATISTICS} says {said}")
 
 
 def departs(rows: int, positives: int, other_rows: int, other_positives: int) -> bool:

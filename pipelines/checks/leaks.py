@@ -22,7 +22,8 @@ _SHOWN = 20  # on the line: each is a decision to make
 def search(schema: Schema, sample: Mapping[str, Column]) -> tuple[dict[str, dict[str, float]], list[pure_values.Pure]]:
     """AUC of each feature alone, by task, and the values that give a label away where a feature as a whole does not.
 
-    Tasks with fewer than 20 positives or negatives are left out.
+    Tasks with fewer than 20 positives or negatives are left out. Of a task that is a number, such as watch seconds, the
+    rows above its median count as positives.
 
     Args:
         schema: features and tasks; a task is measured on the rows of its sample space.
@@ -31,6 +32,10 @@ def search(schema: Schema, sample: Mapping[str, Column]) -> tuple[dict[str, dict
     labels = {t.name: sample[t.label].values for t in schema.tasks}
     spaces = {t.name: sample[t.mask].values == 1 if t.mask else np.ones(len(labels[t.name]), bool)
               for t in schema.tasks}
+    for task in schema.tasks:
+        if task.is_number:
+            y = labels[task.name]
+            labels[task.name] = (y > np.median(y[spaces[task.name]] if spaces[task.name].any() else y)).astype(np.int64)
     tasks = [t for t in schema.tasks if min(np.bincount(labels[t.name][spaces[t.name]], minlength=2)) >= LEAST]
     aucs: dict[str, dict[str, float]] = {t.name: {} for t in tasks}
     pure = []

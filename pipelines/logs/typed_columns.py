@@ -83,7 +83,7 @@ def typed(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextI
         ids: which columns of ids hold texts.
     """
     lists = {f.name for f in schema.features if f.is_list}
-    labels = {t.label: t.mask for t in schema.tasks}
+    labels, numbers = _labels(schema)
     columns = {}
     for name, dtype in schema.columns.items():
         if name in computed:
@@ -91,7 +91,10 @@ def typed(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextI
         if name == roles.time:
             columns[name] = _time_ms(log, roles)
             continue
-        value = log.cast(name, _SQL[dtype], name in lists) if name not in labels else _label(log, labels, name)
+        if name in labels or numbers.get(name):
+            value = _label(log, labels | numbers, name, _SQL[dtype])
+        else:
+            value = log.cast(name, _SQL[dtype], name in lists)
         if name in {f.name for f in schema.features if not f.is_numeric}:
             value = f"coalesce({value}, {'[]' if name in lists else -1 if dtype == 'int' else repr('')})"
         columns[ids.names.get(name, name)] = value
@@ -121,9 +124,15 @@ def typed(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextI
     return columns
 
 
-def _label(log: Log, labels: Mapping[str, str], name: str) -> str:
+def _labels(schema: Schema) -> tuple[dict[str, str], dict[str, str]]:
+    """The masks of labels of 0 and 1, and of labels that are numbers: {label: mask, or ""}."""
+    found = ({t.label: t.mask for t in schema.tasks if t.is_number == number} for number in (False, True))
+    return next(found), next(found)
+
+
+def _label(log: Log, labels: Mapping[str, str], name: str, sql: str = "BIGINT") -> str:
     """SQL of a label, which may be missing where its task's mask is 0, and counts as 0 there."""
-    value, mask = log.cast(name, "BIGINT"), labels.get(name)
+    value, mask = log.cast(name, sql), labels.get(name)
     return f"coalesce({value}, CASE WHEN {_label(log, labels, mask)} = 0 THEN 0 END)" if mask else value
 
 
@@ -152,7 +161,7 @@ def _time_rule(log: Log, roles: Roles) -> tuple[str, str]:
 def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextIds) -> str:
     """SQL of the first rule that a row breaks, with what was received in which file, or null; as of `typed`."""
     lists = {f.name for f in schema.features if f.is_list}
-    labels = {t.label: t.mask for t in schema.tasks}
+    labels, numbers = _labels(schema)
     features = {f.name: f for f in schema.features}
     rules = []
 
@@ -189,7 +198,11 @@ def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: Text
             within += f" AND {value} >= {low}" if low > float("-inf") else ""
             within += f" AND {value} <= {high}" if high < float("inf") else ""
             where = f" in [{low:g}, {high:g}]" if low > float("-inf") else ""
-            rule(name, kind + where, f"{valid} AND {within}")
+            holds = f"{valid} AND {within}"
+            if mask := numbers.get(name):
+                where += f" (where its mask {mask!r} is 0, it may be missing)"
+                holds = f"({log.missing(name)} AND {_label(log, labels, mask)} = 0) OR {holds}"
+            rule(name, kind + where, holds)
         elif dtype == "string":
             rule(name, "text that is not empty", f"{column} <> '' AND {valid}")
         else:
