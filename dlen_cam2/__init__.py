@@ -1,12 +1,16 @@
-"""Multi-task ranking for feeds in TensorFlow: shared bottom, MMOE, CGC, PLE and DLEN.
+"""Multi-task ranking for feeds in TensorFlow: shared bottom, MMOE, CGC, PLE, DLEN, ESMM and CAM2.
+
+The Python API is `dlen_cam2.api`: `open`, `Model`, `load`, and the parts of a model, all of them names of this package.
 
 Importing the package selects Keras 2 (`tf_keras`), because tensorflow-recommenders refuses Keras 3, and oneDNN's
 operations, which TensorFlow leaves off on processors without AVX-512; `BUILD.md` holds the measurements behind these
 choices.
 """
 
+import importlib
 import os
 import sys
+from typing import Any
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # No lines that TensorFlow's C++ calls errors: a machine without a GPU gives some, and `rebatch` one for each column of
@@ -28,3 +32,23 @@ if not _KERAS.startswith("tf_keras"):
     )
 
 __version__ = "0.2.0"
+
+# The Python API, by name; what it needs is imported when it is first asked for, so that commands start quickly.
+_API = {
+    **dict.fromkeys(("Dataset", "Model", "load", "open"), "dlen_cam2.api"),
+    **dict.fromkeys(
+        ("CAM2", "CGC", "DLEN", "ESMM", "MMOE", "PLE", "Logistic", "Mean", "SharedBottom"), "dlen_cam2.models"
+    ),
+    **dict.fromkeys(("Config", "ModelConfig", "TrainConfig"), "dlen_cam2.config"),
+    **dict.fromkeys(("Feature", "Schema", "Task"), "dlen_cam2.schema"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _API:
+        raise AttributeError(f"module 'dlen_cam2' has no attribute {name!r}")
+    return getattr(importlib.import_module(_API[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_API])

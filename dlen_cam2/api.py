@@ -1,0 +1,280 @@
+"""The Python API: a data set, and a model that is fitted, measured, asked and exported; what notebooks start with.
+
+    import dlen_cam2 as dc
+
+    data = dc.open("quickstart/data")
+    model = dc.Model(trunk=dc.MMOE(experts=4), head=dc.DLEN(), epochs=2)
+    model.fit(data, "20240101..20240107")
+    print(model.evaluate(data, "20240108"))
+    print(model.predict(data.rows("20240108", 3)))
+    model.export("served/ranker")
+
+It is the same code that the commands run, without their checkpoints: `dlen_cam2 train` goes on where it was killed.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dlen_cam2 import config as config_module
+from dlen_cam2 import data, evaluation, serving
+from dlen_cam2.config import Config, ModelConfig, TrainConfig, replaced
+from dlen_cam2.evaluation import report
+from dlen_cam2.schema import Feature, Schema, pbtxt
+from dlen_cam2.serving import request_log
+from dlen_cam2.serving.signatures import Server
+from dlen_cam2.training import jobs, model_directory, passes
+from dlen_cam2.training.jobs import Job
+from dlen_cam2.training.model_directory import TrainedModel
+from dlen_cam2.training.plan import Position, Stage, plan
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import staged, write_json
+
+Rows = Mapping[str, Any]
+
+
+class Dataset:
+    """A data set that a pipeline wrote.
+
+    Args:
+        directory: where it lies.
+
+    Attributes:
+        schema: what its columns are.
+
+    Raises:
+        UserError: there is none.
+    """
+
+    def __init__(self, directory: str | os.PathLike):
+        self.directory = os.fspath(directory)
+        self.schema: Schema = pbtxt.load(directory)
+        self._statistics = data.statistics(directory)
+
+    @property
+    def days(self) -> list[str]:
+        """Its days and other splits."""
+        return list(self._statistics["days"])
+
+    def parse(self, days: str | Sequence[str]) -> list[str]:
+        """Days as a command has them, "20240101..20240107" or "a,b", or a list.
+
+        Raises:
+            UserError: one is not there.
+        """
+        return data.parse_days(days if isinstance(days, str) else ",".join(days), self.days)
+
+    def rows(self, day: str, count: int = 5) -> dict[str, np.ndarray]:
+        """The raw features of the first rows of a day, {column: (N,) or (N, L)}, as `Model.predict` takes them."""
+        self.parse([day])
+        return dict(request_log.first_rows(self.directory, day, self.schema, count))
+
+    def __repr__(self) -> str:
+        schema, rows = self.schema, sum(day["rows"] for day in self._statistics["days"].values())
+        return (f"Dataset({self.directory!r}: {rows:,} rows of {len(self.days)} splits {self.days[0]}.."
+                f"{self.days[-1]}, {len(schema.features)} features, tasks {', '.join(schema.task_names)})")
+
+
+class Metrics(dict):
+    """`{split: {task: {metric: value}}}`, as in `metrics.json`; printed as tables."""
+
+    def __str__(self) -> str:
+        return report.table(self)
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+class Model:
+    """A multi-task ranker.
+
+    Args:
+        config: an experiment; None: the defaults.
+        **values: what differs from it: parts (`trunk=PLE(levels=2)`, `head="dlen"`), and fields of `ModelConfig` and
+            `TrainConfig` by their names (`tower_units=(32,)`, `epochs=2`).
+
+    Example:
+        >>> model = Model(trunk="ple", epochs=2)
+        >>> model.config.model.trunk.levels, model.config.train.epochs
+        (2, 2)
+
+    Raises:
+        UserError: a name is no field, or a value breaks a rule.
+    """
+
+    def __init__(self, config: Config | None = None, **values: Any):
+        sections = {field.name: name for name, cls in (("model", ModelConfig), ("train", TrainConfig))
+                    for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - set(sections)):
+            raise UserError(f"a model has no value {unknown}. Known: {sorted(sections)}.")
+        self.config = replaced(config or Config(), {f"{sections[name]}.{name}": v for name, v in values.items()})
+        self._job: Job | None = None
+        self._trained: TrainedModel | None = None
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike) -> "Model":
+        """A model that `save` or `dlen_cam2 train` wrote, to be measured, asked and exported.
+
+        Raises:
+            UserError: there is none, or another version wrote it.
+        """
+        trained = model_directory.load(directory)
+        model = cls(trained.config)
+        model._trained = trained
+        return model
+
+    @property
+    def trained(self) -> TrainedModel:
+        """The network with what was fitted. Raises `UserError` before `fit`."""
+        if self._trained is None:
+            raise UserError("the model must be fitted first: model.fit(data, days). Received: a new one.")
+        return self._trained
+
+    @property
+    def network(self) -> tf.keras.Model:
+        """The Keras model, `{group: {feature: index}}` -> outputs that `trained.read_out` reads."""
+        return self.trained.network
+
+    def fit(
+        self, dataset: Dataset, days: str | Sequence[str], callbacks: Sequence[tf.keras.callbacks.Callback] = ()
+    ) -> "Model":
+        """Train on days; progress is printed. Returns the model.
+
+        The first call starts from what the days are: vocabularies, moments, rates. A later one goes on from the weights
+        and takes days in as `config.train.daily` says, as `dlen_cam2 train --continue_from` does.
+
+        Raises:
+            UserError: a day is not there or was trained on before, or the model was loaded (use `--continue_from`).
+        """
+        chosen = dataset.parse(days)
+        if self._job is None:
+            if self._trained is not None:
+                raise UserError("a model that was loaded has no optimizer state here: go on with dlen_cam2 train "
+                                "--continue_from=DIR. Received: fit of a loaded model.")
+            self._job = jobs.start(self.config, dataset.directory, chosen)
+            stages = plan(self.config.train, chosen)
+        else:
+            if again := [day for day in chosen if day in self._job.days]:
+                raise UserError(f"a day may be trained on once. Received again: {again}.")
+            stages = [Stage((day,), daily=True) for day in chosen]
+        job = self._job
+        job.data_dir, job.position = dataset.directory, Position()
+        for _ in passes.passes(job, stages, callbacks):
+            pass
+        job.refresh()
+        self._trained = TrainedModel(self.config, job.schema, job.fitted, job.scored, list(job.days))
+        self.__dict__.pop("_server", None)
+        return self
+
+    def evaluate(self, dataset: Dataset, days: str | Sequence[str], bootstrap: int = 200) -> Metrics:
+        """Every task on each of the days, exactly; `bootstrap` resamples of users are behind the intervals.
+
+        Raises:
+            UserError: a day is not there, or was trained on.
+        """
+        trained, chosen = self.trained, dataset.parse(days)
+        if seen := [day for day in chosen if day in trained.days]:
+            raise UserError(
+                f"a day that was trained on measures nothing. Received: {seen}; trained on: {trained.days}.")
+        score = evaluation.scorer(trained.network, trained.read_out)
+        return Metrics({
+            day: evaluation.evaluate(
+                evaluation.predict(score, trained.schema, dataset.directory, day), trained.schema, bootstrap)
+            for day in chosen
+        })
+
+    @functools.cached_property
+    def _server(self) -> Server:
+        return Server(self.trained)
+
+    def predict(self, rows: Rows) -> dict[str, np.ndarray]:
+        """The scores of raw rows, {name: (N,)}: what an exported model answers, "fused" among them.
+
+        Args:
+            rows: {column: N values}, a pandas data frame or an Arrow table, with a column for each feature; a list
+                feature has a list in each row. Other columns are ignored.
+
+        Raises:
+            UserError: a feature has no column, or a column no values of its type.
+        """
+        schema = self.trained.schema
+        named = {name: rows[name] for name in getattr(rows, "column_names", rows)}
+        if missing := [f.name for f in schema.features if f.name not in named]:
+            raise UserError(f"rows must have a column for each feature. Received: none for {missing}.")
+        columns = {f.name: _column(f, named[f.name]) for f in schema.features}
+        if len({len(column) for column in columns.values()}) > 1:
+            raise UserError("columns must be equally long. Received: "
+                            f"{ {name: len(column) for name, column in columns.items()} }.")
+        try:
+            scores = self._server.score_raw(**{name: tf.constant(column) for name, column in columns.items()})
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(str(error.message)) from error
+        return {name: values.numpy() for name, values in scores.items()}
+
+    def export(self, output: str | os.PathLike, **options: Any) -> pathlib.Path:
+        """Write `output/<version>/` for TensorFlow Serving; options as of `dlen_cam2.serving.export.export`."""
+        return serving.export(self.trained, output, **options)
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Write a model directory, which commands take: `evaluate`, `export`, `train --continue_from`.
+
+        Raises:
+            UserError: the model was loaded, or the directory holds something else.
+        """
+        if self._job is None:
+            raise UserError("only a model that was fitted here can be saved. Received: a new or loaded one.")
+        job = self._job
+        with staged(directory, model_directory.CONFIG) as stage:
+            model_directory.save(stage, self.config, job.schema, job.fitted, job.checkpoint, job.days)
+            write_json(stage / model_directory.METRICS, {})
+
+    def __repr__(self) -> str:
+        parts = [part for part in config_module.as_dict(self.config.model).values() if isinstance(part, dict)]
+        state = f"trained on {', '.join(self._trained.days)}" if self._trained else "not fitted"
+        return f"Model({', '.join(part['kind'] for part in parts)}; {state})"
+
+
+def open(directory: str | os.PathLike) -> Dataset:
+    """The data set in a directory. Raises `UserError` if there is none."""
+    return Dataset(directory)
+
+
+def load(directory: str | os.PathLike) -> Model:
+    """The model in a directory, see `Model.load`."""
+    return Model.load(directory)
+
+
+def _column(feature: Feature, values: Any) -> np.ndarray:
+    """(N,), or (N, max_length) of a list feature, padded with -1 or "": as a server takes it.
+
+    Raises:
+        UserError: the values are not of the feature's type.
+    """
+    values = values.to_pylist() if hasattr(values, "to_pylist") else list(values)  # Arrow's own, or any other
+    kind: Any = {"int": np.int64, "float": np.float32, "string": object}[feature.dtype]
+
+    def typed(value: Any) -> Any:
+        if feature.dtype == "string":
+            if not isinstance(value, str | bytes):
+                raise TypeError
+            return value if isinstance(value, bytes) else value.encode()
+        if isinstance(value, str | bytes | bool) or value is None or (feature.dtype == "int" and value != int(value)):
+            raise TypeError
+        return kind(value)
+
+    try:
+        if not feature.is_list:
+            return np.array([typed(value) for value in values], kind)
+        padding = -1 if feature.dtype == "int" else b""
+        cut = [[typed(v) for v in value[: feature.max_length]] for value in values]
+        return np.array([row + [padding] * (feature.max_length - len(row)) for row in cut], kind).reshape(
+            len(cut), feature.max_length)
+    except (TypeError, ValueError, OverflowError) as error:
+        rule = f"{feature.dtype}s" + (", a list in each row" if feature.is_list else "")
+        raise UserError(f"column {feature.name!r} must hold {rule}. Received: {values[:3]!r:.200}.") from error
