@@ -13,6 +13,7 @@ from dlen_cam2.models import functional
 from dlen_cam2.schema import Feature
 from dlen_cam2.serving.calibration import Calibration
 from dlen_cam2.serving.fusion import Fusion, FusionTable
+from dlen_cam2.serving.score_adapters.adapter import ScoreAdapter
 from dlen_cam2.training.model_directory import TrainedModel
 from dlen_cam2.utils.errors import UserError
 
@@ -45,6 +46,7 @@ class Server(tf.Module):
         fusion: how scores become one; None: `Fusion.default`.
         classify: add the signature.
         regress: add the signature, of this score.
+        adapters: what changes the scores before they are fused, one after another.
 
     Raises:
         UserError: `causes` is asked of a model without branches, the calibration or the fusion is of other tasks, a
@@ -54,6 +56,7 @@ class Server(tf.Module):
     def __init__(
         self, model: TrainedModel, causes: bool = False, calibration: Calibration | None = None,
         fusion: Fusion | None = None, classify: bool = False, regress: str = "",
+        adapters: Sequence[ScoreAdapter] = (),
     ):
         super().__init__(name="server")
         if causes and model.config.model.causal is None:
@@ -62,6 +65,8 @@ class Server(tf.Module):
         self._read_out, self._causes = model.read_out, causes
         self.schema = model.schema
         self.calibration = calibration
+        self._adapters = tuple(adapters)
+        self.tracked = [module for adapter in adapters if (module := adapter.tracked()) is not None]
         kept = self._read_out.served(model.network.output, causes)
         network = functional(model.network.input, kept, model.network.name)
         embeddings = [layer for layer in network.layers if isinstance(layer, Embeddings)]
@@ -156,7 +161,7 @@ class Server(tf.Module):
             _check_numbers(columns, side)
             for group, indexed in self.indexer(columns, side).items():
                 inputs[group] = {**inputs.get(group, {}), **indexed}
-        scores = self._scores(self._after_embeddings(inputs, rows))
+        scores = self._scores(self._after_embeddings(inputs, rows), columns)
         return {**scores, ORDER: tf.argsort(scores[FUSED], direction="DESCENDING", stable=True)}
 
     def _cut(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -165,12 +170,16 @@ class Server(tf.Module):
 
     def _score(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         _check_numbers(columns, self.schema.features)
-        return self._scores(self._network(self.indexer(self._cut(columns))))
+        return self._scores(self._network(self.indexer(self._cut(columns))), columns)
 
-    def _scores(self, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def _scores(self, outputs: Mapping[str, tf.Tensor], columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         scores = self._read_out.scores(outputs, self.calibration)
         if self._causes:
             scores |= self._read_out.causes(outputs)
+        for adapter in self._adapters:
+            names = set(scores)
+            scores = adapter(scores, columns)
+            assert set(scores) == names, f"{adapter.name} must keep the names of scores. Received: {sorted(scores)}."
         return {**scores, FUSED: self.fusion(scores)}
 
 
