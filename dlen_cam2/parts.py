@@ -40,10 +40,12 @@ class Part:
 
     Attributes:
         kind, name: under which it is registered: "trunk", "mmoe".
+        title: what tables call it, such as "MMOE"; empty: the name.
     """
 
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
 
     def check(self, where: str) -> None:
         """Raise `UserError` naming the key, `where` and the field, if a value breaks a rule.

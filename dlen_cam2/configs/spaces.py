@@ -32,7 +32,7 @@ def named(config: Config, name: str) -> Space:
     Raises:
         UserError: the configuration has no such section.
     """
-    known = _sections(config)
+    known = sections(config)
     chosen = name.split("+")
     if unknown := [section for section in chosen if section not in known]:
         raise UserError(f"--space must be some of {sorted(known)} joined by +. Received: {unknown} in {name!r}.")
@@ -42,10 +42,10 @@ def named(config: Config, name: str) -> Space:
 
 def fitting(config: Config) -> Space:
     """All that may be tried of `config`."""
-    return named(config, "+".join(_sections(config)))
+    return named(config, "+".join(sections(config)))
 
 
-def _sections(config: Config) -> dict[str, list[tuple[Any, str]]]:
+def sections(config: Config) -> dict[str, list[tuple[Any, str]]]:
     """{section: [(what has the fields, its key), …]}."""
     found = {TRAINING: [(config.train, "train"), (config.model, "model")]}
     for section, where in ((config.model, "model"), (config.train, "train")):

@@ -12,7 +12,6 @@ from dlen_cam2.experiments.cells import Arrays
 from dlen_cam2.experiments.recurring import recurring, stages
 from dlen_cam2.experiments.rows import Log, Train
 
-NETWORKS = zoo.WITHOUT_DLEN
 NOTE = (
     f"The networks go on from day to day like production; `{zoo.CONSTANT}` and `{zoo.TREES}` are fitted anew to all "
     "days before the measured one."
@@ -28,7 +27,8 @@ def cells(config: Config, data_dir: str, warm: Sequence[str], measured: Sequence
         UserError: LightGBM is not installed.
     """
     plain = replaced(config, {"model.causal": None})
-    names = [name for name in NETWORKS if zoo.NETWORKS[name] != (config.model.trunk.name, config.model.head.name)]
+    production = (config.model.trunk.name, config.model.head.name)
+    names = [name for name in zoo.without("dlen") if zoo.networks()[name] != production]
     log = Log(data_dir, tuple(warm), tuple(measured))
     return {
         which: dataclasses.replace(

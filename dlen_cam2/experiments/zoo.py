@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from dlen_cam2 import parts
 from dlen_cam2.config import Config, replaced
-from dlen_cam2.experiments import networks
+from dlen_cam2.experiments import networks as trained
 from dlen_cam2.experiments.baselines import boosted_trees, constant
 from dlen_cam2.experiments.rows import Log, Row
 from dlen_cam2.schema import pbtxt
@@ -12,16 +13,7 @@ from dlen_cam2.utils.errors import UserError
 BASELINE = "MMOE"
 SINGLE = "single task"
 CONSTANT, TREES = "constant rate", "LightGBM"
-NETWORKS = {
-    "shared bottom": ("shared_bottom", "logistic"),
-    "ESMM": ("shared_bottom", "esmm"),
-    "MMOE": ("mmoe", "logistic"),
-    "CGC": ("cgc", "logistic"),
-    "PLE": ("ple", "logistic"),
-    "MMOE-DLEN": ("mmoe", "dlen"),
-    "PLE-DLEN": ("ple", "dlen"),
-}
-WITHOUT_DLEN = tuple(name for name, (_, head) in NETWORKS.items() if head != "dlen")
+_ORDER = ("shared_bottom", "mmoe", "cgc", "ple")
 NOTE = (
     f"`{CONSTANT}`: each task's positive rate on the training days. `{TREES}`: {boosted_trees.ROUNDS} trees a task on "
     "the same "
@@ -36,15 +28,34 @@ ESMM_NOTE = (
 )
 
 
+def networks() -> dict[str, tuple[str, str]]:
+    """{name in tables: (trunk, head)}: every trunk with the logistic head, and every other head on its trunks.
+
+    Those of this package come first, in the order of their papers.
+    """
+    known = parts.classes("trunk")
+    trunks = {name: known[name].title or name for name in dict.fromkeys((*_ORDER, *known))}
+    found = {title: (name, "logistic") for name, title in trunks.items()}
+    for name, head in parts.classes("head").items():
+        for trunk in head.compared_on if name != "logistic" else ():
+            found[head.name_on(trunks[trunk])] = (trunk, name)
+    return found
+
+
+def without(head: str) -> list[str]:
+    """The names of the networks that do not have `head`."""
+    return [name for name, (_, of) in networks().items() if of != head]
+
+
 def network(config: Config, name: str) -> Row:
     """The network `name` with the sizes and rates of `config`."""
-    trunk, head = NETWORKS[name]
-    return Row(name, {"": replaced(config, {"name": name, "model.trunk": trunk, "model.head": head})}, networks.train)
+    trunk, head = networks()[name]
+    return Row(name, {"": replaced(config, {"name": name, "model.trunk": trunk, "model.head": head})}, trained.train)
 
 
 def single(config: Config, tasks: Sequence[str]) -> Row:
     """One network for each task."""
-    return Row.of_each_task(SINGLE, network(config, "shared bottom").configs[""], tasks, networks.train)
+    return Row.of_each_task(SINGLE, network(config, "shared bottom").configs[""], tasks, trained.train)
 
 
 def rows(config: Config, log: Log, names: Sequence[str]) -> list[Row]:

@@ -150,9 +150,16 @@ class Head(NetworkPart):
 
     Attributes:
         captions: {name in `telemetry`: (title, what it says)}.
+        compared_on: the trunks with which tables have it.
     """
 
+    compared_on: ClassVar[tuple[str, ...]] = ("mmoe",)
     captions: ClassVar[Mapping[str, tuple[str, str]]] = {}
+
+    @classmethod
+    def name_on(cls, trunk: str) -> str:
+        """What tables call it on a trunk of that title: "MMOE-DLEN"."""
+        return f"{trunk}-{cls.title or cls.name}"
 
     def outputs(self, towers: tf.Tensor, x: tf.Tensor, context: Context) -> dict[str, tf.Tensor]:
         """{"logits": (B, T), …}, float32: T are the binary tasks, which are all that `context` knows.

@@ -25,7 +25,7 @@ _PAPER = (
 
 def run(asked: Asked) -> None:
     """Train, compare and write the page."""
-    write(asked, tables.run(asked, list(zoo.NETWORKS)))
+    write(asked, tables.run(asked, list(zoo.networks())))
 
 
 def write(asked: Asked, table: Table) -> None:

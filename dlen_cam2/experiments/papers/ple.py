@@ -6,7 +6,6 @@ from dlen_cam2.experiments import tables, zoo
 from dlen_cam2.experiments.tables import Asked
 from dlen_cam2.utils.markdown import markdown
 
-NETWORKS = zoo.WITHOUT_DLEN
 _MMOE, _PLE = "MMOE (Ma et al., 2018), mean of 400 runs", "PLE (Tang et al., 2020), table 5"
 # REPORTED: (source, model, AUC of each task) by the tasks of `pipelines.census`.
 _PAPERS: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {
@@ -25,7 +24,7 @@ _PAPERS: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {
 
 def run(asked: Asked) -> None:
     """Train, compare and write the page."""
-    table = tables.run(asked, NETWORKS)
+    table = tables.run(asked, zoo.without("dlen"))
     tasks = table.compared.measured.tasks
     tables.write(asked, table, f"Multi-task models on {asked.config.name}", papers(tasks), {})
 

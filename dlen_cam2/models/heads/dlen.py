@@ -39,6 +39,8 @@ class DLEN(Head):
     alpha_constant: float = option(0.0, least=0, most=1)
     latent_units: tuple[int, ...] = option((256, 128, 64), least=1, some=True, search=["64", "128 64", "256 128 64"])
 
+    title = "DLEN"
+    compared_on = ("mmoe", "ple")
     captions = {"cap_use": (
         "Cap use: P(k|¬UP) over its cap α", "b = P(k|¬UP) is at most the cap α (eq 10): near 1, the cap holds the task "
         "down. DLEN's P(k|¬UP) of a task without a cap is over 1.",

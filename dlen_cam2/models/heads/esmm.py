@@ -31,6 +31,13 @@ class ESMM(Head):
         ESMM (Ma et al., SIGIR 2018), eqs 1 and 3.
     """
 
+    title = "ESMM"
+    compared_on = ("shared_bottom",)
+
+    @classmethod
+    def name_on(cls, trunk: str) -> str:
+        return cls.title  # the paper's own has that trunk, or nearly
+
     def outputs(self, towers: tf.Tensor, x: tf.Tensor, context: Context) -> dict[str, tf.Tensor]:
         """"logits" of P(k | the task before), and "joint", the logits of `EntireSpace`, which are trained."""
         schema = context.schema

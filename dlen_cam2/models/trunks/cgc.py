@@ -32,6 +32,8 @@ class CGC(MMOE):
 
     task_experts: int = option(2, least=1, search=(1, 4))
 
+    title = "CGC"
+
     def __call__(self, x: tf.Tensor, context: Context) -> tf.Tensor:
         return self.extract(x, context, levels=1)
 

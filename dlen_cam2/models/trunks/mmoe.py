@@ -26,6 +26,8 @@ class MMOE(SharedBottom):
 
     experts: int = option(5, least=1, search=(2, 8))
 
+    title = "MMOE"
+
     def __call__(self, x: tf.Tensor, context: Context) -> tf.Tensor:
         gates = Gates(context.tasks, self.experts, name="gates")(x)
         outputs = Experts(self.experts, self.units, name="experts")(x)

@@ -23,5 +23,7 @@ class PLE(CGC):
 
     levels: int = option(2, least=1, search=(1, 3))
 
+    title = "PLE"
+
     def __call__(self, x: tf.Tensor, context: Context) -> tf.Tensor:
         return self.extract(x, context, self.levels)

@@ -23,6 +23,8 @@ class SharedBottom(Trunk):
         (256, 128, 64), least=1, some=True, search=["64", "128 64", "256 128 64", "512 256 128"]
     )
 
+    title = "shared bottom"
+
     def __call__(self, x: tf.Tensor, context: Context) -> tf.Tensor:
         bottom = Experts(1, self.units, name="shared_bottom")(x)
         return tf.keras.layers.Lambda(lambda t: tf.repeat(t, context.tasks, axis=1), name="to_tasks")(bottom)
