@@ -1,6 +1,7 @@
 """The models that tables compare: baselines and every trunk and head, of one configuration's sizes and rates."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from dlen_cam2 import parts
 from dlen_cam2.config import Config, replaced
@@ -36,7 +37,8 @@ def networks() -> dict[str, tuple[str, str]]:
     known = parts.classes("trunk")
     trunks = {name: known[name].title or name for name in dict.fromkeys((*_ORDER, *known))}
     found = {title: (name, "logistic") for name, title in trunks.items()}
-    for name, head in parts.classes("head").items():
+    heads: dict[str, Any] = parts.classes("head")  # type: ignore[assignment]
+    for name, head in heads.items():
         for trunk in head.compared_on if name != "logistic" else ():
             found[head.name_on(trunks[trunk])] = (trunk, name)
     return found
