@@ -93,7 +93,7 @@ def shared_weights(network: tf.keras.Model) -> list[np.ndarray | None]:
     Raises:
         UserError: a layer with weights does not say which of them tasks share.
     """
-    layers = _with_weights(network, "shared_weights", "config.train.balance.method")
+    layers = _with_weights(network, "shared_weights", "config.train.step_rule")
     masks = {id(weight): mask for layer in layers for weight, mask in layer.shared_weights()}
     return [masks.get(id(weight)) for weight in network.trainable_variables]
 

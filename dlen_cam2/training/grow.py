@@ -81,7 +81,7 @@ def resume(
     for part in network_parts(config.model):
         part.check_grown(previous.schema, schema, pbtxt.load(data_dir).features, fitted)
     schema = jobs.with_columns(config, schema, fitted)
-    # Yesterday's job first: both seed the generators, and today's must be the last, as in `trainer.resume`.
+    # Yesterday's job first: both seed the generators, and today's must be the last, as in `warm_start.resume`.
     old = jobs.assemble(previous.config, data_dir, previous.schema, fitted, on_bad_record, Place())
     model_directory.restore(directory, old.checkpoint)
     job = jobs.assemble(config, data_dir, schema, fitted, on_bad_record, place)
