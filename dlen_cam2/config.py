@@ -1,5 +1,6 @@
 """`Config`: what is built and how it is trained. Experiment files in `configs/` return one."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -259,7 +260,7 @@ def load(path: str | os.PathLike) -> Config:
 
 
 def _as_json(values: Any) -> Any:
-    return json.loads(json.dumps(values, default=repr))
+    return json.loads(json.dumps(values, default=repr, skipkeys=True))
 
 
 def _keys(cls: type) -> list[str]:
@@ -287,10 +288,11 @@ def _convert(field: dataclasses.Field, hint: Any, value: Any, where: str) -> Any
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type, hint), value, where)
     item = typing.get_args(hint)[0] if isinstance(hint, types.GenericAlias) else None
-    if item:
-        if isinstance(value, list) and all(type(v) is item or (item is float and type(v) is int) for v in value):
-            return tuple(item(v) for v in value)
-    elif type(value) is hint or (hint is float and type(value) is int):
-        return hint(value)
+    with contextlib.suppress(OverflowError):  # a whole number that no float can hold
+        if item:
+            if isinstance(value, list) and all(type(v) is item or (item is float and type(v) is int) for v in value):
+                return tuple(item(v) for v in value)
+        elif type(value) is hint or (hint is float and type(value) is int):
+            return hint(value)
     wanted = f"a tuple of {item.__name__}" if item else getattr(hint, "__name__", hint)
     raise UserError(f"{where} must be {wanted}. Received: {json.dumps(value)}.")

@@ -204,7 +204,7 @@ def _holds(value: Any, rule: dict[str, Any]) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return all(rule[end] is None for end in ("least", "most", "above", "below"))
     return (
-        math.isfinite(value) and (rule["least"] is None or value >= rule["least"])
+        (isinstance(value, int) or math.isfinite(value)) and (rule["least"] is None or value >= rule["least"])
         and (rule["most"] is None or value <= rule["most"]) and (rule["above"] is None or value > rule["above"])
         and (rule["below"] is None or value < rule["below"])
     )
@@ -220,9 +220,12 @@ def _words(value: Any, rule: dict[str, Any]) -> str:
         upper = None if rule["most"] is rule["below"] is None else (rule["most"], "]") if rule["below"] is None else (
             rule["below"], ")")
         if lower and upper:
-            text = f"in {lower[0]}{lower[1]:g}, {upper[0]:g}{upper[1]}"
+            text = f"in {lower[0]}{lower[1]}, {upper[0]}{upper[1]}"
         elif lower:
-            text = f"{'at least' if lower[0] == '[' else 'above'} {lower[1]:g}"
+            text = f"{'at least' if lower[0] == '[' else 'above'} {lower[1]}"
+            text += " and finite" if isinstance(value, float) else ""
+        elif upper:
+            text = f"{'at most' if upper[1] == ']' else 'below'} {upper[0]}"
             text += " and finite" if isinstance(value, float) else ""
         else:
             text = "finite"
