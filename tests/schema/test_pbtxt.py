@@ -23,8 +23,8 @@ POSITIVE = st.floats(1e-300, 1e300, allow_nan=False) | st.just(1 / 3)
 @st.composite
 def categorical(draw, dtype):
     kind = {"dtype": dtype, "width": draw(st.integers(1, 64))}
-    how = draw(st.sampled_from(["logistic", "hashed", "vocabulary", "learned"]))
-    if how == "hashed" or how == "logistic" and dtype == "int":
+    how = draw(st.sampled_from(["plain", "hashed", "vocabulary", "learned"]))
+    if how == "hashed" or how == "plain" and dtype == "int":
         return kind | {"hashed": how == "hashed", "size": draw(st.integers(1, 2**31))}
     values = st.integers(0, 2**63 - 1) if dtype == "int" else TEXT
     least = draw(st.integers(1, 2**31)) if how == "learned" else 0

@@ -117,14 +117,14 @@ def test_fit_equals_numpy_on_the_rows_of_the_given_days():
     for day, rows in (("1", 7), ("2", 50), ("3", 400)):
         days[day] = {
             "heavy": rng.lognormal(2, 2, rows).astype(np.float32),
-            "logistic": rng.normal(5, 3 * rows, rows).astype(np.float32),
+            "plain": rng.normal(5, 3 * rows, rows).astype(np.float32),
             "flat": np.full(rows, 0.1, np.float32),
             "t": rng.integers(0, 2, rows),
             "u": rng.integers(0, 2, rows),
             "m": rng.integers(0, 2, rows),
         }
     schema = Schema(
-        "s", (floats("heavy", transform="log1p"), floats("logistic"), floats("flat"), ints("i")),
+        "s", (floats("heavy", transform="log1p"), floats("plain"), floats("flat"), ints("i")),
         (Task("t"), Task("u", mask="m")),
     )
     for day, columns in days.items():
@@ -135,7 +135,7 @@ def test_fit_equals_numpy_on_the_rows_of_the_given_days():
     assert (heavy.mean, heavy.std) == pytest.approx(
         (np.log1p(both["heavy"]).mean(), np.log1p(both["heavy"]).std()), rel=1e-12
     )
-    assert (plain.mean, plain.std) == pytest.approx((both["logistic"].mean(), both["logistic"].std()), rel=1e-12)
+    assert (plain.mean, plain.std) == pytest.approx((both["plain"].mean(), both["plain"].std()), rel=1e-12)
     assert (flat.mean, flat.std) == (pytest.approx(np.float32(0.1)), 1.0)
     assert other == schema.features[3]
     assert fitted.tasks[0].positive_rate == pytest.approx(both["t"].mean(), rel=1e-14)

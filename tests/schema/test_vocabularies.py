@@ -67,13 +67,13 @@ def days_of_words(tmp_path_factory):
     directory = tmp_path_factory.mktemp("words") / "set"
     schema = Schema("s", (
         learned("word"), learned("words", table="word", max_length=3), learned("id", "int", min_count=3),
-        learned("last", "int", table="id", min_count=3), ints("logistic"), learned("tags", max_length=2, oov_buckets=1),
+        learned("last", "int", table="id", min_count=3), ints("plain"), learned("tags", max_length=2, oov_buckets=1),
     ), (Task("t"),))
     days = {}
     for day, (words, ids) in {"1": ("aabc", [5, 5, 7, -1]), "2": ("bbc", [7, 8, 8]), "3": ("zzz", [9, 9, 9])}.items():
         days[day] = pa.table({
             "word": list(words), "words": pa.array([["q", w, ""] for w in words], pa.list_(pa.string())), "id": ids,
-            "last": ids[::-1], "logistic": ids, "tags": pa.array([[w] for w in words], pa.list_(pa.string())),
+            "last": ids[::-1], "plain": ids, "tags": pa.array([[w] for w in words], pa.list_(pa.string())),
             "t": [0] * len(words),
         })
     with pytest.MonkeyPatch.context() as patch:
@@ -92,7 +92,7 @@ def test_vocabularies_are_fitted_on_the_given_days_only(days_of_words, days, wor
     directory, schema, _ = days_of_words
     for known in (schema, load(directory)):  # what was learned before does not matter
         found = {f.name: f.vocabulary for f in data.fit(directory, known, days).features}
-        assert found == {"word": word, "words": word, "id": ids, "last": ids, "logistic": (), "tags": tags}
+        assert found == {"word": word, "words": word, "id": ids, "last": ids, "plain": (), "tags": tags}
     only_lists = data.fit(directory, schema.select(features=["words"]), ["1"]).features[0]
     assert only_lists.vocabulary == ("q", "a")
 
