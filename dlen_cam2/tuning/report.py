@@ -4,7 +4,7 @@ import os
 import pathlib
 
 from dlen_cam2.config import larger_is_better
-from dlen_cam2.tuning.config_file import source
+from dlen_cam2.config_file import source
 from dlen_cam2.tuning.plot import draw, short, text
 from dlen_cam2.tuning.result import CONFIGURED, Found, Trial
 from dlen_cam2.utils.files import write_text
