@@ -12,7 +12,7 @@ from dlen_cam2 import data
 from dlen_cam2.config import Config
 from dlen_cam2.experiments.cells import Arrays
 from dlen_cam2.experiments.rows import Log, kept
-from dlen_cam2.models.losses import targets
+from dlen_cam2.labels.kind import targets
 from dlen_cam2.schema import Schema
 from dlen_cam2.utils.errors import UserError
 
@@ -61,7 +61,7 @@ def train(config: Config, log: Log) -> Arrays:
     def score(features: Any, labels: Any) -> tuple[Any, ...]:
         table = columns(features, schema)
         predicted = np.stack([model.predict(table) for model in models], axis=1)
-        return *targets(labels, schema), tf.constant(predicted, tf.float32), {}, {}
+        return *targets(labels, schema), tf.constant(predicted, tf.float32), (), {}, {}
 
     return kept(
         log.predictions(score, schema), parameters=np.nan, flops=np.nan, rows_per_second=len(x) / seconds

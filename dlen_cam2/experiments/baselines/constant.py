@@ -8,7 +8,7 @@ import tensorflow as tf
 from dlen_cam2.config import Config
 from dlen_cam2.experiments.cells import Arrays
 from dlen_cam2.experiments.rows import Log, kept
-from dlen_cam2.models.losses import targets
+from dlen_cam2.labels.kind import targets
 
 
 def train(config: Config, log: Log) -> Arrays:
@@ -18,6 +18,6 @@ def train(config: Config, log: Log) -> Arrays:
 
     def score(features: Any, labels: Any) -> tuple[Any, ...]:
         y, mask = targets(labels, schema)
-        return y, mask, tf.broadcast_to(rates, tf.shape(y)), {}, {}
+        return y, mask, tf.broadcast_to(rates, tf.shape(y)), (), {}, {}
 
     return kept(log.predictions(score, schema), parameters=len(schema.tasks), flops=0, rows_per_second=np.nan)
