@@ -180,8 +180,8 @@ def option(
         least, most, above, below: ends of what a number, or each number of a tuple, may be; floats must be finite.
         choices: what it may be.
         some: a tuple must not be empty.
-        search: what tuning may try: a list of values, or (first, last) of whole numbers; texts such as "128 64" stand
-            for layer sizes. None: tuning leaves it alone.
+        search: what tuning may try: a list of values, or (first, last) of numbers; texts such as "128 64" stand for
+            layer sizes. A list of one value: tuning sets it, for the sake of others. None: tuning leaves it alone.
     """
     rule = {"least": least, "most": most, "above": above, "below": below, "choices": tuple(choices), "some": some}
     return dataclasses.field(default=default, metadata={"rule": rule, "search": search})

@@ -64,6 +64,8 @@ def _choices(hp: Any, values: Any, where: str) -> dict[str, Any]:
         key = f"{where}.{field.name}"
         if isinstance(search, tuple) and isinstance(field.default, int):
             found[key] = hp.Int(key, *search, step=1)
+        elif len(search) == 1:  # what others stand on, such as the unit of a value
+            found[key] = search[0]
         elif isinstance(search, tuple):
             found[key] = hp.Float(key, *search, sampling="log")
         elif isinstance(field.default, tuple):  # layer sizes, of which keras-tuner sees the text: "128 64" is (128, 64)

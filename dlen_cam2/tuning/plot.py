@@ -60,7 +60,9 @@ def _places(axis: Any, values: dict[str, Any], sampling: str | None) -> dict[str
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.tick_params(axis="x", labelsize=7)
         return {name: np.nan if value is None else float(value) for name, value in values.items()}
-    distinct = sorted(set(values.values()), key=lambda value: (isinstance(value, tuple | str), value))
+    distinct = sorted(
+        set(values.values()), key=lambda value: (value is not None, isinstance(value, tuple | str), value)
+    )
     axis.set_xticks(range(len(distinct)), [text(value) for value in distinct], fontsize=7)
     axis.set_xlim(-0.5, len(distinct) - 0.5)
     return {name: float(distinct.index(value)) for name, value in values.items()}
@@ -87,7 +89,9 @@ def short(key: str) -> str:
 
 
 def text(value: Any) -> str:
-    """A value as people read it: (128, 64) is "128 64"."""
+    """A value as people read it: (128, 64) is "128 64", and "" what a trial has no value of."""
+    if value is None:
+        return ""
     if isinstance(value, float):
         return f"{value:.4g}"
     return " ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)

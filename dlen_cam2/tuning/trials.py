@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlen_cam2.config import Config, larger_is_better, replaced
+from dlen_cam2.parts import Part
 from dlen_cam2.tuning import hparams
 from dlen_cam2.tuning.result import CONFIGURED, Found, Trial
 from dlen_cam2.tuning.trial_process import LOG, TrialProcess
@@ -16,6 +17,7 @@ from dlen_cam2.utils.files import read_json, write_json
 
 TRIALS = "trials"
 _RESULT = "result.json"
+_ABSENT = object()
 
 
 class Trials:
@@ -36,8 +38,12 @@ class Trials:
         self.output = output
 
     def configured(self, keys: Sequence[str], process: TrialProcess) -> Trial:
-        """The trial of the configuration as given; `keys` are those that the search changes."""
-        return self.trial(CONFIGURED, {k: functools.reduce(getattr, k.split("."), self.config) for k in keys}, process)
+        """The trial of the configuration as given; `keys` are those that the search changes.
+
+        A key of another part than the configuration's has no value here, such as the levels of a trunk without levels.
+        """
+        values = {key: functools.reduce(_value, key.split("."), self.config) for key in keys}
+        return self.trial(CONFIGURED, {key: _named(v) for key, v in values.items() if v is not _ABSENT}, process)
 
     def trial(self, name: str, values: dict[str, Any], process: TrialProcess) -> Trial:
         """Train with these values in `process`, and record what comes of it; or what was recorded before."""
@@ -94,6 +100,15 @@ class Trials:
             raise UserError(f"all {len(trials)} trials failed; their logs are in {self.output}. Received: {reasons}")
         config = replaced(self.config, best.values)
         return Found(config, best.metrics[self.objective], tuple(trials), best, asked)
+
+
+def _value(node: Any, name: str) -> Any:
+    return getattr(node, name, _ABSENT)
+
+
+def _named(value: Any) -> Any:
+    """A part as a space chooses it: by its name, "none" for none."""
+    return "none" if value is None else value.name if isinstance(value, Part) else value
 
 
 def _read(path: pathlib.Path) -> Trial:

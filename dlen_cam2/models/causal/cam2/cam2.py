@@ -54,7 +54,7 @@ class CAM2(Causal):
     engagement: str = ANY_POSITIVE
     statistic: str = "video_impressions"
     thresh: float = option(0.5, search=[0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
-    thresh_unit: str = option("quantile", choices=("quantile", "value"))
+    thresh_unit: str = option("quantile", choices=("quantile", "value"), search=["quantile"])
     heads: str = option("joint", choices=("joint", "conditional", "gated"))
     conformity: str = option("logistic", choices=("logistic", "norm"))
     relevance: str = option("probability", choices=("probability", "interests"))
