@@ -43,7 +43,7 @@ class DLEN(Head):
     compared_on = ("mmoe", "ple")
     captions = {"cap_use": (
         "Cap use: P(k|¬UP) over its cap α", "b = P(k|¬UP) is at most the cap α (eq 10): near 1, the cap holds the task "
-        "down. DLEN's P(k|¬UP) of a task without a cap is over 1.",
+        "down. A task without a cap has α = 1.",
     )}
 
     def outputs(self, towers: tf.Tensor, x: tf.Tensor, context: Context) -> dict[str, tf.Tensor]:
