@@ -33,7 +33,6 @@ setup(
         "importlib_resources>=6,<8",
         "keras-tuner>=1.4.8,<1.5",
         "matplotlib>=3.9,<4",
-        "ml_collections>=1.1,<2",
         "numpy>=2.0,<3",
         "pyarrow>=20,<27",
         "scikit-learn>=1.5,<2",
