@@ -32,10 +32,10 @@ DAYS = 10
 SPLITS = [f"202503{3 + day:02d}" for day in range(DAYS)]
 TRAINED, CALIBRATED, MEASURED = f"{SPLITS[0]}..{SPLITS[-3]}", SPLITS[-2], SPLITS[-1]
 CHAIN = ("click", "add_to_cart", "purchase")
-SMALL = {"model.expert_units": (16, 8), "model.tower_units": (8,), "model.experts": 2, "train.bootstrap": 20}
+SMALL = {"model.trunk.units": (16, 8), "model.tower_units": (8,), "model.trunk.experts": 2, "train.bootstrap": 20}
 OWN = "--config=dlen_cam2/configs/own/mmoe.py"
 # The shop's sizes, as flags.
-FEW = ["--config.model.units=(16,8)", "--config.model.tower_units=(8,)", "--config.model.trunk.experts=2",
+FEW = ["--config.model.trunk.units=(16,8)", "--config.model.tower_units=(8,)", "--config.model.trunk.experts=2",
        "--config.train.bootstrap=20"]
 
 
@@ -134,7 +134,7 @@ def test_evaluation_and_slices_by_text_users(home, model, predictions):
 
 def test_dice_reads_text_ids(home, monkeypatch):
     monkeypatch.setattr(dice, "PASSES", 1)
-    found = dice.train(small(), home / "data", SPLITS[:1], SPLITS[1:2])
+    found = dice.train(small(), home / "data", SPLITS[:1], SPLITS[1:2], "any_positive")
     assert np.isfinite(found["logged/relevance"]).all() and len(found["logged/relevance"]) == len(
         found["logged/engaged"])
 

@@ -16,7 +16,7 @@ from tests.support.builders import FEW, command, run, train
 from tests.support.jobs import DAY, DAYS, small
 
 OVERRIDES = [
-    "--config.model.units=(8,)", "--config.model.tower_units=(4,)", "--config.model.head.latent_units=(4,)",
+    "--config.model.trunk.units=(8,)", "--config.model.tower_units=(4,)", "--config.model.head.latent_units=(4,)",
     "--config.train.batch_size=128", "--config.train.bootstrap=5",
 ]
 
@@ -53,7 +53,7 @@ def test_train_evaluate_export_score(log, tmp_path):
     assert 0 < metrics[DAY]["click"]["auc"] < 1 and metrics[DAY]["click"]["intervals"]["auc"] is not None
     assert "never a measure" in metrics[DAY]["user_favor"]["note"]
     config = json.loads((model / "config.json").read_text())
-    assert config["model"]["head"] == "dlen" and config["model"]["units"] == [8]
+    assert config["model"]["head"]["kind"] == "dlen" and config["model"]["trunk"]["units"] == [8]
     assert "report.png" in (model / "report.md").read_text() and list((model / "tensorboard").rglob("*tfevents*"))
 
     again = command("dlen_cam2.cli.evaluate", f"--model_dir={model}", f"--data_dir={log}", f"--days={DAY}",
@@ -68,7 +68,7 @@ def test_train_evaluate_export_score(log, tmp_path):
     assert scored.returncode == 0, scored.stderr[-2000:]
     head, *lines = [line.split() for line in scored.stdout.splitlines() if line.strip()]
     loaded = model_directory.load(model)
-    wanted = evaluation.predict(evaluation.scorer(loaded.network, loaded.schema), loaded.schema, log, DAY).serving
+    wanted = evaluation.predict(evaluation.scorer(loaded.network, loaded.read_out), loaded.schema, log, DAY).serving
     assert head == ["row", *sorted([*wanted, "fused"])]
     found = dict(zip(head, np.array(lines, float).T, strict=True))
     for name, scores in wanted.items():

@@ -10,7 +10,7 @@ from dlen_cam2 import evaluation, metrics
 from dlen_cam2.evaluation import Predictions, entire_space, report
 from dlen_cam2.experiments import comparison
 from dlen_cam2.experiments.rows import COSTS, Measured
-from dlen_cam2.models import build
+from dlen_cam2.models import ReadOut, build
 from dlen_cam2.schema import Task
 from tests.support.builders import tiny_batch, tiny_config, tiny_schema
 
@@ -54,16 +54,17 @@ def test_metrics_have_both_spaces():
 def test_every_head_is_measured_by_the_product(head):
     schema = tiny_schema("esmm")  # finish follows click
     tf.keras.utils.set_random_seed(1)
-    network = build(tiny_config(head=head).model, schema)
+    config = tiny_config(head=head).model
+    network = build(config, schema)
     features, labels = tiny_batch(64)
-    scored = evaluation.scorer(network, schema)(features, labels)
+    scored = evaluation.scorer(network, ReadOut(config, schema))(features, labels)
     y, mask, p = (t.numpy() for t in scored[:3])
     found = entire_space(schema, y, mask, p)["finish"]
     np.testing.assert_allclose(found[2], p[:, 0] * p[:, 2], rtol=1e-6)
     np.testing.assert_array_equal(found[0], labels["click"] * labels["is_finish"])
     assert found[1].all()
     if head == "esmm":  # what is trained is what is measured
-        np.testing.assert_allclose(found[2], scored[3]["finish_joint"], rtol=1e-5)
+        np.testing.assert_allclose(found[2], scored[4]["finish_joint"], rtol=1e-5)
 
 
 def test_tables_have_a_column_more_for_each_task_that_follows():

@@ -1,16 +1,14 @@
 """What the inspection of a network says, against numbers worked out by hand; the command, as a user types it."""
 
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dlen_cam2 import data
-from dlen_cam2.config import HEADS, TRUNKS
+from dlen_cam2 import data, parts
 from dlen_cam2.evaluation import introspection
 from dlen_cam2.evaluation.introspection_report import draw, tables
-from dlen_cam2.models import build
-from dlen_cam2.models.trunks.cgc import CGC
+from dlen_cam2.models import ReadOut, build
+from dlen_cam2.models.trunks.cgc import ExtractionLayer
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
 from dlen_cam2.training import model_directory
 from dlen_cam2.utils.errors import UserError
@@ -42,8 +40,12 @@ def hand(**model):
     return network, network.get_layer
 
 
-def inspected(network, batches=(ROWS,), schema=SCHEMA):
-    return introspection.inspect(network, schema, batches)
+def read_out(head="logistic", schema=SCHEMA):
+    return ReadOut(tiny_config(head=head).model, schema)
+
+
+def inspected(network, batches=(ROWS,), schema=SCHEMA, head="logistic"):
+    return introspection.inspect(network, read_out(head, schema), batches)
 
 
 def entropy(*weights):
@@ -115,7 +117,7 @@ def test_ple_by_hand():
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("last", [True, False])
 def test_the_weights_of_a_cgc_are_those_it_mixes_by(first, last):
-    layer, rng = CGC(3, 2, 1, (4,), last=last), np.random.default_rng(0)
+    layer, rng = ExtractionLayer(3, 2, 1, (4,), last=last), np.random.default_rng(0)
     x = tf.constant(rng.normal(size=(6, 5) if first else (6, 4, 5)), tf.float32)
     mixed = layer(x)
     experts = layer.experts(x if first else tf.gather(x, [0, 0, 1, 1, 2, 2, 3], axis=1))
@@ -139,13 +141,16 @@ def dlen_by_hand(**model):
     return network
 
 
-@pytest.mark.parametrize("trunk", TRUNKS)
+@pytest.mark.parametrize("trunk", parts.classes("trunk"))
 def test_dlen_by_hand(trunk):
-    found = inspected(dlen_by_hand(trunk=trunk))
-    assert found.rows == 4 and found.caps.tasks == ("click", "hate", "finish")
-    np.testing.assert_allclose(found.caps.alphas, [0.3 * 0.4, 1, 0.3 * 0.2])
-    np.testing.assert_allclose(found.caps.mean, [0.95, 0.2, 0.5], rtol=1e-5)
-    np.testing.assert_array_equal(found.caps.near, [1, 0, 0])
+    network = dlen_by_hand(trunk=trunk)
+    found = inspected(network, head="dlen")
+    (caps,) = found.telemetry
+    assert found.rows == 4 and caps.name == "cap_use" and caps.tasks == ("click", "hate", "finish")
+    assert caps.notes == ("α = 0.12", "no cap", "α = 0.06")
+    np.testing.assert_allclose(network.get_layer("capped_head").alphas, [0.3 * 0.4, 1, 0.3 * 0.2])
+    np.testing.assert_allclose(caps.mean, [0.95, 0.2, 0.5], rtol=1e-5)
+    np.testing.assert_array_equal(caps.near, [1, 0, 0])
     np.testing.assert_allclose(found.latent.p_up, [0.82, 0.82, 0.82, 0.22], rtol=1e-5)
     # "hate" is no positive behaviour, and "finish" only counts where it was played.
     np.testing.assert_array_equal(found.latent.behaviours, [2, 0, 1, 0])
@@ -153,7 +158,7 @@ def test_dlen_by_hand(trunk):
     assert groups == {0: pytest.approx([0.82, 0.22]), 1: pytest.approx([0.82]), 2: pytest.approx([0.82])}
     assert {int(b): int(n) for b, n in enumerate(found.latent.histogram) if n} == {4: 1, 16: 3}
     text = tables(found)
-    assert "| hate | 1 (no cap) | 0.200 | 0.0% |" in text and "| click | 0.12 | 0.950 | 100.0% |" in text
+    assert "| hate | no cap | 0.200 | 0.0% |" in text and "| click | α = 0.12 | 0.950 | 100.0% |" in text
     assert "| 0 | 2 | 0.5200 |" in text and "| 0.80 to 0.85 | 3 | 75.0% |" in text and "Mean 0.6700 over 4 rows" in text
 
 
@@ -164,19 +169,20 @@ def built(**model):
     return build(tiny_config(**model).model, tiny_schema(model.get("head", "logistic")))
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("trunk", TRUNKS)
+@pytest.mark.parametrize("head", parts.classes("head"))
+@pytest.mark.parametrize("trunk", parts.classes("trunk"))
 def test_every_trunk_with_every_head(trunk, head, tmp_path):
     network, features = built(trunk=trunk, head=head), tiny_batch(8)[0]
     layers, weights = len(network.layers), network.get_weights()
-    found = inspected(network, [tiny_batch(8)], tiny_schema())
+    shown_by = read_out(head, tiny_schema(head))
+    found = introspection.inspect(network, shown_by, [tiny_batch(8)])
     assert [g.level.name for g in found.gates] == {
         "shared_bottom": [], "mmoe": ["gates"], "cgc": ["cgc_1"], "ple": ["cgc_1", "cgc_2"],
     }[trunk]
     for gates in found.gates:
         np.testing.assert_allclose(gates.weights.sum(axis=1), 1, rtol=1e-5)
         assert np.all(gates.weights[~gates.level.sees] == 0) and np.all((gates.entropy > 0) & (gates.entropy <= 1))
-    assert (found.latent is not None) == (found.caps is not None) == (head == "dlen")
+    assert (found.latent is not None) == bool(found.telemetry) == (head == "dlen")
     assert "nan" not in tables(found)
     pictures = draw(tmp_path, found)
     assert pictures == ["gates.png"] * bool(found.gates) + ["latent.png"] * (head == "dlen")
@@ -199,9 +205,10 @@ def test_every_trunk_with_every_head(trunk, head, tmp_path):
         expected |= {f"gate_entropy/{name}/{g}": h for g, h in zip(gates.level.gates, gates.entropy, strict=True)}
         expected |= {f"expert_use/{name}/{e}": u for e, u in zip(gates.level.experts, gates.use, strict=True)}
     if head == "dlen":
-        expected |= {f"cap_use/{t}": m for t, m in zip(found.caps.tasks, found.caps.mean, strict=True)}
+        (caps,) = found.telemetry
+        expected |= {f"cap_use/{t}": m for t, m in zip(caps.tasks, caps.mean, strict=True)}
         expected["p_up"] = found.latent.p_up
-    values = introspection.summaries(network, features)
+    values = introspection.Watcher(network, shown_by)(features)
     assert list(values) == list(expected)
     for name, value in values.items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-5, err_msg=name)
@@ -211,11 +218,11 @@ def test_batches_of_any_size_are_one():
     network = built(trunk="ple", head="dlen")
     whole = tiny_batch(12)
     parts = [tf.nest.map_structure(lambda t, a=a, b=b: t[a:b], whole) for a, b in ((0, 5), (5, 6), (6, 12))]
-    one, many = (inspected(network, batches, tiny_schema()) for batches in ([whole], parts))
+    one, many = (inspected(network, batches, tiny_schema(), "dlen") for batches in ([whole], parts))
     for a, b in zip(one.gates, many.gates, strict=True):
         np.testing.assert_allclose(a.weights, b.weights, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(a.entropy, b.entropy, rtol=1e-5)
-    np.testing.assert_allclose(one.caps.mean, many.caps.mean, rtol=1e-5)
+    np.testing.assert_allclose(one.telemetry[0].mean, many.telemetry[0].mean, rtol=1e-5)
     np.testing.assert_allclose(one.latent.p_up, many.latent.p_up, rtol=1e-5)
     np.testing.assert_array_equal(one.latent.behaviours, many.latent.behaviours)
 
@@ -225,21 +232,22 @@ def test_caps_that_hold_a_task_down_are_counted_row_by_row():
     b = network.get_layer("capped_head").not_preferred
     b.kernel.assign(b.kernel * 1000)
     share = np.exp(network(features)["not_preferred"]) / network.get_layer("capped_head").alphas
-    found = inspected(network, [(features, labels)], tiny_schema()).caps
+    (found,) = inspected(network, [(features, labels)], tiny_schema(), "dlen").telemetry
     assert 0 < found.near.max() < 1
     np.testing.assert_allclose(found.near, (share > 0.9).mean(axis=0), atol=1e-6)
 
 
 def test_summaries_are_traced_once_and_follow_the_weights():
     network, features = built(trunk="mmoe", head="dlen"), tiny_batch(8)[0]
-    first = introspection.summaries(network, features)
+    watch = introspection.Watcher(network, read_out("dlen", tiny_schema()))
+    first = watch(features)
     network.get_layer("gates").kernel.assign(tf.zeros_like(network.get_layer("gates").kernel))
     for seed in range(3):
-        second = introspection.summaries(network, tiny_batch(8, seed)[0])
-    assert introspection._watcher(network)[1].experimental_get_tracing_count() == 1
+        second = watch(tiny_batch(8, seed)[0])
+    assert watch._read.experimental_get_tracing_count() == 1
     for rows in (5, 6, 7):
-        introspection.summaries(network, tiny_batch(rows)[0])
-    assert introspection._watcher(network)[1].experimental_get_tracing_count() == 2
+        watch(tiny_batch(rows)[0])
+    assert watch._read.experimental_get_tracing_count() == 2
     assert first["gate_entropy/gates/click"] < 0.9999 and abs(second["gate_entropy/gates/click"] - 1) < 1e-5
     assert second["p_up"].shape == (8,)
 
@@ -247,7 +255,7 @@ def test_summaries_are_traced_once_and_follow_the_weights():
 def test_bfloat16_weights_add_up():
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        found = inspected(built(trunk="ple", head="dlen"), [tiny_batch(8)], tiny_schema())
+        found = inspected(built(trunk="ple", head="dlen"), [tiny_batch(8)], tiny_schema(), "dlen")
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")
     for gates in found.gates:
@@ -279,7 +287,7 @@ def model(log, tmp_path_factory):
         config = tiny_config(**of)
         tf.keras.utils.set_random_seed(7)
         network = build(config.model, schema)
-        model_directory.save(directory, config, schema, None, tf.train.Checkpoint(network=network))
+        model_directory.save(directory, config, schema, {}, tf.train.Checkpoint(network=network))
         return directory
 
     return write
@@ -295,10 +303,10 @@ def test_the_command(log, model, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert sorted(p.name for p in output.iterdir()) == ["gates.png", "inspect.md", "latent.png"]
     text = (output / "inspect.md").read_text()
-    assert "# tiny: ple trunk, dlen head, 20240103" in text and "](gates.png)" in text and "](latent.png)" in text
+    assert "# tiny: ple_dlen, 20240103" in text and "](gates.png)" in text and "](latent.png)" in text
     rows = data.statistics(log)["days"][DAY]["rows"]
     loaded = model_directory.load(directory)
-    found = introspection.inspect(loaded.network, loaded.schema, data.read(log, loaded.schema, [DAY], 4096))
+    found = introspection.inspect(loaded.network, loaded.read_out, data.read(log, loaded.schema, [DAY], 4096))
     assert found.rows == rows and f"over {rows:,} rows" in text
     # Batches of 100 rows and one of all give the same tables.
     assert tables(found) in text and tables(found) in done.stdout

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from dlen_cam2 import data, metrics
-from dlen_cam2.config import VARIANTS
 from dlen_cam2.configs import simulated_cam2
 from dlen_cam2.evaluation import slices
 from dlen_cam2.evaluation.bootstrap import Resamples, estimate, ne_change, over_rows, percent
 from dlen_cam2.experiments import daily_protocol, zoo
 from dlen_cam2.experiments.baselines import constant
 from dlen_cam2.experiments.cells import cell
+from dlen_cam2.experiments.papers.cam2 import VARIANTS
 from dlen_cam2.experiments.rows import Log
 from pipelines import simulate
 from tests.support.builders import command
@@ -175,7 +175,7 @@ def log(tmp_path_factory):
 FEATURES = ("video_click_rate", "video_impressions", "user_click_rate", "user_topics", "topics", "age_band",
             "duration_s")
 FLAGS = ["--suite=cam2", "--seeds=1", "--warm_days=2", "--config=dlen_cam2/configs/simulated_cam2.py",
-         "--config.model.units=(8,)", "--config.model.trunk.experts=2", "--config.model.causal.units=8",
+         "--config.model.trunk.units=(8,)", "--config.model.trunk.experts=2", "--config.model.causal.units=8",
          "--config.model.causal.without=()", f"--config.model.features={FEATURES}",
          "--config.model.tasks=('click', 'like')"]
 

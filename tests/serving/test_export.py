@@ -54,7 +54,7 @@ def test_scores_are_calibrated_and_fused_by_what_was_given(served, rows, expecte
     ({"calibration": Calibration("platt", DAY, {"buy": ((0.0, 1.0), (0.0, 1.0))})}, r"Received: also of \['buy'\]"),
     ({"fusion": Fusion("sum", {"buy": 1.0})}, "buy"),
     ({"regress": "buy"}, r"regress must name a score. Received: 'buy'. Known: \['click'"),
-    ({"causes": True}, "only a model with CAM2's branches"),
+    ({"causes": True}, "only a model with causal branches"),
 ])
 def test_what_the_model_cannot_serve_is_refused(served, tmp_path, options, message):
     with pytest.raises(UserError, match=message):

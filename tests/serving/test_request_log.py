@@ -121,7 +121,7 @@ print(json.dumps(answers))
 @pytest.mark.slow
 def test_every_warm_up_request_is_answered_in_a_fresh_process(tmp_path):
     config, schema = tiny_config(head="dlen"), tiny_schema()
-    version = serving.export(TrainedModel(config, schema, None, build(config.model, schema, None), []), tmp_path / "m")
+    version = serving.export(TrainedModel(config, schema, {}, build(config.model, schema), []), tmp_path / "m")
     signatures = [name for name in versions.load(version).signatures]
     request_log.write(version / request_log.WARM_UP, request_log.warm_up(schema, signatures, "m"))
     done = subprocess.run([sys.executable, "-c", SESSION, version], capture_output=True, text=True)

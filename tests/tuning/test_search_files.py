@@ -16,11 +16,11 @@ from tensorboard.backend.event_processing import data_provider, plugin_event_mul
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
-from dlen_cam2 import tuning
+from dlen_cam2 import config_file, tuning
 from dlen_cam2.config import Config, replaced
-from dlen_cam2.configs import kuairand_cam2, spaces
-from dlen_cam2.tuning import config_file
+from dlen_cam2.configs import kuairand_cam2
 from dlen_cam2.tuning.result import CONFIGURED
+from dlen_cam2.training.balancing import Decay
 from dlen_cam2.tuning.trial_process import TrialProcess
 from tests.support.searches import CONFIG, DAY, DAYS, ROOT, Stub, find, rate
 
@@ -30,7 +30,7 @@ def test_the_files_of_a_search(log, tmp_path):
     def space(hp):
         return rate(hp) | {
             "train.batch_size": hp.Choice("train.batch_size", [256, 512]), "model.head": "dlen",
-            "model.tower_units": spaces.sizes(hp, "model.tower_units", ["", "8 4"]),
+            "model.tower_units": tuple(int(n) for n in hp.Choice("model.tower_units", ["", "8 4"]).split()),
         }
 
     found = find(log, tmp_path / "out", space=space, trials=5, config=replaced(CONFIG, {"train.learning_rate": 1.0}))
@@ -44,13 +44,13 @@ def test_the_files_of_a_search(log, tmp_path):
     assert (tmp_path / "out/search.png").read_bytes()[:4] == b"\x89PNG"
 
     module = runpy.run_path(tmp_path / "out/best.py")
-    assert module["get_config"]() == found.config and found.config.model.head == "dlen"
+    assert module["get_config"]() == found.config and found.config.model.head.name == "dlen"
     assert command in module["__doc__"] and f"{found.value:.5f}" in module["__doc__"]
 
 
 def test_any_configuration_is_a_file():
     config = kuairand_cam2.get_config()
-    config.train.balance.decay = (0.5, 0.25)
+    config.train.step_rule = Decay(gammas=(0.5, 0.25))
     config.name = 'a "name"\\'
     names: dict = {}
     exec(compile(config_file.source(config, "Found."), "best.py", "exec"), names)
@@ -107,11 +107,12 @@ def test_a_process_that_is_ended_says_nothing_of_its_trial(tmp_path):
 
 
 SPACE = '''
-from dlen_cam2.config import Config, TrainConfig
+from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.models import SharedBottom
 
 def get_config():
-    sizes = {"units": (4,), "tower_units": (), "tasks": ("click",), "features": ("user_id",)}
-    return Config("own", flat(trunk="shared_bottom", **sizes), TrainConfig(batch_size=64))
+    few = {"tower_units": (), "tasks": ("click",), "features": ("user_id",)}
+    return Config("own", ModelConfig(SharedBottom(units=(4,)), **few), TrainConfig(batch_size=64))
 
 def space(hp):
     return {"model.embedding_l2": hp.Float("model.embedding_l2", 1e37, 1e38)}

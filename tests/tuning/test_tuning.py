@@ -61,8 +61,11 @@ def test_a_seed_gives_the_same_choices_and_another_does_not(log, tmp_path):
 
 
 def test_a_space_may_have_fewer_choices_than_trials(log, tmp_path):
-    found = find(log, tmp_path / "out", space=lambda hp: {"model.levels": hp.Choice("model.levels", [1, 2])}, trials=9)
-    assert sorted(trial.values["model.levels"] for trial in found.trials[1:]) == [1, 2]
+    def levels(hp):
+        return {"model.trunk.levels": hp.Choice("model.trunk.levels", [1, 2])}
+
+    found = find(log, tmp_path / "out", space=levels, config=replaced(CONFIG, {"model.trunk": "ple"}), trials=9)
+    assert sorted(trial.values["model.trunk.levels"] for trial in found.trials[1:]) == [1, 2]
     assert "2 of 9 choices" in tuning.page.page(found, "")
 
 
@@ -71,6 +74,26 @@ def test_the_configuration_as_given_wins_if_nothing_is_better(log, tmp_path):
     found = find(log, tmp_path / "out", config=config)
     assert found.best.name == CONFIGURED and found.config == config
     assert found.best.values == {"train.learning_rate": 0.003}
+
+
+def test_a_space_may_choose_between_parts(log, tmp_path):
+    """And values that one of them alone has; the configuration as given is recorded by its parts' names."""
+    def parts(hp):
+        trunk, causal = hp.Choice("model.trunk", ["ple", "mmoe"]), hp.Choice("model.causal", ["cam2", "none"])
+        levels = {"model.trunk.levels": hp.Int("model.trunk.levels", 1, 2, step=1)} if trunk == "ple" else {}
+        return rate(hp) | {"model.trunk": trunk, "model.causal": causal} | levels
+
+    given = replaced(CONFIG, {"model.trunk.experts": 3, "train.learning_rate": 0.003})
+    found = find(log, tmp_path / "out", space=parts, config=given, trials=8)
+    assert found.trials[0].values == {"train.learning_rate": 0.003, "model.trunk": "mmoe", "model.causal": "none"}
+    assert found.best.name == CONFIGURED and found.config == given
+    assert Stub.calls[0].model == given.model
+    chosen = [replaced(given, trial.values) for trial in found.trials[1:]]
+    assert {config.model.trunk.name for config in chosen} == {"mmoe", "ple"}
+    assert {config.model.causal and config.model.causal.name for config in chosen} == {None, "cam2"}
+    assert {config.model.trunk.experts for config in chosen} == {3}
+    tuning.write(found, tmp_path / "out", "the command")
+    assert "| mmoe |" in (tmp_path / "out/tune.md").read_text() and (tmp_path / "out/search.png").exists()
 
 
 def test_means_over_days_and_tasks():

@@ -5,11 +5,10 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from dlen_cam2.config import Config, TrainConfig
+from dlen_cam2.config import Config
 from dlen_cam2.experiments.baselines import dice
 from dlen_cam2.schema import Schema, Task
 from pipelines.writer.dataset import write_dataset
-from tests.support.builders import branches, flat
 
 RNG = np.random.default_rng(0)
 
@@ -125,8 +124,7 @@ def test_who_and_what_was_not_met_keeps_initial_vectors(tmp_path, monkeypatch):
     schema = Schema("log", (), (Task("like"),), keys={"user": "user", "item": "item"})
     write_dataset(tmp_path / "log", schema, tables, {})
     monkeypatch.setattr(dice, "Dice", build)
-    config = Config("dice", flat("mmoe", causal=branches(engagement="like")), TrainConfig())
-    found = dice.train(config, tmp_path / "log", ["20240101", "20240102"], ["20240103", "20240104"])
+    found = dice.train(Config("dice"), tmp_path / "log", ["20240101", "20240102"], ["20240103", "20240104"], "like")
     assert {name: len(rows) for name, rows in found.items()} == dict.fromkeys(
         [f"logged/{name}" for name in ("relevance", "conformity", "engaged", "space")], 20)
 
