@@ -82,7 +82,7 @@ def main() -> None:
             write_dataset(directory, ours.schema(size), [("20240101", table_of(drawn))], {}, form=Form(layout))
         for model in FLAGS.models:
             config = Config("yardstick", ours.model_config(Request(model, FLAGS.size)), TrainConfig())
-            job = jobs.assemble(config, "", ours.schema(size), None, "fail", Place())
+            job = jobs.assemble(config, "", ours.schema(size), {}, "fail", Place())
             step = tf.function(job.ranker.train_step, autograph=False)
             memory = [ours.features(batch) for batch in drawn[:8]]
             sources: dict[str, Callable[[], Any]] = {

@@ -13,15 +13,16 @@ import tensorflow as tf
 
 from benchmarks.contenders import ours
 from benchmarks.yardstick import Request, batches
-from dlen_cam2.models import build, probabilities
+from dlen_cam2.models import ReadOut, build
 
 WARM = 50
 
 
 def measure(request: Request) -> dict[str, float]:
     """Milliseconds of a batch."""
-    network = build(ours.model_config(request), ours.schema(request.sizes))
-    score = tf.function(lambda features: probabilities(network(features, training=False)), autograph=False)
+    config, schema = ours.model_config(request), ours.schema(request.sizes)
+    network, read_out = build(config, schema), ReadOut(config, schema)
+    score = tf.function(lambda features: read_out.predictions(network(features, training=False)), autograph=False)
     sent = [ours.features(batch)[0] for batch in batches(request.sizes)]
     milliseconds: list[float] = []
     begun = time.perf_counter()

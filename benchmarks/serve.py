@@ -26,7 +26,7 @@ from absl import flags
 from benchmarks import c_session
 from dlen_cam2 import data, serving
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
-from dlen_cam2.models import build
+from dlen_cam2.models import MMOE, PLE, build
 from dlen_cam2.schema import Schema, pbtxt
 from dlen_cam2.serving import request_log
 from dlen_cam2.training.model_directory import TrainedModel
@@ -41,8 +41,8 @@ FLAGS = flags.FLAGS
 
 REPORT = "serve.md"
 MODELS = {
-    "mmoe": ModelConfig("mmoe", experts=5, expert_units=(256, 128, 64), tower_units=(64,)),
-    "ple": ModelConfig("ple", experts=5, task_experts=2, levels=1, expert_units=(256, 128, 64), tower_units=(64,)),
+    "mmoe": ModelConfig(MMOE(units=(256, 128, 64), experts=5), tower_units=(64,)),
+    "ple": ModelConfig(PLE(units=(256, 128, 64), experts=5, task_experts=2, levels=1), tower_units=(64,)),
 }
 # The first requests of a process are slower: TensorFlow optimises the graph and memory is not there yet.
 WARM = 30
@@ -66,7 +66,7 @@ def exported(config: ModelConfig, schema: Schema, variant: str, output: pathlib.
     network = build(config, schema)
     if variant == "frozen":
         freeze(network)
-    return serving.export(TrainedModel(Config("benchmark", config, TrainConfig()), schema, None, network, []), output)
+    return serving.export(TrainedModel(Config("benchmark", config, TrainConfig()), schema, {}, network, []), output)
 
 
 def freeze(network: tf.keras.Model) -> None:

@@ -22,7 +22,7 @@ from dlen_cam2.configs import simulated_cam2
 from dlen_cam2.evaluation import bootstrap, slices
 from dlen_cam2.evaluation.truth import truth_at
 from dlen_cam2.experiments.recurring import recurring
-from dlen_cam2.models import build
+from dlen_cam2.models import MMOE, build
 from dlen_cam2.models.causal.cam2 import threshold
 from dlen_cam2.models.causal.cam2.branches import partition
 from dlen_cam2.schema import pbtxt
@@ -44,14 +44,14 @@ from pipelines import simulate
 # Two things keep the causes apart. The *features*: conformity reads statistical ones only (counts, rates), relevance
 # attributes and content only (section 2.4). And a *stop-gradient*: their embeddings join the towers, but the tasks'
 # losses never reach the causal networks. (The paper's own text wavers between joint and conditional probabilities for
-# the two heads; `config.model.cam2.heads` offers both, the default is joint.)
+# the two heads; `config.model.causal.heads` offers both, the default is joint.)
 
 # %%
 world = simulate.World(rows=24_000, days=4, seed=1)
 simulate.write(world, "data")
 schema = pbtxt.load("data")
 config = simulated_cam2.get_config()
-config.model.experts, config.model.expert_units, config.model.tower_units = 4, (64, 32), (32,)
+config.model.trunk, config.model.tower_units = MMOE(experts=4, units=(64, 32)), (32,)
 names = (  # some of the 56, so that training takes seconds
     "user_id", "age_band", "user_topics", "liked", "long_viewed", "video_id", "author_id", "topics", "duration_s",
     "video_age_days", "tab", "user_impressions", "user_click_rate", "user_long_view_rate", "user_like_rate",
@@ -59,7 +59,7 @@ names = (  # some of the 56, so that training takes seconds
 )
 config.model.features = names
 schema = schema.select(features=names)
-cam2 = config.model.cam2
+cam2 = config.model.causal
 Markdown(markdown(
     ["branch", "part", "features"],
     [[branch, part, ", ".join(f.name for f in found.features)]
@@ -74,9 +74,9 @@ Markdown(markdown(
 
 # %%
 warm, measured = ["20240101", "20240102"], ["20240103", "20240104"]
-split = threshold.fit(cam2, schema, schema.features, "data", warm)
-print(f"{split.statistic} >= {split.thresh:.3f} is conformity: {split.rows_above:,} of {split.rows:,} rows, "
-      f"{split.engaged_above:,} of {split.engaged:,} engagements")
+known = threshold.fit(cam2, schema, schema.features, "data", warm)
+print(f"{known.statistic} >= {known.thresh:.3f} is conformity: {known.rows_above:,} of {known.rows:,} rows, "
+      f"{known.engaged_above:,} of {known.engaged:,} engagements")
 
 # %% [markdown]
 # ## 3. Train as the paper does
@@ -88,7 +88,7 @@ print(f"{split.statistic} >= {split.thresh:.3f} is conformity: {split.rows_above
 found = {}
 for variant in ("production", "proposed"):
     chosen = copy.deepcopy(config)
-    chosen.model.cam2.variant = variant
+    chosen.model.causal = None if variant == "production" else cam2
     found[variant] = recurring(chosen, "data", warm, measured, ("video_age_days", "video_impressions", cam2.statistic))
 logged, random = found["proposed"]["logged"], found["proposed"]["random"]
 truth = {kind: truth_at("data", rows.keys["time"]) for kind, rows in found["proposed"].items()}
@@ -106,7 +106,7 @@ means = [x[t].mean() for t in tenths]
 left.plot(means, [engaged[t].mean() for t in tenths], marker="o")
 right.plot(means, [truth["logged"]["popularity"][t].mean() for t in tenths], marker="o")
 for axis, label in ((left, "share of rows with any engagement"), (right, "true log-popularity")):
-    axis.axvline(split.thresh, color="black", linestyle="--", linewidth=1, label="thresh")
+    axis.axvline(known.thresh, color="black", linestyle="--", linewidth=1, label="thresh")
     axis.set(xlabel=f"X = {cam2.statistic} (means of tenths)", ylabel=label)
     axis.legend()
 plt.show()
@@ -159,8 +159,8 @@ fitted = data.fit("data", schema, warm)
 features, _ = next(iter(data.read("data", fitted, ["20240103"], 256)))
 for variant in ("proposed", "joint_loss"):
     chosen = copy.deepcopy(config.model)
-    chosen.cam2.variant = variant
-    network = build(chosen, fitted, split)
+    chosen.causal.variant = variant
+    network = build(chosen, fitted, {"label_threshold": known})
     weights = [w for w in network.trainable_variables if "conformity" in w.name or "relevance" in w.name]
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(network(features)["logits"])

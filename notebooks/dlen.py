@@ -19,6 +19,7 @@ from dlen_cam2 import data, evaluation
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.evaluation.truth import recovery, table, truth_at
 from dlen_cam2.metrics import auc
+from dlen_cam2.models import DLEN, MMOE
 from dlen_cam2.models.heads.dlen import capped_probability
 from dlen_cam2.training import jobs, passes
 from dlen_cam2.utils.markdown import markdown
@@ -96,12 +97,12 @@ features = (  # some of the 56, so that training takes seconds
 
 def trained(**changes):
     """A small MMOE-DLEN, trained, and its predictions of the next day."""
-    sizes = {"experts": 4, "expert_units": (64, 32), "tower_units": (32,), "latent_units": (64, 32)}
-    config = Config("dlen", ModelConfig(trunk="mmoe", head="dlen", features=features, **sizes, **changes),
+    parts = {"trunk": MMOE(experts=4, units=(64, 32)), "head": DLEN(latent_units=(64, 32), **changes)}
+    config = Config("dlen", ModelConfig(**parts, tower_units=(32,), features=features),
                     TrainConfig(epochs=2, batch_size=256, embedding_learning_rate=0.1))
     job = jobs.start(config, "data", train_days)
     passes.fit(job, train_days)
-    return job, evaluation.predict(evaluation.scorer(job.network, job.schema), job.schema, "data", test_day)
+    return job, evaluation.predict(evaluation.scorer(job.network, job.read_out), job.schema, "data", test_day)
 
 
 job, predictions = trained(alpha=0.3)

@@ -17,6 +17,7 @@ from dlen_cam2 import data, evaluation, serving
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.evaluation import report
 from dlen_cam2.evaluation.truth import recovery, table, truth_at
+from dlen_cam2.models import MMOE
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.serving import request_log, versions
 from dlen_cam2.training import model_directory, runs, train_request
@@ -88,7 +89,7 @@ print("click:", labels["click"].numpy())
 # %%
 config = Config(
     name="first_ranker",
-    model=ModelConfig(trunk="mmoe", experts=4, expert_units=(64, 32), tower_units=(32,)),
+    model=ModelConfig(trunk=MMOE(experts=4, units=(64, 32)), tower_units=(32,)),
     train=TrainConfig(epochs=2, batch_size=256, embedding_learning_rate=0.1, bootstrap=100),
 )
 metrics = runs.train(train_request.once(config, "data", "mmoe", ",".join(train_days), ",".join(test_days)))
@@ -152,7 +153,7 @@ Markdown(markdown(
 # are further off than their group, as the table of errors says, the mean of |p̂-p| over rows.
 
 # %%
-predictions = evaluation.predict(evaluation.scorer(model.network, model.schema), model.schema, "data", "20240104")
+predictions = evaluation.predict(evaluation.scorer(model.network, model.read_out), model.schema, "data", "20240104")
 truth = truth_at("data", predictions.keys["time"])
 figure, axis = plt.subplots(figsize=(5, 4.6), layout="constrained")
 for k, task in enumerate(schema.task_names):

@@ -15,6 +15,7 @@ from dlen_cam2.cli import search_fusion
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.evaluation import report
 from dlen_cam2.evaluation.truth import truth_at
+from dlen_cam2.models import DLEN, MMOE
 from dlen_cam2.serving.fusion import Fusion
 from dlen_cam2.serving.fusion_search import Constraint, Day, Goal, Space, search
 from dlen_cam2.training import jobs, passes
@@ -36,7 +37,7 @@ statistics = simulate.write(world, "data")
 config = Config(
     name="tuned",
     model=ModelConfig(
-        trunk="mmoe", head="dlen", experts=3, expert_units=(32,), tower_units=(), latent_units=(32,),
+        trunk=MMOE(experts=3, units=(32,)), head=DLEN(latent_units=(32,)), tower_units=(),
         features=(  # some of the 56, so that a trial takes seconds
             "user_id", "user_topics", "liked", "long_viewed", "video_id", "author_id", "topics", "tab",
             "user_click_rate", "user_long_view_rate", "user_like_rate",
@@ -74,7 +75,7 @@ Markdown(markdown(
 search_day, measure_day = "20240103", "20240104"  # of the fusion too
 job = jobs.start(found.config, "data", ["20240101", "20240102"])
 passes.fit(job, ["20240101", "20240102"])
-schema, score = job.schema, evaluation.scorer(job.network, job.schema)
+schema, score = job.schema, evaluation.scorer(job.network, job.read_out)
 predictions = {day: evaluation.predict(score, schema, "data", day) for day in (search_day, measure_day)}
 Markdown(report.table({day: evaluation.evaluate(p, schema, bootstrap=100) for day, p in predictions.items()}))
 

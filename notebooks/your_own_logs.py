@@ -17,6 +17,7 @@ from IPython.display import Markdown
 from dlen_cam2 import serving
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.evaluation import report
+from dlen_cam2.models import MMOE
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.serving import request_log
 from dlen_cam2.serving.testing_server import grpc_server, rest
@@ -119,7 +120,7 @@ for finding in check.check("data").findings:
 days = sorted(statistics["days"])
 config = Config(
     name="cooking",
-    model=ModelConfig(trunk="mmoe", experts=3, expert_units=(32, 16), tower_units=(16,)),
+    model=ModelConfig(trunk=MMOE(experts=3, units=(32, 16)), tower_units=(16,)),
     train=TrainConfig(epochs=3, batch_size=128, embedding_learning_rate=0.1, bootstrap=100),
 )
 metrics = runs.train(train_request.once(config, "data", "model", ",".join(days[:-1]), days[-1]))

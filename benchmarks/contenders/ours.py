@@ -7,6 +7,7 @@ import tensorflow as tf
 from benchmarks.contenders.keras import fit
 from benchmarks.yardstick import Batch, Clock, Request, Size, contend
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.models import MMOE, PLE
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.training import jobs
 from dlen_cam2.training.distribution import Place
@@ -24,10 +25,9 @@ def schema(size: Size) -> Schema:
 def model_config(request: Request) -> ModelConfig:
     """The network in our words."""
     size = request.sizes
-    return ModelConfig(
-        request.model, experts=size.experts, task_experts=size.task_experts, levels=1,
-        expert_units=size.expert_units, tower_units=size.tower_units,
-    )
+    experts = {"units": size.expert_units, "experts": size.experts}
+    trunks = {"mmoe": MMOE(**experts), "ple": PLE(**experts, task_experts=size.task_experts, levels=1)}
+    return ModelConfig(trunks[request.model], tower_units=size.tower_units)
 
 
 def features(batch: Batch) -> tuple[dict[str, dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
@@ -42,7 +42,7 @@ def features(batch: Batch) -> tuple[dict[str, dict[str, tf.Tensor]], dict[str, t
 
 def train(request: Request, size: Size, batches: Sequence[Batch], clock: Clock) -> float:
     config = Config("yardstick", model_config(request), TrainConfig(**request.options))
-    job = jobs.assemble(config, "", schema(size), None, "fail", Place())
+    job = jobs.assemble(config, "", schema(size), {}, "fail", Place())
     return fit(job.ranker, [features(batch) for batch in batches], clock, config.train.steps_per_execution)
 
 

@@ -66,7 +66,7 @@ def test_a_space_may_have_fewer_choices_than_trials(log, tmp_path):
 
     found = find(log, tmp_path / "out", space=levels, config=replaced(CONFIG, {"model.trunk": "ple"}), trials=9)
     assert sorted(trial.values["model.trunk.levels"] for trial in found.trials[1:]) == [1, 2]
-    assert "2 of 9 choices" in tuning.page.page(found, "")
+    assert "2 of 9 choices" in tuning.report.page(found, "")
 
 
 def test_the_configuration_as_given_wins_if_nothing_is_better(log, tmp_path):
