@@ -37,7 +37,7 @@ def networks() -> dict[str, tuple[str, str]]:
     known = parts.classes("trunk")
     trunks = {name: known[name].title or name for name in dict.fromkeys((*_ORDER, *known))}
     found = {title: (name, "logistic") for name, title in trunks.items()}
-    heads: dict[str, Any] = parts.classes("head")  # type: ignore[assignment]
+    heads: dict[str, Any] = parts.classes("head")
     for name, head in heads.items():
         for trunk in head.compared_on if name != "logistic" else ():
             found[head.name_on(trunks[trunk])] = (trunk, name)

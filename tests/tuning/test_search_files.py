@@ -19,8 +19,8 @@ from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_g
 from dlen_cam2 import config_file, tuning
 from dlen_cam2.config import Config, replaced
 from dlen_cam2.configs import kuairand_cam2
-from dlen_cam2.tuning.result import CONFIGURED
 from dlen_cam2.training.balancing import Decay
+from dlen_cam2.tuning.result import CONFIGURED
 from dlen_cam2.tuning.trial_process import TrialProcess
 from tests.support.searches import CONFIG, DAY, DAYS, ROOT, Stub, find, rate
 

@@ -12,7 +12,6 @@ from dlen_cam2.utils.errors import UserError
 from tests.support.builders import branches, flat
 from tests.support.searches import Stub, find, rate
 
-
 # === Spaces ===
 # Every kind of part that a configuration holds, and the section of what they all have.
 SECTIONS = {
