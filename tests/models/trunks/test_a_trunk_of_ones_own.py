@@ -69,7 +69,10 @@ def test_the_command_line_finds_it(log, tmp_path):
     assert "separate trunk" in (tmp_path / "m" / "report.md").read_text()
     metrics = json.loads((tmp_path / "m" / "metrics.json").read_text())[contract.DAYS[1]]
     assert set(metrics["watch"]) >= {"mae", "rank_correlation"} and metrics["click"]["rows"] == 120
-    unknown = command("dlen_cam2.cli.train", "--config=dlen_cam2/configs/own/mmoe.py", "--config.model.trunk=sepatate")
+    unknown = command(
+        "dlen_cam2.cli.train", "--config=dlen_cam2/configs/own/mmoe.py", "--config.model.trunk=sepatate",
+        f"--data_dir={log}", f"--model_dir={tmp_path / 'n'}", "--train_days=20220425", "--eval_days=20220426",
+    )
     assert unknown.returncode == 2 and "'separate'" in unknown.stderr
 
 
