@@ -39,6 +39,7 @@ SCHEMA = Schema(
 SMALL = {"units": (8, 6), "latent_units": (5,), "experts": 3, "task_experts": 2, "blocks": 1, "embedding": 4}
 
 
+
 def log(directory):
     """Two days; the second has values that the first has not."""
     rng, rows = random.Random(0), []
@@ -60,7 +61,9 @@ def small(kind, name):
     """The part with its default values, small where it has sizes that others have, too."""
     made = parts.make(kind, name)
     fields = {field.name for field in dataclasses.fields(made)}
-    return dataclasses.replace(made, **{key: value for key, value in SMALL.items() if key in fields})
+    return dataclasses.replace(made, **{
+        key: value for key, value in SMALL.items() if key in fields and type(getattr(made, key)) is type(value)
+    })
 
 
 def config(*chosen, **values):

@@ -17,7 +17,7 @@ from dlen_cam2.experiments.baselines import dice
 from dlen_cam2.experiments.cells import Arrays
 from dlen_cam2.experiments.recurring import LOGGED, active_days, recurring
 from dlen_cam2.models import CAM2
-from dlen_cam2.models.causal.cam2.threshold import check_statistic
+from dlen_cam2.models.causal.cam2.threshold import statistic_of
 from dlen_cam2.schema import Schema, pbtxt
 from dlen_cam2.utils.errors import UserError
 
@@ -124,7 +124,8 @@ def run(
     causal = config.model.causal
     if not isinstance(causal, CAM2):
         raise UserError(f"config.model.causal must be 'cam2', whose variants are compared. Received: {causal!r}.")
-    check_statistic(causal, schema.features)
+    causal = dataclasses.replace(causal, statistic=statistic_of(causal, schema.features))
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, causal=causal))
     statistics = data.statistics(data_dir)
     days = sorted(d for d in statistics["days"] if d.isdigit())
     warm_days = warm_days or len(days) // 2

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dlen_cam2.models.causal.cam2 import branches
 from dlen_cam2.models.causal.cam2.losses import CausalLoss
-from dlen_cam2.models.causal.cam2.threshold import ANY_POSITIVE, LabelThreshold, check_statistic, fit
+from dlen_cam2.models.causal.cam2.threshold import ANY_POSITIVE, LabelThreshold, fit, statistic_of
 from dlen_cam2.models.context import Context
 from dlen_cam2.models.parts import Branches, Causal, Outputs, TrainingLog
 from dlen_cam2.parts import causal, option
@@ -32,7 +32,8 @@ class CAM2(Causal):
             "joint_loss": no stop-gradient, so that one loss of task and causal labels trains the branches (DESIGN, our
             reading). "all_features": both branches see all features.
         engagement: whose labels are split by cause: a task, or "any_positive" for any positive behaviour of the row.
-        statistic: X, a numeric statistical feature of the data set; the model need not use it.
+        statistic: X, a numeric statistical feature of the data set, which the model need not use; empty: the first rate
+            of an item, see `statistic_of`.
         thresh: engagement at X >= thresh is conformity, at X < thresh relevance; see `thresh_unit`.
         thresh_unit: "quantile": `thresh` is a quantile of X over the training rows; "value": X itself.
         heads: "joint" heads estimate Pr(t and X >= thresh) and Pr(t and X < thresh) on all rows. "conditional" heads
@@ -52,7 +53,7 @@ class CAM2(Causal):
 
     variant: str = option("proposed", choices=("task_arch", "joint_loss", "all_features", "proposed"))
     engagement: str = ANY_POSITIVE
-    statistic: str = "video_impressions"
+    statistic: str = ""
     thresh: float = option(0.5, search=[0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
     thresh_unit: str = option("quantile", choices=("quantile", "value"), search=["quantile"])
     heads: str = option("joint", choices=("joint", "conditional", "gated"))
@@ -99,7 +100,7 @@ class CAM2(Causal):
 
     def check_grown(self, before: Schema, now: Schema, stored: Sequence[Feature], fitted: Mapping[str, Any]) -> None:
         """The engagement and the statistic must stay, and the interests where outputs are a softmax over them."""
-        check_statistic(self, stored)
+        statistic_of(self, stored)
         if (engagement := fitted[STATE].engagement) not in (ANY_POSITIVE, *now.task_names):
             raise UserError(
                 f"the task whose labels CAM2 splits must stay. Received: tasks {list(now.task_names)} without "

@@ -105,14 +105,26 @@ def engagement(labels: Mapping[str, tf.Tensor], schema: Schema, name: str) -> tu
     return y[:, k], mask[:, k]
 
 
-def check_statistic(config: "CAM2", columns: Sequence[Feature]) -> None:
-    """Raise `UserError` if X is not among the numeric statistical features of `columns`."""
-    known = [f.name for f in columns if f.is_numeric and f.cause == "statistical"]
-    if config.statistic not in known:
-        raise UserError(
-            "config.model.causal.statistic must name a numeric statistical feature of the data set. "
-            f"Received: {config.statistic!r}. Known: {known}."
-        )
+def statistic_of(config: "CAM2", columns: Sequence[Feature]) -> str:
+    """The name of X: the one that is configured, or the first rate (transform "logit") of an item among `columns`.
+
+    DESIGN: CAM2 says no more of X than that it is a statistic of the item's popularity. A rate, such as how often it
+    was clicked so far, and not a count of impressions, which also says how old the item is.
+
+    Raises:
+        UserError: it is not among the numeric statistical features of `columns`, or none is a rate of an item.
+    """
+    known = [f for f in columns if f.is_numeric and f.cause == "statistical"]
+    rates = [f.name for f in known if f.side == "item" and f.transform == "logit"]
+    if config.statistic in [f.name for f in known]:
+        return config.statistic
+    if not config.statistic and rates:
+        return rates[0]
+    raise UserError(
+        "config.model.causal.statistic must name a numeric statistical feature of the data set, or be empty for the "
+        f"first rate of an item (transform:logit). Received: {config.statistic!r}. Known: {[f.name for f in known]}, "
+        f"of which rates of items: {rates}."
+    )
 
 
 def fit(config: "CAM2", schema: Schema, columns: Sequence[Feature], directory: str | os.PathLike,
@@ -131,11 +143,11 @@ def fit(config: "CAM2", schema: Schema, columns: Sequence[Feature], directory: s
         UserError: X is no numeric statistical feature, one side of the threshold has no rows or no engagement, or no
             row's item has a known interest for the loss of each interest.
     """
-    check_statistic(config, columns)
+    statistic = statistic_of(config, columns)
     interests = tuple(f for f in schema.features if f.name == config.interest_feature)
     if config.relevance != "interests":
         interests = ()
-    narrow = dataclasses.replace(schema, features=interests, targets=(config.statistic,), keys={})
+    narrow = dataclasses.replace(schema, features=interests, targets=(statistic,), keys={})
     xs, ys, tagged = [], [], 0
     with data.explained(directory, narrow, days):
         for features, labels in data.read(directory, narrow, days, batch_size=8192, on_bad_record=on_bad_record):
@@ -143,7 +155,7 @@ def fit(config: "CAM2", schema: Schema, columns: Sequence[Feature], directory: s
             y, mask = engagement(labels, narrow, config.engagement)
             kept = mask.numpy() == 1
             ys.append(y.numpy()[kept] == 1)
-            xs.append(labels[config.statistic].numpy()[kept])
+            xs.append(labels[statistic].numpy()[kept])
     x, engaged = np.concatenate([np.zeros(0), *xs]), np.concatenate([np.zeros(0, bool), *ys])
     if not len(x):
         raise UserError(f"the training days hold no row of the engagement {config.engagement!r} to split.")
@@ -156,11 +168,11 @@ def fit(config: "CAM2", schema: Schema, columns: Sequence[Feature], directory: s
     quantile = config.thresh_unit == "quantile"
     thresh = float(np.float32(np.quantile(x, config.thresh) if quantile else config.thresh))
     above = x >= thresh
-    found = LabelThreshold(config.engagement, config.statistic, thresh, len(x), int(above.sum()), int(engaged.sum()),
+    found = LabelThreshold(config.engagement, statistic, thresh, len(x), int(above.sum()), int(engaged.sum()),
                   int((engaged & above).sum()))
     if not 0 < found.rows_above < found.rows or not 0 < found.engaged_above < found.engaged:
         raise UserError(
-            f"config.model.causal.thresh must leave rows with engagement on both sides of {config.statistic} = "
+            f"config.model.causal.thresh must leave rows with engagement on both sides of {statistic} = "
             f"{thresh:g}, or a cause has nothing to learn from. Received: {config.thresh:g} "
             f"({config.thresh_unit}), with {found.rows_above:,} of {found.rows:,} rows and {found.engaged_above:,} of "
             f"{found.engaged:,} engagements at or above; X runs from {x.min():g} to {x.max():g}."
