@@ -1,4 +1,4 @@
-"""What all tests have: a garbage collector that looks at what they make, and memory that goes back."""
+"""What all tests have: a garbage collector that looks at what they make; memory that goes back when it has grown."""
 
 import ctypes
 import gc
