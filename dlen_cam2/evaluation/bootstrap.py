@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.stats import norm, t
 
 from dlen_cam2.metrics import Weighted, cross_entropy
 from dlen_cam2.utils.markdown import markdown
@@ -38,6 +37,8 @@ class Resamples:
 
     @classmethod
     def draw(cls, users: np.ndarray, seeds: int, resamples: int = 500, seed: int = 0) -> "Resamples":
+        from scipy.stats import norm, t
+
         rng = np.random.default_rng(seed)
         distinct, code = np.unique(users, return_inverse=True)
 
@@ -119,6 +120,8 @@ def with_interval(values: np.ndarray) -> Estimate:
 
 def over_seeds(values: np.ndarray) -> Estimate:
     """The mean of one value a seed, each of a world of its own, and Student's 95% interval of it; none of one seed."""
+    from scipy.stats import t
+
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, float("nan"), float("nan")

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.evaluation.bootstrap import MIN_USERS
@@ -36,6 +35,8 @@ def changes(before: Predictions, after: Predictions, schema: Schema) -> dict[str
         `{task: {"ne": [before, after], "calibration": [before, after], "errors": z, "worse": bool}}`; z is None where
         it is undefined. Tasks without rows of both classes are left out, and so are those that are numbers.
     """
+    from scipy.stats import t as student  # half a second, which few commands need
+
     users, found = before.users, {}
     for k in binary(schema):
         task = schema.task_names[k]
