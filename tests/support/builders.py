@@ -154,7 +154,7 @@ def two_replicas() -> tf.distribute.Strategy:
 def reported_by(module: str) -> dict:
     """What `compare_replicas` of a test module prints, run in a process of its own."""
     command = [sys.executable, "-c", f"from {module} import compare_replicas; compare_replicas()"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
