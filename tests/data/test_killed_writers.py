@@ -110,7 +110,7 @@ def died(tmp_path_factory):
             jobs[f"{name}/{mode}"] = (setup, str(directory), since)
             found[name, mode] = (directory, content_of(directory))
     done = subprocess.run([sys.executable, "-c", FORKS, json.dumps(jobs)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=180, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+                          timeout=900, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == 0, done.stderr
     status = json.loads(done.stdout.splitlines()[-1])
     return {key: (*status["/".join(key)], directory, before) for key, (directory, before) in found.items()}

@@ -108,7 +108,7 @@ def test_export_scores_in_a_process_that_did_not_write_it(tmp_path):
     )
     (tmp_path / "rows").write_text("\n".join(e.hex() for e in examples().numpy()))
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "rows"), str(tmp_path / "scores.npz")]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
     for name, score in serving_scores(expected, tiny_schema().tasks).items():
         np.testing.assert_allclose(np.load(tmp_path / "scores.npz")[name], score, rtol=1e-5)
 
