@@ -85,10 +85,18 @@ def load(directory: str | os.PathLike) -> TrainedModel:
     config = config_module.load(directory / CONFIG)
     schema = pbtxt.load(directory)
     states = {name: kind for part in network_parts(config.model) for name, kind in part.states.items()}
-    fitted = {name: kind.from_dict(read_json(directory / _FITTED / f"{name}.json")) for name, kind in states.items()}
+    fitted = {name: _state(kind, directory / _FITTED / f"{name}.json") for name, kind in states.items()}
     network = build(config.model, schema, fitted)
     restore(directory, tf.train.Checkpoint(network=network), partly=True)
     return TrainedModel(config, schema, fitted, network, read_json(directory / _DAYS))
+
+
+def _state(kind: Any, path: pathlib.Path) -> Any:
+    values = read_json(path)
+    try:
+        return kind.from_dict(values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def restore(directory: str | os.PathLike, checkpoint: tf.train.Checkpoint, partly: bool = False) -> None:
