@@ -51,6 +51,10 @@ class Axis:
         firsts = itertools.accumulate((length for _, length in self.segments), initial=0)
         return {key: (first, length) for (key, length), first in zip(self.segments, firsts, strict=False)}
 
+    def take(self, places: Sequence[int]) -> "Axis":
+        """The axis of some of the segments; of all, if none is named."""
+        return Axis(self.what, tuple(self.segments[n] for n in places)) if places else self
+
     def __len__(self) -> int:
         return sum(length for _, length in self.segments)
 

@@ -18,6 +18,7 @@ class TaskLogits(tf.keras.layers.Layer):
         rates: probabilities σ(b_k) at which the biases start, one for each task; empty: one half. DESIGN: rare
             tasks that start at one half spend a short run's steps on learning their base rate.
         joined: so many of the last columns are joined from another network and start without effect, see `Experts`.
+        places: of its tasks among the model's; empty: all of them.
 
     Input: (B, T, h), the towers' outputs X^k. Output: (B, T), float32 also under mixed precision.
 
@@ -26,9 +27,10 @@ class TaskLogits(tf.keras.layers.Layer):
         TensorShape([2, 3])
     """
 
-    def __init__(self, rates: Sequence[float] = (), joined: int = 0, **kwargs: Any):
+    def __init__(self, rates: Sequence[float] = (), joined: int = 0, places: Sequence[int] = (), **kwargs: Any):
         super().__init__(**kwargs)
         self.joined = joined
+        self.places = tuple(places)
         self.rates = tuple(float(r) for r in rates)
 
     def build(self, input_shape: Any) -> None:
@@ -59,10 +61,11 @@ class TaskLogits(tf.keras.layers.Layer):
         return project(joined, tf.reshape(apart, (tasks * width, tasks)), self.bias)
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"rates": self.rates, "joined": self.joined}
+        return super().get_config() | {"rates": self.rates, "joined": self.joined, "places": self.places}
 
     def axes(self, read: Axis | None, tasks: Axis) -> Axes:
-        return [(self.kernel, (tasks, None)), (self.bias, (tasks,))]
+        own = tasks.take(self.places)
+        return [(self.kernel, (own, None)), (self.bias, (own,))]
 
     def shared_weights(self) -> Reached:
         return []

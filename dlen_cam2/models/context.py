@@ -21,12 +21,14 @@ class Context:
         fitted: fitted states by their names, see `Part.states`; empty where nothing was fitted (tests, sketches).
         joined: how many of the last columns of what the part reads were joined from causal branches; their weights
             start at 0, see `Experts`.
+        places: where `schema.tasks` lie among the model's tasks; empty: they are all of them.
     """
 
     schema: Schema
     inputs: Inputs
     fitted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     joined: int = 0
+    places: tuple[int, ...] = ()
 
     @property
     def tasks(self) -> int:

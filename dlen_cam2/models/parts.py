@@ -177,11 +177,11 @@ class Head(NetworkPart):
         own, rest = _places(context.schema)
         if not rest:
             return self.outputs(towers, x, context)
-        linear = TaskLogits([kind_of(tasks[k]).start(tasks[k]) for k in rest], context.joined, name="numbers")(
+        linear = TaskLogits([kind_of(tasks[k]).start(tasks[k]) for k in rest], context.joined, rest, name="numbers")(
             tf.gather(towers, rest, axis=1))
         if not own:
             return {"logits": linear}
-        of_own = dataclasses.replace(context, schema=_only(context.schema, own))
+        of_own = dataclasses.replace(context, schema=_only(context.schema, own), places=tuple(own))
         found = self.outputs(tf.gather(towers, own, axis=1), x, of_own)
         both = tf.concat([found["logits"], linear], axis=1)
         return {**found, "logits": tf.gather(both, [(own + rest).index(k) for k in range(len(tasks))], axis=1)}

@@ -9,10 +9,12 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from dlen_cam2 import serving
-from dlen_cam2.config import HEADS, TRUNKS, Config, TrainConfig
+from dlen_cam2 import parts, serving
+from dlen_cam2.config import Config, TrainConfig
 from dlen_cam2.data.preprocessing import Indexer
-from dlen_cam2.models import build, cgc, mmoe, ple, serving_scores, shared_bottom
+from dlen_cam2.models import CGC, MMOE, PLE, ReadOut, SharedBottom, build
+from dlen_cam2.models.context import Context
+from dlen_cam2.schema import Schema, Task
 from dlen_cam2.training import model_directory
 from dlen_cam2.training.optimizers import composite
 from dlen_cam2.training.step import Ranker
@@ -42,8 +44,8 @@ def examples():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("trunk", TRUNKS)
+@pytest.mark.parametrize("head", parts.classes("head"))
+@pytest.mark.parametrize("trunk", parts.classes("trunk"))
 def test_every_trunk_with_every_head(trunk, head, tmp_path):
     network = built(trunk=trunk, head=head)
     features, labels = tiny_batch(8)
@@ -54,7 +56,8 @@ def test_every_trunk_with_every_head(trunk, head, tmp_path):
     assert all(o.dtype == tf.float32 and o.shape == (8, 1 if n == "latent" else 3) for n, o in outputs.items())
 
     before = network.get_weights()
-    loss = ranker(network, tiny_schema(head)).train_on_batch(features, labels, return_dict=True)["loss"]
+    model = ranker(network, tiny_schema(head), tiny_config(head=head).model)
+    loss = model.train_on_batch(features, labels, return_dict=True)["loss"]
     assert np.isfinite(loss) and loss > 0
     moved = {w.name: np.any(b != w.numpy()) for b, w in zip(before, network.weights, strict=True)}
     assert all(moved.values()), moved
@@ -65,7 +68,7 @@ def test_every_trunk_with_every_head(trunk, head, tmp_path):
         np.testing.assert_array_equal(output, expected[name])
 
     server = tf.saved_model.load(str(serving.export(loaded, tmp_path / "served")))
-    scores = serving_scores(expected, tiny_schema(head).tasks)
+    scores = loaded.read_out.scores(expected)
     more = {"logistic": set(), "dlen": {"click_up", "finish_up", "p_up"}, "esmm": {"finish_joint"}}
     assert set(scores) == set(TASKS) | more[head]
     raw = {name: tf.constant(column) for name, column in raw_batch(8).items()}
@@ -108,15 +111,15 @@ def test_export_scores_in_a_process_that_did_not_write_it(tmp_path):
     )
     (tmp_path / "rows").write_text("\n".join(e.hex() for e in examples().numpy()))
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "rows"), str(tmp_path / "scores.npz")]
-    subprocess.run(command, check=True, capture_output=True, timeout=600)
-    for name, score in serving_scores(expected, tiny_schema().tasks).items():
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    for name, score in loaded.read_out.scores(expected).items():
         np.testing.assert_allclose(np.load(tmp_path / "scores.npz")[name], score, rtol=1e-5)
 
 
 @pytest.mark.slow
 def test_training_in_graph_mode_lowers_the_loss():
     network = built(trunk="ple", head="dlen", dropout=0.1, embedding_l2=1e-3)
-    model = Ranker(network, tiny_schema())
+    model = Ranker(network, ReadOut(tiny_config(head="dlen").model, tiny_schema()))
     model.compile(optimizer=composite(network, TrainConfig(learning_rate=0.02)))
     history = model.fit(tf.data.Dataset.from_tensors(tiny_batch(16)).repeat(30), epochs=2, verbose=0).history
     assert history["loss"][1] < 0.8 * history["loss"][0]
@@ -146,10 +149,15 @@ def test_groups_of_one_feature_each(features):
 
 # === Identities and sizes ===
 
+def context(tasks):
+    """Of so many tasks, and nothing else."""
+    return Context(Schema("tasks", (), tuple(Task(f"task_{k}") for k in range(tasks))), {})
+
+
 def test_mmoe_with_one_expert_is_the_shared_bottom():
     x = tf.keras.Input(5)
-    bottom = tf.keras.Model(x, shared_bottom(x, 3, (8, 6)))
-    one = tf.keras.Model(x, mmoe(x, 3, 1, (8, 6)))
+    bottom = tf.keras.Model(x, SharedBottom(units=(8, 6))(x, context(3)))
+    one = tf.keras.Model(x, MMOE(units=(8, 6), experts=1)(x, context(3)))
     one.get_layer("experts").set_weights(bottom.get_layer("shared_bottom").get_weights())
     rows = tf.random.normal((7, 5), seed=1)
     np.testing.assert_allclose(one(rows), bottom(rows), rtol=1e-6)
@@ -157,8 +165,9 @@ def test_mmoe_with_one_expert_is_the_shared_bottom():
 
 def test_one_task_ple():
     schema = tiny_schema().select(tasks=["finish"])
-    network = build(tiny_config(trunk="ple", head="dlen").model, schema)
-    loss = ranker(network, schema).train_on_batch(*tiny_batch(), return_dict=True)["loss"]
+    settings = tiny_config(trunk="ple", head="dlen").model
+    network = build(settings, schema)
+    loss = ranker(network, schema, settings).train_on_batch(*tiny_batch(), return_dict=True)["loss"]
     assert np.isfinite(loss) and network(tiny_batch()[0])["logits"].shape == (8, 1)
 
 
@@ -173,21 +182,21 @@ def mlp_size(d, units):
     return sum((i + 1) * o for i, o in zip((d, *units), units, strict=False))
 
 
-def trunk_size(trunk, d, *args):
+def trunk_size(trunk, d, tasks):
     x = tf.keras.Input(d)
-    return tf.keras.Model(x, trunk(x, *args)).count_params()
+    return tf.keras.Model(x, trunk(x, context(tasks))).count_params()
 
 
 @pytest.mark.parametrize("tasks, m, n", [(3, 2, 5), (2, 1, 2), (1, 1, 1)])
 def test_parameter_counts(tasks, m, n):
     d, units = 40, (16, 8)
-    assert trunk_size(shared_bottom, d, tasks, units) == mlp_size(d, units)
-    assert trunk_size(mmoe, d, tasks, n, units) == n * mlp_size(d, units) + tasks * d * n
+    assert trunk_size(SharedBottom(units), d, tasks) == mlp_size(d, units)
+    assert trunk_size(MMOE(units, n), d, tasks) == n * mlp_size(d, units) + tasks * d * n
     every = tasks * m + n
     last = every * mlp_size(d, units) + tasks * d * (m + n)
-    assert trunk_size(cgc, d, tasks, m, n, units) == last
+    assert trunk_size(CGC(units, n, m), d, tasks) == last
     second = every * mlp_size(8, units) + tasks * 8 * (m + n)
-    assert trunk_size(ple, d, tasks, m, n, units, 2) == last + d * every + second
+    assert trunk_size(PLE(units, n, m, 2), d, tasks) == last + d * every + second
 
 
 # The defaults are DLEN's settings at Tencent. The tiny schema gives x 22 columns (2 numbers, the widths 4 4 4 2 2, and
@@ -205,7 +214,8 @@ TOWERS, READ_OUT = 3 * (64 * 64 + 64), 3 * 65
     (flat(head="dlen"), 128 + 5 * EXPERT + 3 * 22 * 5 + TOWERS + 2 * READ_OUT + EXPERT + 65),
 ], ids=["mmoe", "mmoe_ali_ccp", "ple", "ple_ali_ccp", "mmoe_dlen"])
 def test_parameters_of_the_papers_settings(model, expected):
-    assert model.expert_units == model.latent_units == (256, 128, 64) and model.levels == 2
+    assert model.trunk.units == (256, 128, 64) and getattr(model.trunk, "levels", 2) == 2
+    assert getattr(model.head, "latent_units", (256, 128, 64)) == (256, 128, 64)
     assert build(model, tiny_schema()).count_params() == expected
 
 
@@ -247,7 +257,7 @@ def test_unknown_names(names):
 
 def test_weights_of_another_model_are_refused(tmp_path):
     network = built()
-    model_directory.save(tmp_path, tiny_config(experts=4), tiny_schema(), None, tf.train.Checkpoint(network=network))
+    model_directory.save(tmp_path, tiny_config(experts=4), tiny_schema(), {}, tf.train.Checkpoint(network=network))
     with pytest.raises(UserError, match="the weights cannot be read. Received: "):
         model_directory.load(tmp_path)
     with pytest.raises(UserError, match="holds no trained model"):

@@ -112,8 +112,9 @@ def built(**model):
     return build(tiny_config(**model).model, tiny_schema(model.get("head", "logistic")))
 
 
-def ranker(network, schema=None, **train):
-    model = Ranker(network, ReadOut(ModelConfig(), schema or tiny_schema()))
+def ranker(network, schema=None, config=None, **train):
+    """Of a logistic head, unless the network's configuration is given."""
+    model = Ranker(network, ReadOut(config or ModelConfig(), schema or tiny_schema()))
     model.compile(optimizer=composite(network, TrainConfig(**train)), run_eagerly=True)
     return model
 
@@ -121,7 +122,7 @@ def ranker(network, schema=None, **train):
 def trained_model(tmp_path, **model):
     """A model after one step, written and read again, and what it predicts for the batch before that."""
     config, network, schema = tiny_config(**model), built(**model), tiny_schema(model.get("head", "logistic"))
-    model = ranker(network, schema)
+    model = ranker(network, schema, config.model)
     model.train_on_batch(*tiny_batch(8))
     tmp_path.mkdir(exist_ok=True)
     model_directory.save(tmp_path, config, schema, {}, tf.train.Checkpoint(network=network))

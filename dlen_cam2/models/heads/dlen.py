@@ -33,11 +33,15 @@ class DLEN(Head):
         alpha: the cap factor c: α_k = c * positive rate of task k. The paper: 0.1 to 0.5.
         alpha_constant: above 0, the literal cap α of every task that is not negative, in place of c * positive rate.
         latent_units: layer sizes of the hidden state network.
+        masked: of a task that follows another (a purchase among clicks). "exposure": eq 1 as printed, with the
+            exposure's P(UP). "parent": P(UP | the tasks before it happened), `P(UP|j) = P(j|UP) P(UP) / P(j)`. DESIGN:
+            the paper is silent. With P(UP) = .5, click .8 and .05, buy .2 and .02, the true P(buy|click) is .189, eq 1 gives .11.
     """
 
     alpha: float = option(0.3, above=0, most=1, search=[0.1, 0.2, 0.3, 0.4, 0.5])
     alpha_constant: float = option(0.0, least=0, most=1)
     latent_units: tuple[int, ...] = option((256, 128, 64), least=1, some=True, search=["64", "128 64", "256 128 64"])
+    masked: str = option("exposure", choices=("exposure", "parent"))
 
     title = "DLEN"
     compared_on = ("mmoe", "ple")
@@ -55,7 +59,10 @@ class DLEN(Head):
         capped = [rate for rate, alpha in zip(rates, alphas, strict=True) if alpha < 1]
         start = min(max(capped, default=0.45) / 0.9, 0.9)
         latent = LatentState(self.latent_units, start, name="latent_state")(x)
-        outputs = CappedHead(alphas, rates, start, context.joined, name="capped_head")([towers, latent])
+        follows = any(parent is not None for parent in context.schema.parents)
+        parents = context.schema.parents if self.masked == "parent" and follows else ()
+        outputs = CappedHead(alphas, rates, start, context.joined, context.places, parents, name="capped_head")(
+            [towers, latent])
         return {**outputs, "latent": latent}
 
     def caps(self, schema: Schema) -> list[float]:
@@ -82,10 +89,11 @@ class DLEN(Head):
         """- `<task>`: P(k), the probability that is trained, calibrated if a `calibrate` is given;
         - `<task>_up`: `P(k, UP) = P(k|UP) P(UP)` (eq 4): the ¬UP term is dropped, so it is below the training
           probability and is a score, not a calibrated probability of the behaviour. DESIGN: a negative task has none,
-          since preferring the item is no part of it;
+          since preferring the item is no part of it. With `masked="parent"` both are of the rows of the task before;
         - `p_up`: P(UP).
         """
-        joint = tf.exp(tf.math.log_sigmoid(outputs["preferred"]) + tf.math.log_sigmoid(outputs["latent"]))
+        state = outputs.get("latent_given", outputs["latent"])
+        joint = tf.exp(tf.math.log_sigmoid(outputs["preferred"]) + tf.math.log_sigmoid(state))
         tasks = [schema.tasks[k] for k in binary(schema)]
         scores = super().scores(outputs, schema, calibrate)
         scores |= {f"{t.name}_up": s for t, s in zip(tasks, tf.unstack(joint, axis=1), strict=True) if not t.negative}
@@ -135,6 +143,8 @@ class CappedHead(tf.keras.layers.Layer):
             so p_k start at r_k, clipped to that range. Empty: a_k starts at one half and b_k at α_k / 2.
         preferred_rate: π, where P(UP) starts, see `LatentState`.
         joined: so many of the towers' last columns are joined from another network, see `Experts`.
+        places: of its tasks among the model's; empty: all of them.
+        parents: for each task the place of the task before it, or None, for the exact form; empty: eq 1 as printed.
 
     Input: towers (B, T, h) and the logit of P(UP) (B, 1). Output: a dictionary of float32 tensors (B, T):
     "logits" of p_k, "preferred" the logits of a_k, "not_preferred" log b_k.
@@ -148,7 +158,7 @@ class CappedHead(tf.keras.layers.Layer):
 
     def __init__(
         self, alphas: Sequence[float], rates: Sequence[float] = (), preferred_rate: float = 0.5, joined: int = 0,
-        **kwargs: Any,
+        places: Sequence[int] = (), parents: Sequence[int | None] = (), **kwargs: Any,
     ):
         # The logits are float32 and must stay so under mixed precision: Keras would round them on the way in.
         super().__init__(autocast=False, **kwargs)
@@ -158,14 +168,32 @@ class CappedHead(tf.keras.layers.Layer):
         self.rates = tuple(float(r) for r in rates)
         self.preferred_rate = preferred_rate
         self.joined = joined
+        self.places = tuple(places)
+        self.parents = tuple(parents)
         starts = list(zip(self.alphas, self.rates, strict=True)) if rates else []
-        self.preferred = TaskLogits(
-            [r if alpha == 1 else (r - (1 - preferred_rate) * alpha / 2) / preferred_rate for alpha, r in starts],
-            joined, name="preferred", dtype=self.dtype_policy,
-        )
+        self.preferred = TaskLogits(self._starts(), joined, places, name="preferred", dtype=self.dtype_policy)
         self.not_preferred = TaskLogits(
-            [r if alpha == 1 else 0.5 for alpha, r in starts], joined, name="not_preferred", dtype=self.dtype_policy
+            [r if alpha == 1 else 0.5 for alpha, r in starts], joined, places, name="not_preferred",
+            dtype=self.dtype_policy,
         )
+
+    def _starts(self) -> list[float]:
+        """a_k at which p_k is the rate, b_k being α_k / 2."""
+        found: dict[int, tuple[float, float]] = {}  # a_k and P(UP) of the rows of task k
+
+        def start(k: int) -> tuple[float, float]:
+            if k not in found:
+                u = self.preferred_rate
+                if self.parents and (parent := self.parents[k]) is not None:
+                    a, before = start(parent)
+                    b = self.rates[parent] if self.alphas[parent] == 1 else self.alphas[parent] / 2
+                    a = min(max(a, 1e-4), 1 - 1e-4)
+                    u = a * before / (a * before + b * (1 - before))
+                alpha, r = self.alphas[k], self.rates[k]
+                found[k] = r if alpha == 1 else (r - (1 - u) * alpha / 2) / u, u
+            return found[k]
+
+        return [start(k)[0] for k in range(len(self.rates))]
 
     def build(self, input_shape: Any) -> None:
         towers, _ = input_shape
@@ -175,12 +203,12 @@ class CappedHead(tf.keras.layers.Layer):
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         towers, latent = inputs
-        return capped_probability(self.preferred(towers), self.not_preferred(towers), latent, self.alphas)
+        return capped_probability(self.preferred(towers), self.not_preferred(towers), latent, self.alphas, self.parents)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "alphas": self.alphas, "rates": self.rates, "preferred_rate": self.preferred_rate,
-            "joined": self.joined,
+            "joined": self.joined, "places": self.places, "parents": self.parents,
         }
 
     def axes(self, read: Axis | None, tasks: Axis) -> Axes:
@@ -191,14 +219,36 @@ class CappedHead(tf.keras.layers.Layer):
 
 
 def capped_probability(
-    a: tf.Tensor, b: tf.Tensor, u: tf.Tensor, alphas: Sequence[float]
+    a: tf.Tensor, b: tf.Tensor, u: tf.Tensor, alphas: Sequence[float], parents: Sequence[int | None] = ()
 ) -> dict[str, tf.Tensor]:
     """The equations of `CappedHead` on logits a, b (B, T) and u (B, 1)."""
-    log_u, log_not_u = tf.math.log_sigmoid(u), tf.math.log_sigmoid(-u)
+    log_a = tf.math.log_sigmoid(a)
     log_b = np.log(np.asarray(alphas, np.float32)) + tf.math.log_sigmoid(b)
-    log_p = logaddexp(tf.math.log_sigmoid(a) + log_u, log_b + log_not_u)
+    given = {} if not parents else {"latent_given": _given_those_before(log_a, log_b, u, parents)}
+    state = given.get("latent_given", u)
+    log_u, log_not_u = tf.math.log_sigmoid(state), tf.math.log_sigmoid(-state)
+    log_p = logaddexp(log_a + log_u, log_b + log_not_u)
     log_not_p = logaddexp(tf.math.log_sigmoid(-a) + log_u, log_not_capped(b, alphas) + log_not_u)
-    return {"logits": log_p - log_not_p, "preferred": a, "not_preferred": log_b}
+    return {"logits": log_p - log_not_p, "preferred": a, "not_preferred": log_b, **given}
+
+
+def _given_those_before(
+    log_a: tf.Tensor, log_b: tf.Tensor, u: tf.Tensor, parents: Sequence[int | None]
+) -> tf.Tensor:
+    """(B, T): the logits of P(UP) in the rows of each task, where all tasks before it happened.
+
+        logit P(UP | k) = logit P(UP) + log a_k - log b_k        (Bayes)
+    """
+    ratio = log_a - log_b
+    found: dict[int, tf.Tensor] = {}
+
+    def state(k: int) -> tf.Tensor:
+        if k not in found:
+            parent = parents[k]
+            found[k] = u[:, 0] if parent is None else state(parent) + ratio[:, parent]
+        return found[k]
+
+    return tf.stack([state(k) for k in range(len(parents))], axis=1)
 
 
 def log_not_capped(b: tf.Tensor, alphas: Sequence[float]) -> tf.Tensor:

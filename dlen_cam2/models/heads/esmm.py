@@ -46,7 +46,8 @@ class ESMM(Head):
                 "config.model.head='esmm' needs a task whose mask is the label of another task of the model. Received "
                 f"the masks {dict((t.name, t.mask) for t in schema.tasks)}."
             )
-        logits = TaskLogits([t.positive_rate for t in schema.tasks], context.joined, name="logits")(towers)
+        rates = [task.positive_rate for task in schema.tasks]
+        logits = TaskLogits(rates, context.joined, context.places, name="logits")(towers)
         return {"logits": logits, "joint": EntireSpace(schema.parents, name="entire_space")(logits)}
 
     def start_rates(self, schema: Schema) -> list[float]:

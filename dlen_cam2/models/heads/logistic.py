@@ -17,4 +17,4 @@ class Logistic(Head):
 
     def outputs(self, towers: tf.Tensor, x: tf.Tensor, context: Context) -> dict[str, tf.Tensor]:
         rates = [task.positive_rate for task in context.schema.tasks]
-        return {"logits": TaskLogits(rates, context.joined, name="logits")(towers)}
+        return {"logits": TaskLogits(rates, context.joined, context.places, name="logits")(towers)}

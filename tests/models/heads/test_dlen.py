@@ -8,12 +8,11 @@ import pytest
 import tensorflow as tf
 
 from dlen_cam2.layers import TaskLogits
-from dlen_cam2.models import probabilities, serving_scores
-from dlen_cam2.models.build import caps
+from dlen_cam2.models import DLEN, Logistic
 from dlen_cam2.models.heads.dlen import CappedHead, capped_probability, log_not_capped
-from dlen_cam2.schema import Task
+from dlen_cam2.schema import Schema, Task
 from dlen_cam2.utils.errors import UserError
-from tests.support.builders import numpy_sigmoid, tiny_config, tiny_schema
+from tests.support.builders import numpy_sigmoid, tiny_schema
 
 ALPHAS = (0.003, 0.1, 0.7, 1.0)
 RNG = np.random.default_rng(0)
@@ -24,8 +23,17 @@ def outputs(a, b, u, alphas=ALPHAS):
     return capped_probability(*(tf.constant(np.asarray(v), tf.float32) for v in (a, b, u)), alphas)
 
 
+def probabilities(found):
+    """Of the head, of as many tasks as there are logits."""
+    return DLEN().predictions(found, of_tasks(*(Task(str(k)) for k in range(found["logits"].shape[1]))))
+
+
 def probability(*logits_and_alphas):
     return probabilities(outputs(*logits_and_alphas)).numpy()
+
+
+def of_tasks(*tasks):
+    return Schema("served", (), tasks)
 
 
 def reference(a, b, u, alphas=ALPHAS):
@@ -165,18 +173,27 @@ def test_one_cap_for_each_task():
 
 def test_caps_are_a_share_of_the_positive_rate():
     # click 0.4, hate negative, finish 0.2
-    assert caps(tiny_config(alpha=0.3).model, tiny_schema()) == pytest.approx([0.12, 1.0, 0.06], rel=1e-12)
-    assert caps(tiny_config(alpha_constant=0.05).model, tiny_schema()) == [0.05, 1.0, 0.05]
+    assert DLEN(alpha=0.3).caps(tiny_schema()) == pytest.approx([0.12, 1.0, 0.06], rel=1e-12)
+    assert DLEN(alpha_constant=0.05).caps(tiny_schema()) == [0.05, 1.0, 0.05]
 
 
 def test_a_task_without_positives_needs_a_constant_cap():
     schema = tiny_schema()
     empty = [dataclasses.replace(t, positive_rate=0.0) for t in schema.tasks]
     with pytest.raises(UserError, match="'click' has no positives.*config.model.head.alpha_constant"):
-        caps(tiny_config().model, dataclasses.replace(schema, tasks=tuple(empty)))
-    assert caps(tiny_config(alpha_constant=0.2).model, dataclasses.replace(schema, tasks=tuple(empty))) == [0.2, 1, 0.2]
+        DLEN().caps(dataclasses.replace(schema, tasks=tuple(empty)))
+    assert DLEN(alpha_constant=0.2).caps(dataclasses.replace(schema, tasks=tuple(empty))) == [0.2, 1, 0.2]
     only_negative = dataclasses.replace(schema, tasks=(empty[1],))
-    assert caps(tiny_config().model, only_negative) == [1.0]
+    assert DLEN().caps(only_negative) == [1.0]
+
+
+def test_notes_and_use_of_the_caps():
+    head, found = DLEN(alpha=0.3), outputs(A, B, U, (0.12, 0.5, 0.06, 1.0))
+    assert head.notes(tiny_schema()) == {"cap_use": {"click": "α = 0.12", "hate": "no cap", "finish": "α = 0.06"}}
+    assert set(head.notes(tiny_schema())) == set(head.captions)
+    not_preferred = tf.gather(found["not_preferred"], [0, 3, 2], axis=1)
+    use = head.telemetry({"not_preferred": not_preferred}, tiny_schema())["cap_use"]
+    np.testing.assert_allclose(use, numpy_sigmoid(B[:, [0, 3, 2]]), rtol=1e-5)
 
 
 # === Serving ===
@@ -187,7 +204,10 @@ def test_serving_scores_by_hand():
         "logits": tf.constant([[0.3, 1.0]]), "preferred": tf.constant([[0.0, 2.0]]),
         "not_preferred": tf.constant([[-3.0, -3.0]]), "latent": tf.constant([[-np.log(3.0)]], tf.float32),
     }
-    scores = serving_scores(out, [Task("click"), Task("hate", negative=True)])
+    schema = of_tasks(Task("click"), Task("hate", negative=True))
+    scores = DLEN().scores(out, schema)
+    assert list(scores) == DLEN().score_names(schema)
+    assert DLEN().preference(out).numpy() == pytest.approx([0.25])
     assert {name: float(v[0]) for name, v in scores.items()} == pytest.approx(
         {"click": float(numpy_sigmoid(0.3)), "hate": float(numpy_sigmoid(1.0)), "click_up": 0.125, "p_up": 0.25},
         rel=1e-6,
@@ -195,8 +215,21 @@ def test_serving_scores_by_hand():
     assert all(v.shape == (1,) for v in scores.values())
 
 
-def test_a_plain_head_serves_its_probabilities():
-    scores = serving_scores({"logits": tf.constant([[0.0, 1.0]])}, [Task("click"), Task("hate", negative=True)])
+def test_calibration_is_of_the_trained_probability_only():
+    out = {n: v[:, :2] for n, v in outputs(A, B, U).items()} | {"latent": tf.constant(U, tf.float32)}
+    schema = of_tasks(Task("click"), Task("hate", negative=True))
+    plain = DLEN().scores(out, schema)
+    calibrated = DLEN().scores(out, schema, lambda z, names: z + tf.constant([float(len(name)) for name in names]))
+    for name, z, shift in (("click", 0, 5), ("hate", 1, 4)):
+        np.testing.assert_allclose(calibrated[name], numpy_sigmoid(out["logits"][:, z] + shift), rtol=1e-5)
+    for name in ("click_up", "p_up"):
+        np.testing.assert_array_equal(calibrated[name], plain[name])
+
+
+def test_a_logistic_head_serves_its_probabilities():
+    schema = of_tasks(Task("click"), Task("hate", negative=True))
+    scores = Logistic().scores({"logits": tf.constant([[0.0, 1.0]])}, schema)
+    assert list(scores) == Logistic().score_names(schema) and Logistic().preference({}) is None
     assert {name: float(v[0]) for name, v in scores.items()} == pytest.approx(
         {"click": 0.5, "hate": float(numpy_sigmoid(1.0))}, rel=1e-6
     )
@@ -204,7 +237,7 @@ def test_a_plain_head_serves_its_probabilities():
 
 def test_served_score_is_below_the_trained_probability():
     out = outputs(A, B, U) | {"latent": tf.constant(U, tf.float32)}
-    scores = serving_scores(out, [Task(str(k)) for k in range(4)])
+    scores = DLEN().scores(out, of_tasks(*(Task(str(k)) for k in range(4))))
     a, b, u, p = reference(A, B, U)
     for k in range(4):
         np.testing.assert_allclose(scores[f"{k}_up"], (a * u)[:, k], rtol=1e-5)

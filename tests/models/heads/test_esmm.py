@@ -5,9 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from dlen_cam2.models.losses import entire_space, entire_space_rates, targets
 
-from dlen_cam2.models import build
+from dlen_cam2.models import ESMM, Logistic, ReadOut, build
 from dlen_cam2.models.heads.esmm import EntireSpace
 from dlen_cam2.schema import Task
 from dlen_cam2.training.callbacks.tensorboard import Board
@@ -24,6 +23,10 @@ CHAIN = dataclasses.replace(
 def network():
     tf.keras.utils.set_random_seed(5)
     return build(tiny_config(head="esmm").model, SCHEMA)
+
+
+def read_out(schema=SCHEMA, head="esmm"):
+    return ReadOut(tiny_config(head=head).model, schema)
 
 
 def test_the_product_by_hand():
@@ -47,15 +50,18 @@ def test_labels_and_spaces_of_a_chain():
         "seen": [1, 1, 1, 1, 0], "a": [1, 1, 0, 1, 1], "b": [1, 0, 1, 1, 1], "c": [1, 1, 1, 0, 1], "d": [0, 1, 0, 1, 0],
         "other": [1, 0, 1, 0, 1],
     }
-    y, mask = targets({n: tf.constant(v, tf.float32) for n, v in columns.items()}, CHAIN)
-    joint, space = entire_space(y, mask, CHAIN)
+    labels = {n: tf.constant(v, tf.float32) for n, v in columns.items()}
+    joint, space = ESMM().targets(labels, CHAIN)
     assert tf.transpose(joint).numpy().astype(int).tolist() == [
         [1, 0, 0, 0, 1], [1, 1, 0, 1, 1], [1, 0, 0, 1, 1], [0, 1, 0, 1, 0]]
     assert tf.transpose(space).numpy().astype(int).tolist() == [[1, 1, 1, 1, 0]] * 3 + [[1, 0, 1, 0, 1]]
+    y, mask = read_out(CHAIN).targets(labels)  # metrics are of the labels as logged
+    assert y[:, 0].numpy().tolist() == columns["c"] and mask[:, 0].numpy().tolist() == columns["b"]
     rated = dataclasses.replace(
         CHAIN, tasks=tuple(dataclasses.replace(t, positive_rate=r)
                            for t, r in zip(CHAIN.tasks, (0.5, 0.2, 0.4, 0.3), strict=True)))
-    assert entire_space_rates(rated) == pytest.approx([0.5 * 0.2 * 0.4, 0.2, 0.2 * 0.4, 0.3])
+    assert Logistic().start_rates(rated) == [0.5, 0.2, 0.4, 0.3]
+    assert ESMM().start_rates(rated) == pytest.approx([0.5 * 0.2 * 0.4, 0.2, 0.2 * 0.4, 0.3])
 
 
 def test_the_loss_is_over_all_impressions():
@@ -69,7 +75,7 @@ def test_the_loss_is_over_all_impressions():
 
     wanted = cross_entropy(click, p[:, 0]) + 0.5 * cross_entropy(hate, p[:, 1])
     wanted += cross_entropy(click * finish, p[:, 0] * p[:, 2])
-    assert float(Ranker(model, SCHEMA).compute_loss((features, labels))) == pytest.approx(wanted, rel=1e-5)
+    assert float(Ranker(model, read_out()).compute_loss((features, labels))) == pytest.approx(wanted, rel=1e-5)
     assert not np.all(click == 1)  # or the conversion's own rows would be all
 
 
@@ -78,18 +84,29 @@ def test_the_conversions_loss_reaches_the_clicks_tower():
     alone = SCHEMA.weigh((0.0, 0.0, 1.0))
     kernel = model.get_layer("logits").kernel
     with tf.GradientTape() as tape:
-        loss = Ranker(model, alone).compute_loss((features, labels))
+        loss = Ranker(model, read_out(alone)).compute_loss((features, labels))
     by_task = np.abs(tape.gradient(loss, kernel).numpy()).sum(axis=1)
     assert by_task[0] > 0 and by_task[1] == 0 and by_task[2] > 0
     plain = build(tiny_config().model, SCHEMA)  # without the product it does not
     with tf.GradientTape() as tape:
-        loss = Ranker(plain, alone).compute_loss((features, labels))
+        loss = Ranker(plain, read_out(alone, "logistic")).compute_loss((features, labels))
     by_task = np.abs(tape.gradient(loss, plain.get_layer("logits").kernel).numpy()).sum(axis=1)
     assert by_task[0] == 0 and by_task[2] > 0
 
 
+def test_served_are_the_task_and_the_chain():
+    outputs = network()(tiny_batch(16)[0])
+    scores = read_out().scores(outputs)
+    assert list(scores) == read_out().names(causes=False) == ["click", "hate", "finish", "finish_joint"]
+    np.testing.assert_allclose(scores["finish"], numpy_sigmoid(outputs["logits"][:, 2]), rtol=1e-5)
+    np.testing.assert_allclose(scores["finish_joint"], scores["click"] * scores["finish"], rtol=1e-5)
+    calibrated = read_out().scores(outputs, lambda z, names: z + 1.0)  # of P(task); the product stays as trained
+    np.testing.assert_allclose(calibrated["finish"], numpy_sigmoid(outputs["logits"][:, 2] + 1), rtol=1e-5)
+    np.testing.assert_array_equal(calibrated["finish_joint"], scores["finish_joint"])
+
+
 def test_tensorboard_measures_against_the_rate_of_the_whole_space(tmp_path):
-    constants = Board(tmp_path, SCHEMA, network())._constant
+    constants = Board(tmp_path, network(), read_out())._constant
     q = 0.4 * 0.2
     assert constants["finish"] == pytest.approx(-(q * np.log(q) + (1 - q) * np.log(1 - q)))
 

@@ -5,23 +5,14 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from dlen_cam2.models.losses import TaskCrossentropy, sample_weights, targets
 
-from dlen_cam2.models import build
-from dlen_cam2.models.causal.cam2.losses import CausalLoss
-from dlen_cam2.models.causal.cam2.threshold import LabelThreshold
+from dlen_cam2.config import ModelConfig
+from dlen_cam2.models import CAM2, ReadOut, build
+from dlen_cam2.models.causal.cam2.cam2 import STATE
 from dlen_cam2.schema import Feature, Schema, Task
-from dlen_cam2.training.step import Ranker
-from tests.support.builders import (
-    branches,
-    numpy_sigmoid,
-    raw_batch,
-    reported_by,
-    tiny_batch,
-    tiny_config,
-    tiny_schema,
-    two_replicas,
-)
+from dlen_cam2.training.step import Ranker, sample_weights
+from tests.support.builders import numpy_sigmoid, reported_by, tiny_config, tiny_schema, two_replicas
+from tests.support.cam2 import THRESHOLD, batch
 
 SCHEMA = Schema(
     "hand", (Feature("x", "float", "user", "statistical"),),
@@ -45,7 +36,7 @@ def loss_and_gradient(logits, schema=SCHEMA, **labels):
     network = Given(logits)
     labels = {name: tf.constant(column, tf.float32) for name, column in labels.items()}
     with tf.GradientTape() as tape:
-        loss = Ranker(network, schema).compute_loss(({}, labels), training=True)
+        loss = Ranker(network, ReadOut(ModelConfig(), schema)).compute_loss(({}, labels), training=True)
     return float(loss), tape.gradient(loss, network.logits).numpy()
 
 
@@ -86,10 +77,7 @@ def test_a_weight_of_zero_switches_a_task_off():
     np.testing.assert_allclose(gradient, [[0, -1]], rtol=1e-6)
 
 
-def test_targets_follow_the_tasks():
-    labels = {name: tf.constant([value]) for name, value in (("is_finish", 0.25), ("click", 1.0), ("played", 0.0))}
-    y, mask = targets(labels, SCHEMA)
-    assert y.numpy().tolist() == [[1.0, 0.25]] and mask.numpy().tolist() == [[1.0, 0.0]]
+def test_weights_of_rows():
     assert sample_weights(tf.constant([[1.0, 1], [1, 0], [1, 1], [1, 0]]), SCHEMA).numpy().tolist() == [
         [0.25, 0.25], [0.25, 0.0], [0.25, 0.25], [0.25, 0.0]
     ]
@@ -100,24 +88,13 @@ def test_extreme_logits_have_a_finite_loss():
     assert loss == pytest.approx(1.5e4, rel=1e-6) and np.all(np.isfinite(gradient))
 
 
-def test_loss_config():
-    loss = TaskCrossentropy.from_config(TaskCrossentropy(name="ce").get_config())
-    assert loss.name == "ce" and loss.reduction == tf.keras.losses.Reduction.NONE
-
-
 # === Two replicas ===
 
 ROWS = {"even": 8, "uneven": 7, "one_empty": 1}  # two replicas share them as 4 + 4, 4 + 3 and 1 + 0
 MODELS = {
     "logistic": {}, "l2": {"embedding_l2": 0.1},
-    "cam2": {"cam2": branches("proposed", statistic="ctr", heads="gated", units=4, blocks=1, embedding=3)},
+    "cam2": {"causal": CAM2(statistic="ctr", heads="gated", units=4, blocks=1, embedding=3)},
 }
-SPLIT = LabelThreshold("any_positive", "ctr", 0.5, rows=100, rows_above=40, engaged=50, engaged_above=25)
-
-
-def batch(rows):
-    features, labels = tiny_batch(rows)
-    return features, labels | {"ctr": tf.constant(raw_batch(rows)["ctr"])}
 
 
 def trained(strategy, model):
@@ -125,9 +102,9 @@ def trained(strategy, model):
     tf.keras.utils.set_random_seed(7)
     with strategy.scope():
         settings = tiny_config(**model).model
-        network = build(settings, tiny_schema(), SPLIT)
-        causal = CausalLoss(settings.causal, tiny_schema(), SPLIT) if "cam2" in model else None
-        ranker = Ranker(network, tiny_schema(), causal)
+        fitted, read_out = {STATE: THRESHOLD}, ReadOut(settings, tiny_schema())
+        network = build(settings, tiny_schema(), fitted)
+        ranker = Ranker(network, read_out, read_out.losses(fitted))
         ranker.compile(optimizer=tf.keras.optimizers.SGD(0.5))
     start, losses, moves = network.get_weights(), [], []
     for rows in ROWS.values():
@@ -154,7 +131,7 @@ def compare_replicas():
 
 @pytest.fixture(scope="module")
 def replicas():
-    return reported_by("tests.models.test_losses")
+    return reported_by("tests.training.test_losses")
 
 
 @pytest.mark.slow
