@@ -258,8 +258,7 @@ def test_the_greatest_seed_is_allowed():
 
 @pytest.mark.parametrize("values, wanted", [
     ({"model.trunk": "ple"}, lambda c: c.model.trunk == PLE(units=(8,), experts=3, task_experts=2, levels=2)),
-    ({"model.trunk": "ple", "model.trunk.levels": 3},
-     lambda c: (c.model.trunk.levels, c.model.trunk.experts) == (3, 3)),
+    ({"model.trunk": "ple", "model.trunk.levels": 3}, lambda c: c.model.trunk == PLE((8,), 3, 2, 3)),
     ({"model.trunk": MMOE(experts=7)}, lambda c: c.model.trunk == MMOE(experts=7)),
     ({"model.trunk.experts": 4}, lambda c: c.model.trunk == MMOE((8,), 4)),
     ({"model.head": "esmm"}, lambda c: c.model.head == ESMM()),

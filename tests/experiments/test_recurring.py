@@ -110,8 +110,8 @@ def test_one_config_file_runs_every_variant(log):
         config = simulated_cam2.get_config()
         config.model.cam2.variant, config.model.expert_units, config.train.bootstrap = variant, (8,), 0
         config.model.features, config.model.experts, config.model.cam2.blocks = FEW, 2, 1
-        job = trainer.start(config, log, DAYS[:1])
-        trainer.fit(job, DAYS[:1])
+        job = jobs.start(config, log, DAYS[:1])
+        passes.fit(job, DAYS[:1])
         assert all(np.isfinite(w).all() for w in job.network.get_weights())
         assert ("conformity" in job.network.output) == (variant != "production")
 

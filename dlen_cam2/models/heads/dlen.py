@@ -35,7 +35,8 @@ class DLEN(Head):
         latent_units: layer sizes of the hidden state network.
         masked: of a task that follows another (a purchase among clicks). "exposure": eq 1 as printed, with the
             exposure's P(UP). "parent": P(UP | the tasks before it happened), `P(UP|j) = P(j|UP) P(UP) / P(j)`. DESIGN:
-            the paper is silent. With P(UP) = .5, click .8 and .05, buy .2 and .02, the true P(buy|click) is .189, eq 1 gives .11.
+            the paper is silent. With P(UP) = .5, click .8 and .05, buy .2 and .02, the true P(buy|click) is .189, and
+            eq 1 gives .11.
     """
 
     alpha: float = option(0.3, above=0, most=1, search=[0.1, 0.2, 0.3, 0.4, 0.5])
