@@ -77,7 +77,7 @@ def load(directory: str | os.PathLike) -> TrainedModel:
     if not (directory / CONFIG).is_file():
         raise UserError(f"{directory} holds no trained model: it has no {CONFIG}.")
     written = read_json(directory / _FORMAT) if (directory / _FORMAT).is_file() else {"format": 1}
-    if written.get("format") != _NUMBER:
+    if not isinstance(written, dict) or written.get("format") != _NUMBER:
         raise UserError(
             f"{directory} was written by another version of dlen_cam2 and must be trained again: its files mean "
             f"something else. Received: {written}. Expected: format {_NUMBER} (dlen_cam2 {__version__})."
