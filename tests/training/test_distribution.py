@@ -31,13 +31,13 @@ pytestmark = pytest.mark.slow
 # Small layers and batches: in large ones a ReLU whose input is 0 but for rounding takes another side every few steps.
 SMALL = [
     f"--config.model.features={FEW}",
-    "--config.model.units=(6,)", "--config.model.tower_units=(4,)", "--config.model.head.latent_units=(4,)",
+    "--config.model.trunk.units=(6,)", "--config.model.tower_units=(4,)",
     "--config.train.bootstrap=0", "--config.train.epochs=1", "--config.train.batch_size=32",
 ]
 MODELS = {
     "mmoe": ["--config=dlen_cam2/configs/quickstart_mmoe.py", *SMALL],
     "ple": ["--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.model.trunk=ple", *SMALL],
-    "dlen": ["--config=dlen_cam2/configs/quickstart_mmoe_dlen.py", *SMALL],
+    "dlen": ["--config=dlen_cam2/configs/quickstart_mmoe_dlen.py", "--config.model.head.latent_units=(4,)", *SMALL],
     "cam2": ["--config=dlen_cam2/configs/simulated_cam2.py", *SMALL],
 }
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dlen_cam2.config import TrainConfig
-from dlen_cam2.models import build
+from dlen_cam2.config import ModelConfig, TrainConfig
+from dlen_cam2.models import ReadOut, build
 from dlen_cam2.training import jobs, model_directory
 from dlen_cam2.training.step import Ranker
 from tests.support.builders import tiny_batch, tiny_config, tiny_schema, train
@@ -17,8 +17,9 @@ pytestmark = pytest.mark.slow
 def step(batch, heads="dlen", l2=0.1, **settings):
     """One step of plain SGD at rate 1: how the weights moved (so the gradient), and the logs."""
     tf.keras.utils.set_random_seed(3)
-    network = build(tiny_config(head=heads, embedding_l2=l2).model, tiny_schema())
-    ranker = Ranker(network, tiny_schema(), train=TrainConfig(**settings))
+    model = tiny_config(head=heads, embedding_l2=l2).model
+    network = build(model, tiny_schema())
+    ranker = Ranker(network, ReadOut(model, tiny_schema()), train=TrainConfig(**settings))
     ranker.compile(optimizer=tf.keras.optimizers.SGD(1.0))
     before = network.get_weights()
     logs = ranker.train_on_batch(*batch, return_dict=True)
@@ -70,7 +71,7 @@ def test_a_scaled_loss_gives_the_same_gradient():
 
 def test_the_first_step_that_is_not_finite_is_remembered():
     network = build(tiny_config().model, tiny_schema())
-    ranker = Ranker(network, tiny_schema())
+    ranker = Ranker(network, ReadOut(ModelConfig(), tiny_schema()))
     ranker.compile(optimizer=tf.keras.optimizers.SGD(0.1))
     features, labels = tiny_batch(8)
     ranker.train_on_batch(features, labels)
@@ -84,7 +85,7 @@ def test_the_first_step_that_is_not_finite_is_remembered():
 @pytest.fixture(scope="module")
 def plain(log, tmp_path_factory):  # noqa: F811
     """A model trained in the plain way, and what it measures."""
-    directory = tmp_path_factory.mktemp("logistic") / "m"
+    directory = tmp_path_factory.mktemp("plain") / "m"
     return directory, train(config(dropout=0.0), log, directory, DAYS, DAY)[DAY]
 
 

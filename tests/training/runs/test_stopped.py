@@ -1,0 +1,157 @@
+"""A run that is stopped or killed, or whose checkpoints are damaged, goes on."""
+
+import fcntl
+import json
+import signal
+import time
+
+import pytest
+
+from benchmarks.kill import differences, killed
+from dlen_cam2.training import checkpoints
+from dlen_cam2.utils.errors import UserError
+from tests.support.builders import FEW, run
+from tests.support.jobs import addresses, all_finished, arguments, config, start, start_several
+from tests.support.stopped_runs import lines, stopped_at, train
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("steps", [(3, 20, 4), (60,)], ids=str)
+def test_goes_on_where_it_was_stopped(log, whole, tmp_path, monkeypatch, steps):
+    """Also in the second pass, and with dropout's random state."""
+    for step in steps:
+        stopped_at(monkeypatch, step, log, tmp_path / "m", checkpoint_steps=2)
+    assert not (tmp_path / "m").exists()
+    train(log, tmp_path / "m", checkpoint_steps=2)
+    assert differences(tmp_path / "m", whole) == []
+    assert sum(line["event"] == "resumed" for line in lines(tmp_path / "m")) == len(steps)
+    assert (tmp_path / "m" / "metrics.json").read_text() == (whole / "metrics.json").read_text()
+    assert not (tmp_path / "m.training").exists()
+
+
+def test_killed_processes_end_with_the_same_weights(log, tmp_path):
+    """SIGKILL at random moments, on two replicas, day by day with what is measured between."""
+    flags = [
+        f"--data_dir={log}", "--config=dlen_cam2/configs/quickstart_mmoe_dlen.py", "--days=20240101..20240102",
+        "--eval=next", "--checkpoint_steps=3", "--strategy=mirrored", "--cpu_devices=2", "--config.model.dropout=0.1",
+        "--config.train.batch_size=64", "--config.model.trunk.units=(8,)", "--config.train.bootstrap=0",
+        f"--config.model.features={FEW}",
+    ]
+    moments = killed(tmp_path / "parts", flags, kills=1, least=6, most=12, seed=1)
+    assert moments
+    assert run("dlen_cam2.cli.train", f"--model_dir={tmp_path / 'whole'}", *flags).returncode == 0
+    assert differences(tmp_path / "parts", tmp_path / "whole") == []
+    found, wanted = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("parts", "whole"))
+    assert found == wanted and [d for d in found if "_" not in d] == ["20240102", "20240103"]
+
+
+def test_sigterm_finishes_the_step_and_saves(log, tmp_path):
+    flags = ["--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.train.epochs=200", "--checkpoint_seconds=0",
+             f"--config.model.features={FEW}", "--config.model.trunk.units=(8,)"]
+    process = start(log, tmp_path / "m", *flags)
+    work = tmp_path / "m.training"
+    deadline = time.monotonic() + 120
+    while not list(work.glob("checkpoints/checkpoint-*")) and time.monotonic() < deadline:  # behind the first pass
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and "stopped: SIGTERM at step" in err and "Traceback" not in err
+    last = lines(work)[-2:]
+    assert [line["event"] for line in last] == ["checkpoint", "interrupted"]
+    assert last[0]["step"] == last[1]["step"] and not (tmp_path / "m").exists()
+
+
+def test_another_run_of_the_same_directory_is_refused(log, tmp_path, monkeypatch):
+    stopped_at(monkeypatch, 5, log, tmp_path / "m", checkpoint_steps=2)
+    other = config(learning_rate=0.01)
+    with pytest.raises(UserError, match=r"has the state of another run.*Received: different \['config'\]"):
+        train(log, tmp_path / "m", other)
+    train(log, tmp_path / "m", other, restart=True)
+    assert "resumed" not in {line["event"] for line in lines(tmp_path / "m")}
+
+
+def test_two_processes_do_not_train_one_model(log, tmp_path, monkeypatch):
+    stopped = stopped_at(monkeypatch, 5, log, tmp_path / "m", checkpoint_steps=2)
+    assert stopped.traceback  # It keeps the run alive, which yet holds the lock no more.
+    with (tmp_path / "m.training" / "lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for restart in (False, True):
+            with pytest.raises(UserError, match=r"m\.training is in use: another process trains"):
+                train(log, tmp_path / "m", restart=restart)
+    train(log, tmp_path / "m")
+    assert "resumed" in {line["event"] for line in lines(tmp_path / "m")}
+
+
+def test_what_is_in_the_way_is_kept(log, tmp_path):
+    (tmp_path / "m.training").mkdir()
+    (tmp_path / "m.training" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"must be empty: remove it, or pass --restart.*thesis\.txt"):
+        train(log, tmp_path / "m")
+    assert (tmp_path / "m.training" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_damaged_checkpoint_is_passed_over(log, whole, tmp_path, monkeypatch, capsys):
+    stopped_at(monkeypatch, 9, log, tmp_path / "m", checkpoint_steps=2)
+    kept = sorted((tmp_path / "m.training" / "checkpoints").iterdir())
+    assert [p.name[-2:] for p in kept] == ["02", "03", "04"]
+    (kept[1] / "weights.data-00000-of-00001").unlink()
+    flipped = kept[2] / "weights.data-00000-of-00001"
+    flipped.write_bytes(b"\0" * flipped.stat().st_size)
+    train(log, tmp_path / "m")
+    warnings = capsys.readouterr().err
+    assert warnings.count("The checkpoint before it is taken") == 2 and "another SHA-256" in warnings
+    assert differences(tmp_path / "m", whole) == []
+
+
+def test_no_whole_checkpoint_is_one_message(log, tmp_path, monkeypatch):
+    stopped_at(monkeypatch, 5, log, tmp_path / "m", checkpoint_steps=2)
+    for path in (tmp_path / "m.training" / "checkpoints").iterdir():
+        (path / "state.json").write_text("{")
+    with pytest.raises(UserError, match="none of the checkpoints in .* can be read"):
+        train(log, tmp_path / "m")
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(log, whole, tmp_path, monkeypatch, capsys):
+    """The earlier checkpoint stays, and the run goes on from it when it is stopped."""
+    written = checkpoints.write
+
+    def fails(directory, *rest):
+        if directory.name > "checkpoint-000000002":
+            raise OSError(28, "No space left on device")
+        written(directory, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "write", fails)
+        stopped_at(monkeypatch, 9, log, tmp_path / "m", checkpoint_steps=2)
+    assert "warning: no checkpoint was written, the earlier ones stay: [Errno 28]" in capsys.readouterr().err
+    assert [p.name for p in sorted((tmp_path / "m.training" / "checkpoints").iterdir())] == [
+        "checkpoint-000000001", "checkpoint-000000002",
+    ]
+    train(log, tmp_path / "m")
+    assert differences(tmp_path / "m", whole) == []
+
+
+def test_a_worker_that_dies_is_named_and_the_cluster_goes_on(log, tmp_path):
+    """Worker 1 is killed; worker 0 says so with a status to be started again; both then end as if nothing had been."""
+    flags = [
+        "--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.model.trunk.units=(8,)", "--config.train.epochs=2",
+        "--config.train.bootstrap=0", "--config.train.batch_size=32", "--checkpoint_steps=5",
+        f"--config.model.features={FEW}",
+    ]
+    tasks = [(cluster, "worker", index) for cluster in [addresses(worker=2)] for index in range(2)]
+    chief, other = (start(log, tmp_path / "m", *flags, "--strategy=multi_worker", task=task) for task in tasks)
+    work = tmp_path / "m.training"
+    deadline = time.monotonic() + 120
+    while not list(work.glob("checkpoints/checkpoint-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    other.kill()
+    _, err = chief.communicate(timeout=120)
+    other.wait()
+    assert chief.returncode == 138 and "a process of the cluster ended or cannot be reached" in err
+    jobs = {model: arguments(log, tmp_path / model, flags) for model in ("m", "whole")}
+    tasks = [(cluster, "worker", index) for cluster in [addresses(worker=2)] for index in range(2)]
+    for process in [start_several(jobs, "multi_worker", task=task) for task in tasks]:
+        all_finished(process)
+    assert "resumed" in {line["event"] for line in lines(tmp_path / "m")}
+    assert differences(tmp_path / "m", tmp_path / "whole") == []
