@@ -77,8 +77,7 @@ def test_integers_stay_within_their_range():
 
 @pytest.mark.parametrize("values, message", [
     ({"model.expert": 3}, r"config\.model has no key \['expert'\]. Known: \["),
-    ({"model.trunk.expert": 3},
-     r"config\.model\.trunk \(mmoe\) has no key \['expert'\]. Known: \['experts', 'units'\]"),
+    ({"model.trunk.expert": 3}, r"config\.model\.trunk \(mmoe\) has no key \['expert'\]. Known: \['experts', "),
     ({"model.trunk.levels": 3}, r"config\.model\.trunk \(mmoe\) has no key \['levels'\]"),
     ({"model.trunk": "transformer"}, r"config\.model\.trunk must be a trunk, one of \['cgc', "),
     ({"model.causal.thresh": 0.9}, r"config\.model\.causal must name a causal before its values are set"),
