@@ -160,13 +160,17 @@ def test_a_damaged_shard_of_a_measured_day_costs_no_training(log, tmp_path, caps
 
 BAD = {
     "unknown key": (["--config.model.nonsense=1"], 2, "nonsense"),
-    "value out of range": (["--config.model.head.alpha=7"], 1, "config.model.head.alpha"),
+    "unknown key of a part": (["--config.model.trunk.levels=3"], 2, "config.model.trunk (mmoe) has no key ['levels']"),
+    "unknown part": (["--config.model.trunk=transformer"], 2, "config.model.trunk must be a trunk, one of ['cgc', "),
+    "value of another type": (["--config.train.epochs=two"], 2, "config.train.epochs must be int"),
+    "key without a value": (["--config.train.epochs"], 2, "--config.train.epochs needs a value"),
+    "value out of range": (["--config.model.head=dlen", "--config.model.head.alpha=7"], 2, "config.model.head.alpha"),
     "unknown task": (["--config.model.tasks=('clack',)"], 1, "clack"),
     "unknown feature": (["--config.model.features=('colour',)"], 1, "colour"),
     "unknown day": (["--train_days=20230101..20230102"], 1, "20230101..20230102"),
     "no data": (["--data_dir=/nonexistent"], 1, "/nonexistent"),
     "unknown flag": (["--colour=red"], 2, "colour"),
-    "no such configuration": (["--config=nowhere.py"], 1, "nowhere.py"),
+    "no such configuration": (["--config=nowhere.py"], 2, "nowhere.py"),
 }
 
 
