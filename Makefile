@@ -28,11 +28,13 @@ quickstart: $(VENV)/installed
 check: $(VENV)/installed
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
 	$(PY) -m pytest -n 2 --dist=loadfile -m "not slow"
 
 test: $(VENV)/installed
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
 	$(PY) -m mkdocs build --strict
 	$(PY) -m pytest -n 2 --dist=loadfile
 

@@ -50,6 +50,7 @@ setup(
         "dev": [
             *DOCS,
             "hypothesis>=6.100,<7",
+            "import-linter>=2.1,<3",
             "ipykernel>=7,<8",
             "jupytext>=1.19,<2",
             "lightgbm>=4.5,<5",

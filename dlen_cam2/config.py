@@ -35,6 +35,9 @@ class ModelConfig:
         embedding_l2: weight of the mean squared norm of the trunk's looked-up id embeddings of a row in the loss.
         tasks, features: names to use; empty: all of the schema.
         task_weights: weights of the tasks' losses, in the schema's order of the tasks used; empty: the schema's.
+        task_loss: "ce": a task's loss is its cross-entropy. "ne": over that of its best constant prediction, so that
+            rare tasks weigh as much as others, `ω_k / H(rate_k)` with H the entropy of the training days' rate (CAM2,
+            section 2.2, "normalized cross-entropy"; DESIGN: the default is "ce", since DLEN's and PLE's losses are).
         without: features to leave out.
         trunk_groups: feature groups that the trunk reads, such as "user_content"; empty: all. Causal branches choose
             theirs by cause.
@@ -51,6 +54,7 @@ class ModelConfig:
     embedding_l2: float = option(0.0, least=0, search=[0.0, 1e-6, 1e-5, 1e-4, 1e-3])
     tasks: tuple[str, ...] = ()
     task_weights: tuple[float, ...] = ()
+    task_loss: str = option("ce", choices=("ce", "ne"))
     features: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     trunk_groups: tuple[str, ...] = ()

@@ -36,8 +36,8 @@ from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.markdown import markdown
 
 # What of config.model may differ from yesterday's.
-GROWS = ("tasks", "features", "without", "task_weights", "trunk_groups")
-_OF_TASK = ("label", "mask", "negative")
+GROWS = ("tasks", "features", "without", "task_weights", "task_loss", "trunk_groups")
+_OF_TASK = ("label", "mask", "negative", "kind")
 _OF_TABLE = ("dtype", "width", "hashed", "oov_buckets", "has_vocabulary")
 _OF_FEATURE = ("dtype", "table", "is_list", "transform")
 
@@ -97,7 +97,7 @@ def _schema(config: Config, data_dir: str | os.PathLike, before: Schema, days: S
     if not sum(data.statistics(data_dir)["days"].get(day, {"rows": 0})["rows"] for day in days):
         raise UserError(f"the training days hold no rows. Received: {','.join(days)!r}.")
     model = config.model
-    selected = pbtxt.load(data_dir).select(model.tasks, model.features, model.without).weigh(model.task_weights)
+    selected = pbtxt.load(data_dir).select(model.tasks, model.features, model.without)
     _comparable(before, selected)
     now = data.fit(data_dir, selected, days)
     tables, features, tasks = _tables(before), {f.name: f for f in before.features}, {t.name: t for t in before.tasks}
@@ -114,9 +114,12 @@ def _schema(config: Config, data_dir: str | os.PathLike, before: Schema, days: S
             vocabularies[feature.table] = tuple(dict.fromkeys((*old.vocabulary, *feature.vocabulary)))
         return dataclasses.replace(feature, size=max(old.size, feature.size), vocabulary=vocabularies[feature.table])
 
-    return dataclasses.replace(now, features=tuple(map(grown, now.features)), tasks=tuple(
-        dataclasses.replace(t, positive_rate=tasks.get(t.name, t).positive_rate) for t in now.tasks
-    ))
+    def fitted(task: Task) -> Task:
+        known = tasks.get(task.name, task)
+        return dataclasses.replace(task, positive_rate=known.positive_rate, mean=known.mean, std=known.std)
+
+    kept = dataclasses.replace(now, features=tuple(map(grown, now.features)), tasks=tuple(map(fitted, now.tasks)))
+    return jobs.weighed(model, kept)
 
 
 def _tables(schema: Schema) -> dict[str, Feature]:

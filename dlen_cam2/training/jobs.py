@@ -9,7 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from dlen_cam2 import data
-from dlen_cam2.config import Config
+from dlen_cam2.config import Config, ModelConfig
+from dlen_cam2.labels.kind import kind_of
 from dlen_cam2.layers import Embeddings
 from dlen_cam2.models import ReadOut, build, network_parts
 from dlen_cam2.models.parts import TrainingLog
@@ -104,11 +105,26 @@ def start(
         raise UserError(f"the training days hold no rows. Received: {','.join(days)!r}.")
     model = config.model
     stored = pbtxt.load(data_dir)
-    schema = stored.select(model.tasks, model.features, model.without).weigh(model.task_weights)
-    schema = data.fit(data_dir, schema, days)
+    schema = data.fit(data_dir, stored.select(model.tasks, model.features, model.without), days)
+    schema = weighed(model, schema)
     log = TrainingLog(schema, stored, data_dir, days, on_bad_record)
     fitted = {name: state for part in network_parts(model) for name, state in part.fit(log).items()}
     return assemble(config, data_dir, with_columns(config, schema, fitted), fitted, on_bad_record, place or Place())
+
+
+def weighed(model: ModelConfig, schema: Schema) -> Schema:
+    """A fitted schema with the tasks' weights: `model.task_weights`, over what a constant loses if `task_loss="ne"`."""
+    schema = schema.weigh(model.task_weights)
+    if model.task_loss == "ce":
+        return schema
+    rates = ReadOut(model, schema).head.start_rates(schema)
+    constants = [
+        kind_of(task).constant_loss(dataclasses.replace(task, positive_rate=rate))
+        for task, rate in zip(schema.tasks, rates, strict=True)
+    ]
+    if hopeless := [task.name for task, lost in zip(schema.tasks, constants, strict=True) if not lost]:
+        raise UserError(f"config.model.task_loss='ne' needs rows of both classes. Received: none of {hopeless}.")
+    return schema.weigh([t.weight / lost for t, lost in zip(schema.tasks, constants, strict=True) if lost])
 
 
 def with_columns(config: Config, schema: Schema, fitted: Mapping[str, Any]) -> Schema:

@@ -106,13 +106,20 @@ def engagement_by_age(results: Results, kind: Kind, resamples: Resamples) -> dic
     }
 
 
-def items_of_engagement(results: Results, kind: Kind, resamples: Resamples) -> dict[str, dict[str, Any]]:
-    """{variant: {"50%", "75%": (mean number of items, change against production)}} of predicted top-k engagement.
+def items_of_engagement(
+    results: Results, kind: Kind, resamples: Resamples, observed: bool = False
+) -> dict[str, dict[str, Any]]:
+    """{variant: {"50%", "75%": (mean number of items, change against production)}} of the engagement of top-k rows.
 
     CAM2, section 3.3, reports the number of videos that make up 50% and 75% of engagement; more is less concentrated.
+    The engagement is what a variant predicts of the rows that it ranks on top, or, with `observed`, what the log says of
+    them, which no variant can raise by predicting more evenly.
     """
     items = np.unique(kind.items, return_inverse=True)[1]
-    arms = {v: shown(results, kind, v) * expected_engagement(results, kind, v) for v in VARIANTS}
+    labels = kind.labels[:, results.positive].sum(axis=1)
+    arms = {
+        v: shown(results, kind, v) * (labels if observed else expected_engagement(results, kind, v)) for v in VARIANTS
+    }
     found: dict[str, dict[str, Any]] = {v: {} for v in VARIANTS}
     for share in (0.5, 0.75):
         def count(values: np.ndarray, rows: np.ndarray, share: float = share) -> float:

@@ -50,7 +50,10 @@ def write(results: Results, output: pathlib.Path) -> None:
         )
         for kind, rows in results.kinds.items()
     }
-    items = {kind: measures.items_of_engagement(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
+    items = {
+        kind: [measures.items_of_engagement(results, rows, draws[kind], observed) for observed in (False, True)]
+        for kind, rows in results.kinds.items()
+    }
 
     parts = [_head(results)]
     for kind, rows in results.kinds.items():
@@ -80,7 +83,9 @@ def write(results: Results, output: pathlib.Path) -> None:
             "user, and by tenths of popularity:",
             _dice(dice[kind]),
             "Items that make up a share of the predicted engagement of these rows; more is less concentrated:",
-            _items(items[kind]),
+            _items(items[kind][0]),
+            "The same of the engagement that the log has on the rows that each variant ranks on top:",
+            _items(items[kind][1]),
         ]
     parts.append("![NE change](ne_change.png)\n![engagement by age](engagement_by_age.png)\n![causes](causes.png)")
     of_variants = {kind: {v: c for v, c in found.items() if v in VARIANTS} for kind, found in changes.items()}
