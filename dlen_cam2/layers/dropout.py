@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class Dropout(tf.keras.layers.Layer):
     """Sets a share `rate` of the inputs to 0 and scales the others by `1 / (1 - rate)`, in training only.
 

@@ -19,6 +19,7 @@ from dlen_cam2.utils.all_reduce import global_sum
 Found = dict[tuple[str, ...], tf.Tensor]
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class Embeddings(tf.keras.layers.Layer):
     """Looks up and concatenates all features of a row.
 

@@ -11,6 +11,7 @@ from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.candidates import Candidates, of_each, project, rows
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class Experts(tf.keras.layers.Layer):
     """`count` independent ReLU networks of equal shape: `f_i(x) = relu(… relu(x W_i + b_i) …)`.
 

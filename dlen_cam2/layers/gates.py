@@ -26,6 +26,7 @@ class Mixture:
     sees: np.ndarray
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class Gates(tf.keras.layers.Layer):
     """`g^k(x) = softmax(W_k x)` for `count` gates at once, linear and without bias.
 

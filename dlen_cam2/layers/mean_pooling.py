@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class MeanPooling(tf.keras.layers.Layer):
     """`Σ_l m_l v_l / Σ_l m_l`, and 0 where no event is present.
 

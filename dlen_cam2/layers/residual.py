@@ -8,6 +8,7 @@ from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.candidates import Candidates, rows
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class Residual(tf.keras.layers.Layer):
     """A residual network of fully connected pre-activation blocks:
 

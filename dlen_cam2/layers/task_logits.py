@@ -11,6 +11,7 @@ from dlen_cam2.layers.candidates import project
 from dlen_cam2.layers.experts import starts_at_zero
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class TaskLogits(tf.keras.layers.Layer):
     """`logit_k = w_k · X^k + b_k` for all tasks at once.
 

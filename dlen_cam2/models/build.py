@@ -77,12 +77,23 @@ def build(
     return functional(inputs, {**outputs, **branches.outputs}, name)
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
+class Network(tf.keras.Model):
+    """A functional model of nested inputs, also after `tf.keras.models.load_model`.
+
+    What `network.save(path)` writes (`.keras`, or a directory, a SavedModel) is loaded wherever `dlen_cam2.models` is
+    imported (and the modules of parts that lie elsewhere), without `custom_objects`.
+    """
+
+    @property
+    def input_spec(self) -> None:
+        """No rule: tf_keras takes the inputs for flat ones where every group has one feature, and fails on them."""
+        return None
+
+
 def functional(inputs: Any, outputs: dict[str, tf.Tensor], name: str) -> tf.keras.Model:
     """A functional model of nested inputs; it holds just the layers on the way to `outputs`."""
-    network = tf.keras.Model(inputs, outputs, name=name)
-    # tf_keras takes the nested inputs for flat ones where every group has one feature, and then fails on them.
-    network.input_spec = None
-    return network
+    return Network(inputs, outputs, name=name)
 
 
 def _read_by_trunk(schema: Schema, groups: Sequence[str]) -> list[Feature]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dlen_cam2.layers import Dropout, Embeddings, Experts, Gates, Residual, TaskLogits
+from dlen_cam2.layers import Dropout, Embeddings, Experts, Gates, Repeat, Residual, TaskLogits
 from dlen_cam2.models.causal.cam2.cause_mixture import CauseMixture
 from dlen_cam2.models.causal.cam2.conformity import Conformity
 from dlen_cam2.models.causal.cam2.relevance import Relevance
@@ -38,7 +38,7 @@ def run_layer_test(make_layer, inputs, expected_shape, tmp_path):
     model = functional(make_layer(), inputs)
     model.set_weights(layer.get_weights())
     model.save(tmp_path / "model.keras")
-    loaded = tf.keras.models.load_model(tmp_path / "model.keras", {type(layer).__name__: type(layer)})
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
     assert_close(loaded(inputs), outputs, rtol=0)
 
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
@@ -68,6 +68,7 @@ CASES = {
     "embeddings": (lambda: Embeddings(tiny_schema(), stddev=0.5), tiny_batch()[0], (8, 22)),
     "embeddings_l2": (lambda: Embeddings(tiny_schema(), l2=0.1, stddev=0.5), tiny_batch()[0], (8, 22)),
     "dropout": (lambda: Dropout(0.5), normal(8, 5), (8, 5)),
+    "repeat": (lambda: Repeat(3), normal(8, 1, 5), (8, 3, 5)),
     "residual": (lambda: Residual(6, 2, 4), normal(8, 5), (8, 4)),
     "conformity": (Conformity, [normal(8, 5), normal(8, 5, seed=1)], (8, 1)),
     "conformity_norm": (lambda: Conformity("norm"), [normal(8, 5), normal(8, 5, seed=1)], (8, 1)),

@@ -117,6 +117,7 @@ class DLEN(Head):
         return {"cap_use": dict(zip(names, caps, strict=True))}
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class CappedHead(tf.keras.layers.Layer):
     """Each tower gives two outputs, for a user who prefers the item and for one who does not:
 
@@ -270,6 +271,7 @@ def log_not_capped(b: tf.Tensor, alphas: Sequence[float]) -> tf.Tensor:
     return -tf.math.softplus(c)
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class LatentState(tf.keras.layers.Layer):
     """The latent "user prefers this" state: `P(UP) = σ(w · mlp(x) + b)`, shared by all tasks.
 

@@ -92,6 +92,7 @@ def chains(schema: Schema) -> list[tuple[int, ...]]:
     ]
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class EntireSpace(tf.keras.layers.Layer):
     """From logits of P(k | the task before k) to logits of P(k and all tasks before k), on all impressions:
 

@@ -46,6 +46,7 @@ class CGC(MMOE):
         return x
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class ExtractionLayer(tf.keras.layers.Layer):
     """Customized gate control: tasks own experts and share others; a task's gate sees its own and the shared.
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from dlen_cam2.layers import Experts
+from dlen_cam2.layers import Experts, Repeat
 from dlen_cam2.models.context import Context
 from dlen_cam2.models.parts import Trunk
 from dlen_cam2.parts import option, trunk
@@ -27,4 +27,4 @@ class SharedBottom(Trunk):
 
     def __call__(self, x: tf.Tensor, context: Context) -> tf.Tensor:
         bottom = Experts(1, self.units, name="shared_bottom")(x)
-        return tf.keras.layers.Lambda(lambda t: tf.repeat(t, context.tasks, axis=1), name="to_tasks")(bottom)
+        return Repeat(context.tasks, name="to_tasks")(bottom)

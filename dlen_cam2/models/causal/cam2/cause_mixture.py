@@ -8,6 +8,7 @@ import tensorflow as tf
 from dlen_cam2.layers.axes import Axes, Axis, Reached
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class CauseMixture(tf.keras.layers.Layer):
     """Joins conditional heads c = Pr(t | X >= thresh) and r = Pr(t | X < thresh):
 

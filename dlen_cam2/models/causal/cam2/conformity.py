@@ -10,6 +10,7 @@ from dlen_cam2.layers.axes import Axes, Axis, Reached
 CONFORMITY = ("logistic", "norm")
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class Conformity(tf.keras.layers.Layer):
     """The conformity prediction from the user's part û and the item's part î:
 

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class Relevance(tf.keras.layers.Layer):
     """The relevance prediction over k interests:
 

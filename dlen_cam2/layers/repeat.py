@@ -1,0 +1,35 @@
+"""Repeat: one representation, the same for all tasks."""
+
+from typing import Any
+
+import tensorflow as tf
+
+
+@tf.keras.utils.register_keras_serializable(package="dlen_cam2")
+class Repeat(tf.keras.layers.Layer):
+    """What hard sharing hands every task: `X^k = x`, k = 1..count.
+
+    A layer and no `Lambda`, whose Python code Keras refuses to load.
+
+    Args:
+        count: how many times, usually once for each task.
+
+    Input: (B, 1, h). Output: (B, count, h).
+
+    Example:
+        >>> Repeat(3)(tf.ones((2, 1, 8))).shape
+        TensorShape([2, 3, 8])
+
+    References:
+        Caruana, 1997.
+    """
+
+    def __init__(self, count: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.count = count
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.repeat(inputs, self.count, axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"count": self.count}
