@@ -112,8 +112,8 @@ def items_of_engagement(
     """{variant: {"50%", "75%": (mean number of items, change against production)}} of the engagement of top-k rows.
 
     CAM2, section 3.3, reports the number of videos that make up 50% and 75% of engagement; more is less concentrated.
-    The engagement is what a variant predicts of the rows that it ranks on top, or, with `observed`, what the log says of
-    them, which no variant can raise by predicting more evenly.
+    The engagement is what a variant predicts of the rows that it ranks on top, or, with `observed`, what the log says
+    of them, which no variant can raise by predicting more evenly.
     """
     items = np.unique(kind.items, return_inverse=True)[1]
     labels = kind.labels[:, results.positive].sum(axis=1)
