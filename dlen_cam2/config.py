@@ -33,12 +33,11 @@ class ModelConfig:
         tables: "gather": all tables of a width in one variable. "tpu": TFRS's TPUEmbedding, for the embedding memory of
             a TPU; causal branches keep the others.
         embedding_l2: weight of the mean squared norm of the trunk's looked-up id embeddings of a row in the loss.
-        tasks, features: names to use; empty: all of the schema.
+        tasks, features: names to use, empty: all of the schema; without: features to leave out.
         task_weights: weights of the tasks' losses, in the schema's order of the tasks used; empty: the schema's.
         task_loss: "ce": a task's loss is its cross-entropy. "ne": over that of its best constant prediction, so that
             rare tasks weigh as much as others, `ω_k / H(rate_k)` with H the entropy of the training days' rate (CAM2,
             section 2.2, "normalized cross-entropy"; DESIGN: the default is "ce", since DLEN's and PLE's losses are).
-        without: features to leave out.
         trunk_groups: feature groups that the trunk reads, such as "user_content"; empty: all. Causal branches choose
             theirs by cause.
     """
@@ -64,8 +63,8 @@ class ModelConfig:
 class DailyConfig:
     """How a model that is trained already takes in one day more: `--continue_from`, and `--eval=next` after the first.
 
-    A day has few steps. With the rates and passes of a first training it would be learned by heart, and its last
-    batches would decide how often a rare task is predicted.
+    With the rates and passes of a first training a day's few steps would be learned by heart, and its last batches would
+    decide how often a rare task is predicted.
 
     Attributes:
         epochs: passes over the day.
@@ -227,7 +226,7 @@ def _section(cls: type, name: str, node: Any, where: str) -> type:
         return parts.find(kind, node[name]["kind"], f"{where}.{name}")
     hint = typing.get_type_hints(cls).get(name)
     if not dataclasses.is_dataclass(hint):
-        raise UserError(f"{where} has no section {name!r}. Known: {_keys(cls)}.")
+        raise UserError(f"{where} has no section {name!r}. Known: {sorted(f.name for f in dataclasses.fields(cls))}.")
     return typing.cast(type, hint)
 
 
@@ -267,16 +266,12 @@ def _as_json(values: Any) -> Any:
     return json.loads(json.dumps(values, default=repr, skipkeys=True))
 
 
-def _keys(cls: type) -> list[str]:
-    return sorted(f.name for f in dataclasses.fields(cls))
-
-
 def _build(cls: type, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise UserError(f"{where} must be an object. Received: {values!r}.")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(set(values) - set(fields)):
-        raise UserError(f"{where} has no key {unknown}. Known: {_keys(cls)}.")
+        raise UserError(f"{where} has no key {unknown}. Known: {sorted(f.name for f in dataclasses.fields(cls))}.")
     hints = typing.get_type_hints(cls)
     return cls(**{key: _convert(fields[key], hints[key], value, f"{where}.{key}") for key, value in values.items()})
 

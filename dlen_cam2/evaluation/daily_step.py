@@ -1,5 +1,6 @@
 """What a daily step changed: the model before it and after it, on the same rows that it was not trained on."""
 
+import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -75,3 +76,40 @@ def table(days: Mapping[str, Mapping[str, Change]]) -> str:
 
     lines = [list(line(day, task, c)) for day, found in days.items() for task, c in found.items()]
     return markdown(["day", "task", "NE", "predicted / observed", "standard errors", ""], lines)
+
+
+class DailySteps:
+    """The daily steps of a run: what was predicted before each, and what it changed.
+
+    Args:
+        directory: where the predictions of before are kept.
+        schema: the tasks.
+
+    Attributes:
+        found: {"DAY after DAY": what `changes` says}.
+    """
+
+    def __init__(self, directory: pathlib.Path, schema: Schema):
+        self.directory = directory
+        self.schema = schema
+        self.found: dict[str, dict[str, Change]] = {}
+
+    def look_ahead(self, day: str, before: Predictions) -> None:
+        """Keep what the model of before a step says of `day`."""
+        before.save(self.directory / f"{day}.npz")
+
+    def compare(self, day: str, trained: str, after: Predictions) -> dict[str, Change]:
+        """What the step on `trained` changed on `day`; what it made worse is printed."""
+        found = changes(Predictions.load(self.directory / f"{day}.npz"), after, self.schema)
+        self.found[f"{day} after {trained}"] = found
+        for warning in warnings(day, found):
+            print(warning, flush=True)
+        return found
+
+    def section(self) -> str:
+        """What a report says of them; "" without steps."""
+        if not self.found:
+            return ""
+        return ("\nWhat the daily steps changed, on the same rows before and after each; standard errors of the change "
+                f"of NE over users, above 0 is worse:\n\n{table(self.found)}\n")
+

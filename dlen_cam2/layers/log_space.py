@@ -1,5 +1,8 @@
 """Probabilities by their logarithms."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import tensorflow as tf
 
 
@@ -7,3 +10,21 @@ def logaddexp(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """log(e^x + e^y)."""
     # Not max + softplus(-|x - y|): its gradient is wrong where x = y.
     return y + tf.math.softplus(x - y)
+
+
+def log_not_capped(b: tf.Tensor, alphas: Sequence[float]) -> tf.Tensor:
+    """log(1 - α_k σ(b)), of any size and with its gradient to 1e-5 of it.
+
+    It is -softplus(c) with c the logit of α σ(b),
+
+        c = log α + b - softplus(t) = log (α / (1 - α)) + log σ(t),        t = b + log(1 - α)
+
+    where the first form is taken for t <= 0 (α = 1: always), the second for t > 0: its terms cancel in the other.
+    """
+    alpha = np.asarray(alphas, np.float32)
+    log_alpha = np.log(alpha)
+    with np.errstate(divide="ignore"):
+        log_rest = np.maximum(np.log1p(-alpha), -1e4)  # finite also where α = 1
+    t = b + log_rest
+    c = tf.where(t > 0, log_alpha - log_rest + tf.math.log_sigmoid(t), log_alpha + b - tf.math.softplus(t))
+    return -tf.math.softplus(c)

@@ -63,6 +63,16 @@ class Place:
         """What the learning rates are multiplied by."""
         return self.replicas if train.scaling == "linear" else 1
 
+    def together(self) -> None:
+        """Wait until all workers are here: one that ends earlier would look lost to the others."""
+        if self.workers > 1 and not self.asynchronous:
+            strategy = self.strategy
+
+            def one() -> tf.Tensor:
+                return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.constant(1.0)), axis=None)
+
+            tf.function(one, autograph=False)()
+
     def describe(self, train: TrainConfig) -> dict[str, Any]:
         """What is logged when a job starts."""
         batch, factor = self.batch_size(train), self.rate_factor(train)

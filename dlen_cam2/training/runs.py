@@ -21,24 +21,19 @@ import tensorflow as tf
 
 from dlen_cam2 import __version__, data, evaluation
 from dlen_cam2.config import MONITORS, as_dict, larger_is_better
-from dlen_cam2.evaluation import Predictions, daily_step, report
-from dlen_cam2.training import checkpoints, grow, jobs, model_directory, passes, warm_start, work_directory
+from dlen_cam2.evaluation import Predictions, report
+from dlen_cam2.evaluation.daily_step import DailySteps
+from dlen_cam2.training import checkpoints, model_directory, passes, wanted_job, work_directory
 from dlen_cam2.training.callbacks.checkpointing import Keeper
 from dlen_cam2.training.callbacks.tensorboard import Board, Profiler
 from dlen_cam2.training.distribution import Place
 from dlen_cam2.training.failures import NONFINITE, check_finite, named_causes
-from dlen_cam2.training.jobs import Job
 from dlen_cam2.training.monitor import monitored
 from dlen_cam2.training.plan import Stage
 from dlen_cam2.training.train_request import Request
 from dlen_cam2.utils.errors import Interrupted, UserError
 from dlen_cam2.utils.event_log import JobLog
 from dlen_cam2.utils.files import replaceable, staged, write_json
-
-_STEPS = (
-    "\nWhat the daily steps changed, on the same rows before and after each; standard errors of the change of NE over "
-    "users, above 0 is worse:\n\n{}\n"
-)
 
 
 def train(
@@ -81,7 +76,7 @@ class Run:
         self.config = wanted.config
         self.work = wanted.work
         described = place.describe(self.config.train)
-        self.job = self._job(place)
+        self.job = wanted_job.make(wanted, place)
         task = self.config.train.monitor.rpartition("/")[0]
         if task and task not in self.job.schema.task_names:
             raise UserError(
@@ -91,50 +86,15 @@ class Run:
         self.checkpoints = checkpoints.Checkpoints(self.work / "checkpoints", wanted.keep)
         self.best: dict[str, Any] = {}
         self.metrics: dict[str, Any] = {}
-        self.steps: dict[str, dict[str, daily_step.Change]] = {}
+        self.steps = DailySteps(self.work / "before", self.job.schema)
         self.asked_to_stop = False
         work_directory.claim(self.work, self._asked(), place.chief, wanted.restart, held, os.fspath(wanted.model_dir))
         self._score = evaluation.scorer(self.job.scored, self.job.read_out)
         self.log = JobLog(self.work / "log.jsonl" if place.chief else None)
-        self._announce(described)
-        self._restore()
-
-    def _announce(self, described: dict[str, Any]) -> None:
-        network, schema = self.job.network, self.job.schema
-        print(f"{network.name}: {network.count_params():,} parameters, {len(schema.features)} features, "
-              f"tasks {', '.join(schema.task_names)}", flush=True)
-        for state in self.job.fitted.values():
-            print(state.describe(), flush=True)
-        print(", ".join(f"{key} {value}" for key, value in described.items()), flush=True)
-        if any(stage.daily for stage in self.wanted.stages):
-            daily = self.config.train.daily
-            print(f"a day more (config.train.daily): passes {daily.epochs}, rates times {daily.rates:g}, cooldown "
-                  f"{daily.cooldown:g}", flush=True)
-        if self.job.place.asynchronous:
-            tables = network.get_layer("embeddings").tables
-            print(f"{sum(hasattr(t, 'variables') for t in tables)} of {len(tables)} tables lie in parts on the servers")
-        print(f"tensorboard --logdir={self.work / 'tensorboard'}", flush=True)
+        wanted_job.announce(self.job, wanted, described)
+        network = self.job.network
         self.log.event("start", model=network.name, parameters=network.count_params(), **described)
-
-    def _job(self, place: Place) -> Job:
-        wanted = self.wanted
-        if any(stage.daily for stage in wanted.stages):
-            jobs.check_daily(self.config, place)
-        days = [day for stage in wanted.stages for day in stage.days]
-        if wanted.continue_from is None:
-            return jobs.start(self.config, wanted.data_dir, wanted.fitted, wanted.on_bad_record, place)
-        arguments = (wanted.on_bad_record, place)
-        if wanted.grow:
-            job = grow.resume(self.config, wanted.data_dir, wanted.continue_from, wanted.fitted, *arguments)
-        else:
-            job = warm_start.resume(self.config, wanted.data_dir, wanted.continue_from, *arguments)
-        measured = [day for stage in wanted.stages for day in stage.measured]
-        if again := [day for day in (*days, *measured, *wanted.validation) if day in job.days]:
-            raise UserError(
-                f"{wanted.continue_from} was trained on some of these days already, which may be neither trained on "
-                f"again nor measured. Received: {again}."
-            )
-        return job
+        self._restore()
 
     def _asked(self) -> dict[str, Any]:
         """What another process of the same run asks for, too."""
@@ -169,14 +129,14 @@ class Run:
         """What a checkpoint keeps besides tensors."""
         return {
             "position": dataclasses.asdict(self.job.position), "days": self.job.days, "best": self.best,
-            "metrics": self.metrics, "steps": self.steps,
+            "metrics": self.metrics, "steps": self.steps.found,
         }
 
     def _set(self, state: dict[str, Any]) -> None:
         for key, value in state["position"].items():
             setattr(self.job.position, key, value)
         self.job.days[:] = state["days"]
-        self.best, self.metrics, self.steps = state["best"], state["metrics"], state["steps"]
+        self.best, self.metrics, self.steps.found = state["best"], state["metrics"], state["steps"]
 
     def look(self) -> None:
         """Raise `Diverged` if a step was not finite."""
@@ -210,7 +170,7 @@ class Run:
             with staged(self.wanted.model_dir, model_directory.CONFIG) as directory:
                 self._publish(directory)
             shutil.rmtree(self.work)
-        _together(self.job.place)
+        self.job.place.together()
         return self.metrics
 
     def _callbacks(self) -> list[tf.keras.callbacks.Callback]:
@@ -314,18 +274,10 @@ class Run:
         if stages[position.stage].daily:
             self.job.refresh()
             for day in dict.fromkeys((*stages[position.stage].measured, *self.wanted.validation)):
-                self._predictions(day).save(self._before(day))
-
-    def _before(self, day: str) -> pathlib.Path:
-        return self.work / "before" / f"{day}.npz"
+                self.steps.look_ahead(day, self._predictions(day))
 
     def _compare(self, stage: Stage, day: str, after: Predictions) -> None:
-        """Say what a daily step made worse."""
-        found = daily_step.changes(Predictions.load(self._before(day)), after, self.job.schema)
-        self.steps[f"{day} after {stage.days[-1]}"] = found
-        for warning in daily_step.warnings(day, found):
-            print(warning, flush=True)
-        self.log.event("step", step=self.job.step, day=day, tasks=found)
+        self.log.event("step", step=self.job.step, day=day, tasks=self.steps.compare(day, stage.days[-1], after))
 
     def _publish(self, stage: pathlib.Path) -> None:
         """Write the model directory."""
@@ -335,19 +287,8 @@ class Run:
         trained = sorted({day for s in self.wanted.stages for day in s.days})
         title = f"{trained[0]}..{trained[-1]}" if len(trained) > 1 else trained[0]
         report.write(stage, self.config, job.schema, self.metrics, predictions, title,
-                     _STEPS.format(daily_step.table(self.steps)) if self.steps else "")
+                     self.steps.section())
         write_json(stage / model_directory.METRICS, self.metrics)
         self.log.event("done", step=job.step, days=job.days)
         shutil.copytree(self.work / "tensorboard", stage / "tensorboard")
         shutil.copy(self.work / "log.jsonl", stage / "log.jsonl")
-
-
-def _together(place: Place) -> None:
-    """Wait until all workers are here: one that ends earlier would look lost to the others."""
-    if place.workers > 1 and not place.asynchronous:
-        strategy = place.strategy
-
-        def one() -> tf.Tensor:
-            return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.constant(1.0)), axis=None)
-
-        tf.function(one, autograph=False)()

@@ -13,7 +13,7 @@ import tensorflow as tf
 from dlen_cam2.labels.kind import Calibrate, binary
 from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.experts import Experts
-from dlen_cam2.layers.log_space import logaddexp
+from dlen_cam2.layers.log_space import log_not_capped, logaddexp
 from dlen_cam2.layers.task_logits import TaskLogits
 from dlen_cam2.models.context import Context
 from dlen_cam2.models.parts import Head, Outputs
@@ -251,24 +251,6 @@ def _given_those_before(
         return found[k]
 
     return tf.stack([state(k) for k in range(len(parents))], axis=1)
-
-
-def log_not_capped(b: tf.Tensor, alphas: Sequence[float]) -> tf.Tensor:
-    """log(1 - α_k σ(b)), of any size and with its gradient to 1e-5 of it.
-
-    It is -softplus(c) with c the logit of α σ(b),
-
-        c = log α + b - softplus(t) = log (α / (1 - α)) + log σ(t),        t = b + log(1 - α)
-
-    where the first form is taken for t <= 0 (α = 1: always), the second for t > 0: its terms cancel in the other.
-    """
-    alpha = np.asarray(alphas, np.float32)
-    log_alpha = np.log(alpha)
-    with np.errstate(divide="ignore"):
-        log_rest = np.maximum(np.log1p(-alpha), -1e4)  # finite also where α = 1
-    t = b + log_rest
-    c = tf.where(t > 0, log_alpha - log_rest + tf.math.log_sigmoid(t), log_alpha + b - tf.math.softplus(t))
-    return -tf.math.softplus(c)
 
 
 @tf.keras.utils.register_keras_serializable(package="dlen_cam2")

@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from dlen_cam2.layers import TaskLogits
+from dlen_cam2.layers.log_space import log_not_capped
 from dlen_cam2.models import DLEN, Logistic
-from dlen_cam2.models.heads.dlen import CappedHead, capped_probability, log_not_capped
+from dlen_cam2.models.heads.dlen import CappedHead, capped_probability
 from dlen_cam2.schema import Schema, Task
 from dlen_cam2.utils.errors import UserError
 from tests.support.builders import numpy_sigmoid, tiny_schema

@@ -1,0 +1,53 @@
+"""The job that a request asks for: a new model, yesterday's, or yesterday's in a larger schema."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dlen_cam2.training import grow, jobs, warm_start
+from dlen_cam2.training.distribution import Place
+from dlen_cam2.training.jobs import Job
+from dlen_cam2.training.train_request import Request
+from dlen_cam2.utils.errors import UserError
+
+
+def make(wanted: Request, place: Place) -> Job:
+    """The job, with new weights or those it goes on from.
+
+    Raises:
+        UserError: the configuration, the data or yesterday's model cannot be used, or a day was trained on already.
+    """
+    if any(stage.daily for stage in wanted.stages):
+        jobs.check_daily(wanted.config, place)
+    days = [day for stage in wanted.stages for day in stage.days]
+    if wanted.continue_from is None:
+        return jobs.start(wanted.config, wanted.data_dir, wanted.fitted, wanted.on_bad_record, place)
+    arguments = (wanted.on_bad_record, place)
+    if wanted.grow:
+        job = grow.resume(wanted.config, wanted.data_dir, wanted.continue_from, wanted.fitted, *arguments)
+    else:
+        job = warm_start.resume(wanted.config, wanted.data_dir, wanted.continue_from, *arguments)
+    measured = [day for stage in wanted.stages for day in stage.measured]
+    if again := [day for day in (*days, *measured, *wanted.validation) if day in job.days]:
+        raise UserError(
+            f"{wanted.continue_from} was trained on some of these days already, which may be neither trained on "
+            f"again nor measured. Received: {again}."
+        )
+    return job
+
+
+def announce(job: Job, wanted: Request, described: Mapping[str, Any]) -> None:
+    """Say what is trained, where and how."""
+    network, schema = job.network, job.schema
+    print(f"{network.name}: {network.count_params():,} parameters, {len(schema.features)} features, "
+          f"tasks {', '.join(schema.task_names)}", flush=True)
+    for state in job.fitted.values():
+        print(state.describe(), flush=True)
+    print(", ".join(f"{key} {value}" for key, value in described.items()), flush=True)
+    if any(stage.daily for stage in wanted.stages):
+        daily = wanted.config.train.daily
+        print(f"a day more (config.train.daily): passes {daily.epochs}, rates times {daily.rates:g}, cooldown "
+              f"{daily.cooldown:g}", flush=True)
+    if job.place.asynchronous:
+        tables = network.get_layer("embeddings").tables
+        print(f"{sum(hasattr(t, 'variables') for t in tables)} of {len(tables)} tables lie in parts on the servers")
+    print(f"tensorboard --logdir={wanted.work / 'tensorboard'}", flush=True)
