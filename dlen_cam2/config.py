@@ -63,8 +63,8 @@ class ModelConfig:
 class DailyConfig:
     """How a model that is trained already takes in one day more: `--continue_from`, and `--eval=next` after the first.
 
-    With the rates and passes of a first training a day's few steps would be learned by heart, and its last batches would
-    decide how often a rare task is predicted.
+    With the rates and passes of a first training a day's few steps would be learned by heart, and its last batches
+    would decide how often a rare task is predicted.
 
     Attributes:
         epochs: passes over the day.
