@@ -12,6 +12,7 @@ from dlen_cam2.models.parts import Loss
 from dlen_cam2.schema import Schema
 from dlen_cam2.training.balancing import Balancer
 from dlen_cam2.training.balancing.gradients import total
+from dlen_cam2.training.optimizers.rows import clipped, once
 from dlen_cam2.utils.all_reduce import global_sum, reduced
 
 Batch = tuple[Mapping[str, Any], Mapping[str, tf.Tensor]]
@@ -104,10 +105,12 @@ class Ranker(tfrs.Model):
         combined = by_task[0]
         if self.balancer is not None and self._by_task:
             combined = self.balancer.combine(by_task, losses, variables)
-        # Of a table's rows each occurrence in the batch counts, as in tf.clip_by_global_norm.
+        # tf.linalg.global_norm, and so tf.clip_by_global_norm, takes lookups of one row for gradients of different
+        # rows, and how many there are depends on the step rule. The optimizer would sum them anyway.
+        combined = [once(each) for each in combined]
         norm = tf.linalg.global_norm([g for g in combined if g is not None])
         if self.clip_norm:
-            combined, _ = tf.clip_by_global_norm(combined, self.clip_norm, use_norm=norm)
+            combined = clipped(combined, norm, self.clip_norm)
         self._guard(losses, norm)
         self.optimizer.apply_gradients(
             [(g, v) for g, v in zip(combined, variables, strict=True) if g is not None],

@@ -39,7 +39,7 @@ def step_rule(name, **values):
     return dataclasses.replace(made, **{key: value for key, value in values.items() if key in own})
 
 
-def make(rule="fixed", schema=None, optimizer=None, jit=False, **model):
+def make(rule="fixed", schema=None, optimizer=None, jit=False, clip_norm=0.0, **model):
     """A ranker with a rule, which may be its name."""
     schema = schema or tiny_schema()
     tf.keras.utils.set_random_seed(4)
@@ -47,7 +47,8 @@ def make(rule="fixed", schema=None, optimizer=None, jit=False, **model):
     network = build(config, schema)
     optimizer = optimizer or composite(network, TrainConfig(embedding_learning_rate=0.1, learning_rate=0.02))
     rule = step_rule(rule) if isinstance(rule, str) else rule
-    ranker = Ranker(network, ReadOut(config, schema), balancer=rule(schema, network, optimizer))
+    balancer, train = rule(schema, network, optimizer), TrainConfig(clip_norm=clip_norm)
+    ranker = Ranker(network, ReadOut(config, schema), balancer=balancer, train=train)
     ranker.compile(optimizer=optimizer, jit_compile=jit)
     return ranker
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from dlen_cam2.training.optimizers import RowAdagrad
+from dlen_cam2.training.optimizers.rows import once
 
 RNG = np.random.default_rng(0)
 
@@ -26,16 +27,28 @@ def stepped(kind, table, batches, inside_a_function):
     return variable.numpy(), optimizer.variables[-1].numpy()
 
 
-@pytest.mark.parametrize("xla", [True, False])
-def test_rows_move_as_under_keras_adagrad_and_no_others_do(xla):
+@pytest.mark.parametrize("how", [{"xla": True}, {"xla": False}, {"alone": False}], ids=str)
+def test_rows_move_as_under_keras_adagrad_and_no_others_do(how):
     table = RNG.normal(size=(40, 3)).astype(np.float32)
     batches = [(RNG.integers(0, 30, 25), RNG.normal(size=(25, 3)).astype(np.float32)) for _ in range(4)]  # with repeats
     for inside in (False, True):
-        found = stepped(functools.partial(RowAdagrad, xla=xla), table, batches, inside)
+        found = stepped(functools.partial(RowAdagrad, **how), table, batches, inside)
         wanted = stepped(tf.keras.optimizers.Adagrad, table, batches, inside)
         for one, other in zip(found, wanted, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6)
         np.testing.assert_array_equal(found[0][30:], table[30:])
+
+
+def test_rows_that_are_summed_already_move_alike(monkeypatch):
+    """What the training step hands on has each row once, and is not summed again."""
+    rows, values = tf.constant(RNG.integers(0, 9, 25)), tf.constant(RNG.normal(size=(25, 3)), tf.float32)
+    tables = [tf.Variable(tf.ones((9, 3))) for _ in range(2)]
+    summed = once(tf.IndexedSlices(values, rows, (9, 3)))
+    for table, gradient in zip(tables, (tf.IndexedSlices(values, rows, (9, 3)), summed), strict=True):
+        if gradient is summed:
+            monkeypatch.setattr(tf, "unique", None)
+        RowAdagrad(0.1).apply_gradients([(gradient, table)])
+    np.testing.assert_array_equal(tables[1], tables[0])
 
 
 def test_a_step_by_hand():

@@ -7,6 +7,7 @@ import tensorflow as tf
 from dlen_cam2.config import ModelConfig, TrainConfig
 from dlen_cam2.models import ReadOut, build
 from dlen_cam2.training import jobs, model_directory
+from dlen_cam2.training.balancing import GradNorm, MetaBalance
 from dlen_cam2.training.step import Ranker
 from tests.support.builders import tiny_batch, tiny_config, tiny_schema, train
 from tests.support.jobs import DAY, DAYS, config
@@ -19,8 +20,10 @@ def step(batch, heads="dlen", l2=0.1, **settings):
     tf.keras.utils.set_random_seed(3)
     model = tiny_config(head=heads, embedding_l2=l2).model
     network = build(model, tiny_schema())
-    ranker = Ranker(network, ReadOut(model, tiny_schema()), train=TrainConfig(**settings))
-    ranker.compile(optimizer=tf.keras.optimizers.SGD(1.0))
+    how = TrainConfig(**settings)
+    rule = how.step_rule(tiny_schema(), network, None)
+    ranker = Ranker(network, ReadOut(model, tiny_schema()), balancer=rule, train=how)
+    ranker.compile(optimizer=tf.keras.optimizers.SGD(1.0), jit_compile=how.jit)
     before = network.get_weights()
     logs = ranker.train_on_batch(*batch, return_dict=True)
     return [b - a for a, b in zip(network.get_weights(), before, strict=True)], logs
@@ -52,15 +55,23 @@ def test_logged_losses_add_up():
     assert logs["loss"] == pytest.approx(sum(v for k, v in logs.items() if k.startswith("loss/")), rel=1e-6)
 
 
-def test_clipping_keeps_the_direction_and_bounds_the_norm():
-    """The norm counts each looked-up row, so here with tables that no two lookups share it is the gradient's."""
-    free, logs = step(tiny_batch(1), l2=0.0)
-    bound = logs["gradient_norm"] / 4
-    clipped, again = step(tiny_batch(1), l2=0.0, clip_norm=bound)
-    np.testing.assert_allclose(flat(clipped), flat(free) / 4, atol=1e-7)
-    assert again["gradient_norm"] == pytest.approx(logs["gradient_norm"], rel=1e-6)
-    loose, _ = step(tiny_batch(1), l2=0.0, clip_norm=bound * 8)
-    np.testing.assert_allclose(flat(loose), flat(free), atol=1e-7)
+# Ways to the same gradient: with MetaBalance's relax 0 all factors are 1, as GradNorm's are in its first step.
+WAYS = {
+    "fixed": {}, "parts": {"accumulate": 3}, "jit": {"jit": True}, "gradnorm": {"step_rule": GradNorm()},
+    "metabalance": {"step_rule": MetaBalance(relax=0.0)},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_clipping_keeps_the_direction_and_bounds_the_norm(way):
+    """The norm is that of the gradient as a dense array: 64 lookups share the 9 videos of a table."""
+    batch = tiny_batch(16)
+    free = flat(step(batch)[0])
+    norm = np.linalg.norm(free)
+    for bound, kept in ((norm / 4, 1 / 4), (norm * 2, 1)):
+        clipped, logs = step(batch, clip_norm=bound, **WAYS[way])
+        assert logs["gradient_norm"] == pytest.approx(norm, rel=1e-5)
+        np.testing.assert_allclose(flat(clipped), free * kept, atol=1e-6)
 
 
 def test_a_scaled_loss_gives_the_same_gradient():

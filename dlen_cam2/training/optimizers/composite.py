@@ -1,7 +1,5 @@
 """The optimizer: row-sparse Adagrad for the embedding tables, Adam for everything else."""
 
-import functools
-
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
@@ -31,9 +29,9 @@ def composite(
     dense = [v for v in network.trainable_variables if id(v) not in tables]
     pairs = [(tf.keras.optimizers.Adam(config.learning_rate * factor), lambda: dense)]
     if embedding:
-        of_rows = functools.partial(RowAdagrad, xla=any(layer.xla for layer in lookups))
-        adagrad = (tf.keras.optimizers.Adagrad if asynchronous else of_rows)(
-            config.embedding_learning_rate * factor, initial_accumulator_value=1e-8, epsilon=1e-8
+        adagrad = RowAdagrad(
+            config.embedding_learning_rate * factor, initial_accumulator_value=1e-8, epsilon=1e-8,
+            xla=any(layer.xla for layer in lookups), alone=not asynchronous,
         )
         pairs.append((adagrad, lambda: embedding))
     for optimizer, variables in pairs:

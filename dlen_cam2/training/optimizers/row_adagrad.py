@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from dlen_cam2.layers.embeddings import read_rows
+from dlen_cam2.training.optimizers.rows import Rows
 
 
 class RowAdagrad(tf.keras.optimizers.Adagrad):
@@ -13,18 +14,26 @@ class RowAdagrad(tf.keras.optimizers.Adagrad):
         a_r += g_r²        w_r -= η g_r / √(a_r + ε)        for each row r in the batch, g_r the sum of its gradients
 
     Keras adds to rows in place, `scatter_add`, which costs four times as much as writing them (`benchmarks/NOTES.md`).
-    What another worker would add to a row between reading and writing is lost, so asynchronous workers need Keras' own.
+    What another worker would add to a row between reading and writing is lost, so asynchronous workers add as Keras
+    does.
 
     Args:
         xla: whether XLA may compile the step, see `read_rows`. The others are those of Keras.
+        alone: whether no other worker updates the rows at the same time.
     """
 
-    def __init__(self, *args: Any, xla: bool = True, **kwargs: Any):
+    def __init__(self, *args: Any, xla: bool = True, alone: bool = True, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._xla = xla
+        self._alone = alone
+
+    def _deduplicate_sparse_grad(self, grads: list[Any]) -> list[Any]:
+        """Keras' sum over the lookups of a row, but of gradients that have each row once."""
+        summed = iter(super()._deduplicate_sparse_grad([g for g in grads if not isinstance(g, Rows)]))
+        return [g if isinstance(g, Rows) else next(summed) for g in grads]
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
-        if not isinstance(gradient, tf.IndexedSlices):
+        if not (self._alone and isinstance(gradient, tf.IndexedSlices)):
             super().update_step(gradient, variable)
             return
         rows, g = gradient.indices, gradient.values
