@@ -11,7 +11,7 @@ from dlen_cam2.training.callbacks.progress import Progress
 from dlen_cam2.training.jobs import Job
 from dlen_cam2.training.optimizers import set_rates
 from dlen_cam2.training.plan import Position, Stage, plan
-from dlen_cam2.utils.event_log import JobLog
+from dlen_cam2.utils.event_log import EventLog
 
 # The seed of a pass is that of the configuration plus this, times the pass; the first has the configuration's own.
 _NEXT_PASS = 1_000_003
@@ -27,7 +27,7 @@ def fit(job: Job, days: Sequence[str], callbacks: Sequence[tf.keras.callbacks.Ca
 
 
 def passes(
-    job: Job, stages: Sequence[Stage], callbacks: Sequence[tf.keras.callbacks.Callback] = (), log: JobLog | None = None
+    job: Job, stages: Sequence[Stage], callbacks: Sequence[tf.keras.callbacks.Callback] = (), log: EventLog | None = None
 ) -> Iterator[Stage]:
     """Train from `job.position` on, and yield after each pass, with the position behind it.
 
@@ -50,7 +50,7 @@ def passes(
 
 
 def _pass(
-    job: Job, stage: Stage, what: str, callbacks: Sequence[tf.keras.callbacks.Callback], log: JobLog | None
+    job: Job, stage: Stage, what: str, callbacks: Sequence[tf.keras.callbacks.Callback], log: EventLog | None
 ) -> None:
     """The rest of a pass, from `job.position.step` on."""
     train, place, done, days = stage.train(job.config), job.place, job.position.step, stage.days

@@ -24,15 +24,15 @@ from dlen_cam2.config import MONITORS, as_dict, larger_is_better
 from dlen_cam2.evaluation import Predictions, report
 from dlen_cam2.evaluation.daily_step import DailySteps
 from dlen_cam2.training import checkpoints, model_directory, passes, wanted_job, work_directory
-from dlen_cam2.training.callbacks.checkpointing import Keeper
-from dlen_cam2.training.callbacks.tensorboard import Board, Profiler
+from dlen_cam2.training.callbacks.checkpointing import Checkpointing
+from dlen_cam2.training.callbacks.tensorboard import Profiler, TensorBoard
 from dlen_cam2.training.distribution import Place
 from dlen_cam2.training.failures import NONFINITE, check_finite, named_causes
 from dlen_cam2.training.monitor import monitored
 from dlen_cam2.training.plan import Stage
 from dlen_cam2.training.train_request import Request
 from dlen_cam2.utils.errors import Interrupted, UserError
-from dlen_cam2.utils.event_log import JobLog
+from dlen_cam2.utils.event_log import EventLog
 from dlen_cam2.utils.files import replaceable, staged, write_json
 
 
@@ -90,7 +90,7 @@ class Run:
         self.asked_to_stop = False
         work_directory.claim(self.work, self._asked(), place.chief, wanted.restart, held, os.fspath(wanted.model_dir))
         self._score = evaluation.scorer(self.job.scored, self.job.read_out)
-        self.log = JobLog(self.work / "log.jsonl" if place.chief else None)
+        self.log = EventLog(self.work / "log.jsonl" if place.chief else None)
         wanted_job.announce(self.job, wanted, described)
         network = self.job.network
         self.log.event("start", model=network.name, parameters=network.count_params(), **described)
@@ -174,7 +174,7 @@ class Run:
         return self.metrics
 
     def _callbacks(self) -> list[tf.keras.callbacks.Callback]:
-        callbacks: list[tf.keras.callbacks.Callback] = [Keeper(self)]
+        callbacks: list[tf.keras.callbacks.Callback] = [Checkpointing(self)]
         if self.job.place.chief:
             logs = self.work / "tensorboard"
             looked_at = None
@@ -182,7 +182,7 @@ class Run:
                 days = self.wanted.stages[0].days
                 with data.explained(self.wanted.data_dir, self.job.schema, days):
                     looked_at = next(iter(passes.batches(self.job, days).take(1)))[0]
-            callbacks.append(Board(logs, self.job.network, self.job.read_out, looked_at, self.job.step))
+            callbacks.append(TensorBoard(logs, self.job.network, self.job.read_out, looked_at, self.job.step))
             if self.wanted.profile_steps:
                 callbacks.append(Profiler(logs, *self.wanted.profile_steps))
         return callbacks

@@ -111,7 +111,7 @@ class Ranker(tfrs.Model):
         norm = tf.linalg.global_norm([g for g in combined if g is not None])
         if self.clip_norm:
             combined = clipped(combined, norm, self.clip_norm)
-        self._guard(losses, norm)
+        self._remember_non_finite(losses, norm)
         self.optimizer.apply_gradients(
             [(g, v) for g, v in zip(combined, variables, strict=True) if g is not None],
             experimental_aggregate_gradients=False,
@@ -152,7 +152,7 @@ class Ranker(tfrs.Model):
             return gradients
         return [None if g is None else tf.math.scalar_mul(1 / self.loss_scale, g) for g in gradients]
 
-    def _guard(self, losses: tf.Tensor, norm: tf.Tensor) -> None:
+    def _remember_non_finite(self, losses: tf.Tensor, norm: tf.Tensor) -> None:
         """Remember the first step that is not finite."""
         first = (self.bad_step < 0) & ~tf.math.is_finite(norm + tf.reduce_sum(losses))
         self.bad_losses.assign(tf.where(first, losses[:-1], self.bad_losses))

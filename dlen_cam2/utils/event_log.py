@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 
-class JobLog:
+class EventLog:
     """Appends events to a file; a line has "time" (UTC, ISO 8601), "event" and the fields of that event.
 
     Events: start, resumed, progress, checkpoint, validation, measured, best restored, interrupted, done.

@@ -27,9 +27,9 @@ def stopped_at(monkeypatch, step, log, directory, **options):
         if len(seen) == step:
             raise Stop
 
-    kept = checkpointing.Keeper.on_train_batch_end
+    kept = checkpointing.Checkpointing.on_train_batch_end
     with monkeypatch.context() as patched:
-        patched.setattr(checkpointing.Keeper, "on_train_batch_end", on_train_batch_end)
+        patched.setattr(checkpointing.Checkpointing, "on_train_batch_end", on_train_batch_end)
         with pytest.raises(Stop) as stopped:
             train(log, directory, **options)
     return stopped

@@ -23,7 +23,7 @@ class Saved(Protocol):
     def stop_if_asked(self) -> None: ...
 
 
-class Keeper(tf.keras.callbacks.Callback):
+class Checkpointing(tf.keras.callbacks.Callback):
     """Keeps the position, saves now and then, and stops after a step when asked to.
 
     Args:

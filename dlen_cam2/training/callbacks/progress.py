@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dlen_cam2.utils.event_log import JobLog
+from dlen_cam2.utils.event_log import EventLog
 
 
 class Progress(tf.keras.callbacks.Callback):
@@ -25,7 +25,7 @@ class Progress(tf.keras.callbacks.Callback):
     """
 
     def __init__(
-        self, rows: int, batch_size: int, what: str, done: int = 0, log: JobLog | None = None, by_epoch: bool = False,
+        self, rows: int, batch_size: int, what: str, done: int = 0, log: EventLog | None = None, by_epoch: bool = False,
         every: float = 5.0,
     ):
         super().__init__()
@@ -33,7 +33,7 @@ class Progress(tf.keras.callbacks.Callback):
         self.batch_size = batch_size
         self.what = what
         self.done = done
-        self.log = log or JobLog(None)
+        self.log = log or EventLog(None)
         self.by_epoch = by_epoch
         self.every = every
 

@@ -11,7 +11,7 @@ from dlen_cam2.labels.kind import kind_of
 from dlen_cam2.models import ReadOut
 
 
-class Board(tf.keras.callbacks.Callback):
+class TensorBoard(tf.keras.callbacks.Callback):
     """Writes each task's loss and NE, the gradients' norm and the rates, and on one batch what gates and heads do.
 
     A task's NE is its loss on the batch over that of the constant prediction of its positive rate on the training days.

@@ -9,7 +9,7 @@ import tensorflow as tf
 from dlen_cam2.models import ESMM, Logistic, ReadOut, build
 from dlen_cam2.models.heads.esmm import EntireSpace
 from dlen_cam2.schema import Task
-from dlen_cam2.training.callbacks.tensorboard import Board
+from dlen_cam2.training.callbacks.tensorboard import TensorBoard
 from dlen_cam2.training.step import Ranker
 from dlen_cam2.utils.errors import UserError
 from tests.support.builders import numpy_sigmoid, tiny_batch, tiny_config, tiny_schema
@@ -106,7 +106,7 @@ def test_served_are_the_task_and_the_chain():
 
 
 def test_tensorboard_measures_against_the_rate_of_the_whole_space(tmp_path):
-    constants = Board(tmp_path, network(), read_out())._constant
+    constants = TensorBoard(tmp_path, network(), read_out())._constant
     q = 0.4 * 0.2
     assert constants["finish"] == pytest.approx(-(q * np.log(q) + (1 - q) * np.log(1 - q)))
 

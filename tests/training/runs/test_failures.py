@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_loss_that_is_not_finite_stops_the_run(log, tmp_path, monkeypatch):
     """The step, the task and the batch are saved, and no checkpoint after it."""
-    monkeypatch.setattr(checkpointing.Keeper, "LOOK", 1)
+    monkeypatch.setattr(checkpointing.Checkpointing, "LOOK", 1)
     poisoned = passes.batches
     monkeypatch.setattr(passes, "batches", lambda *a: poisoned(*a).enumerate().map(poison))
     monkeypatch.setattr(failures, "batches", lambda *a, **k: poisoned(*a, **k))
