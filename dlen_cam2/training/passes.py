@@ -27,7 +27,8 @@ def fit(job: Job, days: Sequence[str], callbacks: Sequence[tf.keras.callbacks.Ca
 
 
 def passes(
-    job: Job, stages: Sequence[Stage], callbacks: Sequence[tf.keras.callbacks.Callback] = (), log: EventLog | None = None
+    job: Job, stages: Sequence[Stage], callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    log: EventLog | None = None,
 ) -> Iterator[Stage]:
     """Train from `job.position` on, and yield after each pass, with the position behind it.
 
