@@ -270,7 +270,7 @@ def test_the_greatest_seed_is_allowed():
     ({"train.step_rule": "uncertainty", "train.step_rule.learning_rate": 0.5},
      lambda c: c.train.step_rule == Uncertainty(0.5)),
     ({"train.daily.epochs": 4, "train.batch_size": 3}, lambda c: (c.train.daily.epochs, c.train.batch_size) == (4, 3)),
-], ids=str)
+])
 def test_other_values(values, wanted):
     def made():
         return Config(model=flat(units=(8,), experts=3, head="dlen", causal=branches()))

@@ -74,7 +74,7 @@ def test_a_trunk_and_then_its_levels(trained):
     (["--config.train.step_rule=metabalance", "--config.train.step_rule.main=like"],
      lambda c: c.train.step_rule == MetaBalance(main="like")),
     (["--config.train.step_rule=pcgrad", "--config.train.step_rule=fixed"], lambda c: c.train.step_rule == Fixed()),
-], ids=str)
+])
 def test_what_a_command_line_changes(trained, overrides, wanted):
     config = trained(*overrides)
     assert wanted(config), config
