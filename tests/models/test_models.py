@@ -20,6 +20,7 @@ from dlen_cam2.training.optimizers import composite
 from dlen_cam2.training.step import Ranker
 from dlen_cam2.utils.errors import UserError
 from tests.support.builders import built, flat, ranker, raw_batch, tiny_batch, tiny_config, tiny_schema, trained_model
+from tests.support.ranking import assert_ranks_like_rows
 
 TASKS = ("click", "hate", "finish")
 
@@ -78,21 +79,6 @@ def test_every_trunk_with_every_head(trunk, head, tmp_path):
             # The same float32 operations, fused in another order.
             np.testing.assert_allclose(served[name], scores[name], rtol=1e-5, err_msg=name)
     assert_ranks_like_rows(server.signatures)
-
-
-def assert_ranks_like_rows(signatures):
-    """A user with eight candidates, against the eight rows; the context's once or for each."""
-    side = {f.name: f.side for f in tiny_schema().features}
-    columns = raw_batch(8)
-    for once in ({"user"}, {"user", "context"}):
-        short = {name: column[:1] if side[name] in once else column for name, column in columns.items()}
-        rows = {name: np.repeat(c, 8, axis=0) if len(c) == 1 else c for name, c in short.items()}
-        wanted = signatures["raw"](**{name: tf.constant(column) for name, column in rows.items()})
-        found = signatures["rank"](**{name: tf.constant(column) for name, column in short.items()})
-        assert set(found) == {*wanted, "order"}
-        for name, scores in wanted.items():
-            np.testing.assert_allclose(found[name], scores, rtol=1e-5, err_msg=name)
-        np.testing.assert_array_equal(found["order"], np.argsort(-found["fused"].numpy(), kind="stable"))
 
 
 @pytest.mark.slow
