@@ -177,7 +177,7 @@ for variant in ("proposed", "joint_loss"):
 
 # %%
 base = found["production"]["logged"]
-resamples = bootstrap.Resamples.draw(logged.keys["user"], seeds=1)
+resamples = bootstrap.Resamples.draw(logged.keys["user"])
 masks = {"all rows": np.ones(len(engaged), bool)}
 masks |= {f"age {name}": mask for name, mask in slices.by_age(logged.columns["video_age_days"]).items()}
 masks |= {f"impressions, {name}": mask

@@ -109,7 +109,7 @@ def table(
     lines = []
     for name, day in days.items():
         before, after = day.by_user(baseline), day.by_user(chosen)
-        resamples = Resamples.draw(np.arange(before.shape[1]), seeds=1, seed=seed)
+        resamples = Resamples.draw(np.arange(before.shape[1]), seed=seed)
         for goal, old, new in zip(day.goals, before, after, strict=True):
             counted = np.flatnonzero(~np.isnan(old))
             change = resamples.of(counted).change(new[None, counted], old[None, counted])

@@ -1,4 +1,4 @@
-"""The models of a table against each other: every metric in every draw of users and seeds."""
+"""The models of a table against each other: every metric in every draw of users."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Comparison:
         measured: the rows and the models' predictions.
         baseline: the model that others are compared with.
         single: the row of single-task models, "" if the table has none.
-        resamples: {task: the draws of its rows' users and of seeds}.
+        resamples: {task: the draws of its rows' users}.
         values: {model: {task: {metric: (seeds, draws)}}}; the first draw is all rows.
     """
 
@@ -51,7 +51,7 @@ class Comparison:
 
 def compare(measured: Measured, baseline: str, single: str = "", resamples: int = 200) -> Comparison:
     """Compute every metric in every draw; a task is measured on its own sample space."""
-    draws = Resamples.draw(measured.users, measured.seeds, resamples)
+    draws = Resamples.draw(measured.users, resamples)
     spaces = dict(zip(measured.tasks, measured.mask.T == 1, strict=True))
     by_task = {task: draws.of(rows) for task, rows in spaces.items()}
     values: dict[str, dict[str, dict[str, np.ndarray]]] = {}

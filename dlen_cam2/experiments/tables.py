@@ -122,7 +122,7 @@ def _head(asked: Asked, found: Comparison) -> str:
         notes += f" {ENTIRE_SPACE_NOTE}"
     return (
         f"`{asked.config.name}`, trained on {_span(asked.log.train)}, measured on {_span(asked.log.measured)}, "
-        f"{seeds}. {effort} Brackets: 95% paired bootstrap intervals over {over}"
+        f"{seeds}. {effort} Brackets: 95% paired intervals over {over}"
         f"{' and seeds' if asked.seeds > 1 else ', not over seeds'}. Many intervals stand on this page: of twenty "
         f"without any difference one leaves zero out. {notes}\n\nMeasured rows:\n\n{counts}"
     )

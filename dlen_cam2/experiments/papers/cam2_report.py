@@ -27,7 +27,7 @@ _PAPER = {"task_arch": -0.060, "joint_loss": -0.016, "all_features": 0.029, "pro
 
 def write(results: Results, output: pathlib.Path) -> None:
     """Write `report.md`, `results.json`, `ne_change.png`, `engagement_by_age.png` and `causes.png` into `output`."""
-    draws = {kind: Resamples.draw(rows.users, results.seeds) for kind, rows in results.kinds.items()}
+    draws = {kind: Resamples.draw(rows.users) for kind, rows in results.kinds.items()}
     changes = {kind: measures.ne_changes(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
     by_age = {kind: measures.engagement_by_age(results, rows, draws[kind]) for kind, rows in results.kinds.items()}
     against = {kind: measures.causes_to_compare(results, rows) for kind, rows in results.kinds.items()}
@@ -59,7 +59,7 @@ def write(results: Results, output: pathlib.Path) -> None:
     for kind, rows in results.kinds.items():
         parts += [
             f"## {_KINDS[kind]}: {len(rows.labels):,} rows",
-            "NE relative to production, mean over seeds; below 0 is better. Brackets: 95% paired bootstrap intervals "
+            "NE relative to production, mean over seeds; below 0 is better. Brackets: 95% paired intervals "
             f"{'over users and seeds' if results.seeds > 1 else 'over users, not over seeds'}. Many intervals stand on "
             "this page: of twenty without any difference one leaves zero out.",
             _with_paper(table(changes[kind], "variant")),

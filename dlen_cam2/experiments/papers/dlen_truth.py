@@ -10,7 +10,7 @@ import numpy as np
 from dlen_cam2.config import Config, replaced
 from dlen_cam2.data import statistics
 from dlen_cam2.evaluation import Predictions
-from dlen_cam2.evaluation.bootstrap import Estimate, Resamples, over_seeds, percent, with_interval
+from dlen_cam2.evaluation.bootstrap import Estimate, Resamples, over_seeds, percent
 from dlen_cam2.evaluation.truth import recovery, truth_at
 from dlen_cam2.experiments import grid, networks, rows, zoo
 from dlen_cam2.experiments.rows import Log, Measured, Row
@@ -133,9 +133,9 @@ def _story(by_broken: Mapping[float, tuple[Measured, Log]], schema: Schema) -> S
     draws: dict[str, dict[float, np.ndarray]] = {"error": {}, "ne": {}}
     level: dict[str, dict[float, float]] = {"error": {}, "ne": {}}
     way = {}
+    # Who meets what is the same in all these worlds, and so are the draws.
+    resamples = Resamples.draw(by_broken[0.0][0].users)
     for broken, (measured, log) in by_broken.items():
-        # Who meets what is the same in all these worlds, and so are the draws.
-        resamples = Resamples.draw(measured.users, measured.seeds)
         truth = truth_at(log.data_dir, measured.others[DLEN]["keys/time"][0])
         p = np.stack([truth[f"p_{task}"] for task in schema.task_names], axis=1)
         losses = {
@@ -151,8 +151,8 @@ def _story(by_broken: Mapping[float, tuple[Measured, Log]], schema: Schema) -> S
         way[broken] = np.array([a["way"] for a in _recovered(measured, DLEN, log, schema)])
     return Story(
         level,
-        {name: {b: with_interval(d) for b, d in by.items()} for name, by in draws.items()},
-        {name: {b: with_interval(d - by[0.0]) for b, d in by.items()} for name, by in draws.items()},
+        {name: {b: resamples.interval(d) for b, d in by.items()} for name, by in draws.items()},
+        {name: {b: resamples.interval(d - by[0.0]) for b, d in by.items()} for name, by in draws.items()},
         way,
     )
 
