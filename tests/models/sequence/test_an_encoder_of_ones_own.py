@@ -42,8 +42,8 @@ class OfATest(Encoder):
 
     reads_candidate = True
 
-    def layer(self, feature, name):
-        return Attention(feature.width, name=name)
+    def layer(self, feature, name, dtype):
+        return Attention(feature.width, name=name, dtype=dtype)
 
 
 @pytest.mark.slow
