@@ -78,7 +78,9 @@ class Embeddings(tf.keras.layers.Layer):
         self.encoder = encoder if encoder is not None else parts.make("encoder", "mean")
         if backend == "tpu" and self.encoder.name != "mean":
             raise ValueError(f"backend='tpu' looks lists up as their means. Received: encoder {self.encoder.name!r}.")
-        self._encoders = {f.name: self.encoder.layer(f, f"encoder_{f.name}") for f in schema.features if f.is_list}
+        self._encoders = {
+            f.name: self.encoder.layer(f, f"encoder_{f.name}", self.dtype_policy) for f in schema.features if f.is_list
+        }
         categorical = [f for f in schema.features if not f.is_numeric]
         self._widths = tuple(sorted({f.width for f in categorical}))
         ordered = sorted(schema.features, key=lambda f: (f.width, f.is_list))  # numbers have no width, that is, 0

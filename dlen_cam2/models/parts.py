@@ -85,11 +85,11 @@ class Encoder(NetworkPart):
 
     reads_candidate: ClassVar[bool] = False
 
-    def layer(self, feature: Feature, name: str) -> tf.keras.layers.Layer:
+    def layer(self, feature: Feature, name: str, dtype: Any) -> tf.keras.layers.Layer:
         """A layer called with (events (B, L, w), present (B, L) of 1 and 0, candidate (B, w) or None), to (B, w).
 
         The candidate is the vector of the item's feature that shares the list's table, if there is one. Layers with
-        weights declare them, see `dlen_cam2.layers.axes`.
+        weights declare them, see `dlen_cam2.layers.axes`. `dtype` is the embedding layer's policy, for the layer.
         """
         raise NotImplementedError
 

@@ -1,6 +1,7 @@
 """The mean of a list's events: what every list was before there were encoders."""
 
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
@@ -15,5 +16,5 @@ from dlen_cam2.schema import Feature
 class Mean(Encoder):
     """The mean of the events that are present, `MeanPooling`; 0 of none."""
 
-    def layer(self, feature: Feature, name: str) -> tf.keras.layers.Layer:
-        return MeanPooling(name=name)
+    def layer(self, feature: Feature, name: str, dtype: Any) -> tf.keras.layers.Layer:
+        return MeanPooling(name=name, dtype=dtype)
