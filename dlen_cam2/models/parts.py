@@ -11,6 +11,7 @@ from dlen_cam2.layers import TaskLogits
 from dlen_cam2.models.context import Context
 from dlen_cam2.parts import Part
 from dlen_cam2.schema import Feature, Schema
+from dlen_cam2.utils.errors import UserError
 
 Outputs = Mapping[str, tf.Tensor]
 
@@ -151,10 +152,12 @@ class Head(NetworkPart):
     Attributes:
         captions: {name in `telemetry`: (title, what it says)}.
         compared_on: the trunks with which tables have it.
+        needs_binary: whether the head has nothing to say where no task is binary.
     """
 
     compared_on: ClassVar[tuple[str, ...]] = ("mmoe",)
     captions: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    needs_binary: ClassVar[bool] = False
 
     @classmethod
     def name_on(cls, trunk: str) -> str:
@@ -172,11 +175,18 @@ class Head(NetworkPart):
         raise NotImplementedError
 
     def __call__(self, towers: tf.Tensor, x: tf.Tensor, context: Context) -> dict[str, tf.Tensor]:
-        """`outputs`, with the tasks of other kinds among the "logits"."""
+        """`outputs`, with the tasks of other kinds among the "logits".
+
+        Raises:
+            UserError: no task is binary, and the head needs one.
+        """
         tasks = context.schema.tasks
         own, rest = _places(context.schema)
         if not rest:
             return self.outputs(towers, x, context)
+        if self.needs_binary and not own:
+            raise UserError(
+                f"config.model.head={self.name!r} needs a binary task. Received: {list(context.schema.task_names)}.")
         linear = TaskLogits([kind_of(tasks[k]).start(tasks[k]) for k in rest], context.joined, rest, name="numbers")(
             tf.gather(towers, rest, axis=1))
         if not own:

@@ -46,6 +46,7 @@ class DLEN(Head):
 
     title = "DLEN"
     compared_on = ("mmoe", "ple")
+    needs_binary = True
     captions = {"cap_use": (
         "Cap use: P(k|¬UP) over its cap α", "b = P(k|¬UP) is at most the cap α (eq 10): near 1, the cap holds the task "
         "down. A task without a cap has α = 1.",

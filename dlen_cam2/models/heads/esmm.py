@@ -31,6 +31,7 @@ class ESMM(Head):
         ESMM (Ma et al., SIGIR 2018), eqs 1 and 3.
     """
 
+    needs_binary = True
     title = "ESMM"
     compared_on = ("shared_bottom",)
 
