@@ -108,8 +108,12 @@ def test_continue_from_the_command_line(log, tmp_path):
 def test_one_config_file_runs_every_variant(log):
     for variant in VARIANTS:
         config = simulated_cam2.get_config()
-        config.model.cam2.variant, config.model.expert_units, config.train.bootstrap = variant, (8,), 0
-        config.model.features, config.model.experts, config.model.cam2.blocks = FEW, 2, 1
+        config.model.features, config.model.causal.blocks = FEW, 1
+        if variant == "production":
+            config.model.causal = None
+        else:
+            config.model.causal.variant = variant
+        config.model.trunk.expert_units, config.model.trunk.experts, config.train.bootstrap = (8,), 2, 0
         job = jobs.start(config, log, DAYS[:1])
         passes.fit(job, DAYS[:1])
         assert all(np.isfinite(w).all() for w in job.network.get_weights())

@@ -156,7 +156,7 @@ class CappedHead(tf.keras.layers.Layer):
         ValueError: a cap is outside (0, 1] in float32, or there is not one for each task.
 
     References:
-        DLEN (Zhang et al., Tencent), eqs 1, 7, 9, 10; `Schema.fit` and config.model.alpha give α.
+        DLEN (Zhang et al., Tencent), eqs 1, 7, 9, 10; `Schema.fit` and config.model.head.alpha give α.
     """
 
     def __init__(
