@@ -132,20 +132,17 @@ class Embeddings(tf.keras.layers.Layer):
         The user's are looked up once, see `Candidates`. Without such features, and with tables of a TPU, the result is
         a plain tensor.
         """
-        if not self._user:
-            return self(inputs)
+        # Lists whose encoder reads the candidate are of the user and not read once.
+        repeated = {f.name for f in self._others if f.side == "user"}
         if self._tpu is not None:
-            of_user = {f.group for f in self._user}
-            return self({
-                group: {n: tf.repeat(index, rows, axis=0) if group in of_user else index for n, index in values.items()}
-                for group, values in inputs.items()
-            })
-        if repeated := [f for f in self._others if f.side == "user"]:  # lists whose encoder reads the candidate
-            of_list = {f.name for f in repeated}
+            repeated |= {f.name for f in self._user}
+        if repeated:
             inputs = {
-                group: {n: tf.repeat(index, rows, axis=0) if n in of_list else index for n, index in values.items()}
+                group: {n: tf.repeat(index, rows, axis=0) if n in repeated else index for n, index in values.items()}
                 for group, values in inputs.items()
             }
+        if self._tpu is not None or not self._user:
+            return self(inputs)
         once, each = self._looked_up(inputs, self._user), self._looked_up(inputs, self._others)
         columns = _parts(self._others, inputs, each)
         start, begin = {}, 0

@@ -1,5 +1,7 @@
 """Embeddings against numbers by hand, and how lists become vectors."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -110,6 +112,17 @@ def test_an_encoder_reads_the_candidate_that_shares_the_table():
     assert x.once.shape == (1, 2) and not x.products  # the list is computed for each candidate
     for_each = {name: tf.repeat(index, 3, axis=0) for name, index in once.items()}
     np.testing.assert_array_equal(rows(x), layer({"user_content": for_each, **items}))
+
+
+def test_a_list_that_reads_the_candidate_may_be_all_that_is_known_of_the_user():
+    schema = dataclasses.replace(SCHEMA, features=tuple(f for f in SCHEMA.features if f.name in ("history", "video")))
+    layer = Embeddings(schema, encoder=Near())
+    inputs = {group: {n: i for n, i in of.items() if n in ("history", "video")} for group, of in EMBEDDED.items()}
+    inputs = {group: of for group, of in inputs.items() if of}
+    once = {"history": EMBEDDED["user_content"]["history"][:1]}
+    expected = layer({**inputs, "user_content": {"history": tf.repeat(once["history"], 3, axis=0)}})
+    assert expected.shape == (3, 4)
+    np.testing.assert_array_equal(layer.candidates({**inputs, "user_content": once}, tf.constant(3)), expected)
 
 
 def hand_tables_of(encoder):
