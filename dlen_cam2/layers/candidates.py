@@ -42,6 +42,15 @@ class Candidates:
         products = sum(product.once.shape[-1] for product in self.products)
         return tf.TensorShape([None, self.once.shape[-1] + self.each.shape[-1] + products])
 
+    @property
+    def dtype(self) -> tf.DType:
+        """Of its columns."""
+        return self.each.dtype
+
+    def __tf_tensor__(self, dtype: tf.DType | None = None, name: str | None = None) -> tf.Tensor:
+        """Its rows: what a layer reads that knows nothing of candidates, such as `tf.keras.layers.Dense`."""
+        return tf.cast(rows(self), dtype or self.dtype)
+
 
 def project(x: tf.Tensor | Candidates, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
     """`x W + b`: (N, D) with a kernel (D, K) and a bias (K,) -> (N, K). Of candidates see `of_each`."""
