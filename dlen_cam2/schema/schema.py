@@ -117,6 +117,12 @@ class Schema:
         return tuple(chain[0] if chain else None for chain in self.ancestors)
 
     @property
+    def follows(self) -> dict[str, str | None]:
+        """`parents` by name."""
+        names = self.task_names
+        return {name: None if k is None else names[k] for name, k in zip(names, self.parents, strict=True)}
+
+    @property
     def mask_columns(self) -> tuple[str, ...]:
         """The masks that are no task's label."""
         labels = {t.label for t in self.tasks if not t.is_number}
@@ -225,7 +231,9 @@ class Schema:
                 # Of the squared distances from each day's own mean, so that large numbers keep their digits.
                 variance = sum(p["squares"] + p["rows"] * (p["sum"] / p["rows"] - mean) ** 2
                                for p in found if p["rows"]) / max(rows, 1)
-                return dataclasses.replace(t, mean=mean, std=math.sqrt(variance) if variance > 1e-12 else 1.0)
+                std = math.sqrt(variance)
+                # Of a constant label no more than rounding is left; float32 must hold 1 / std.
+                return dataclasses.replace(t, mean=mean, std=std if std > max(1e-12 * abs(mean), 1e-30) else 1.0)
             return dataclasses.replace(t, positive_rate=sum(p["positives"] for p in found) / rows if rows else 0.0)
 
         def feature(f: Feature) -> Feature:

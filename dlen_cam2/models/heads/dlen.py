@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from dlen_cam2.layers.task_logits import TaskLogits
 from dlen_cam2.models.context import Context
 from dlen_cam2.models.parts import Head, Outputs
 from dlen_cam2.parts import head, option
-from dlen_cam2.schema import Schema
+from dlen_cam2.schema import Feature, Schema
 from dlen_cam2.utils.errors import UserError
 
 
@@ -63,9 +63,8 @@ class DLEN(Head):
         latent = LatentState(self.latent_units, start, name="latent_state")(x)
         follows = any(parent is not None for parent in context.schema.parents)
         parents = context.schema.parents if self.masked == "parent" and follows else ()
-        outputs = CappedHead(alphas, rates, start, context.joined, context.places, parents, name="capped_head")(
-            [towers, latent])
-        return {**outputs, "latent": latent}
+        capped_head = CappedHead(alphas, rates, start, context.joined, context.places, parents, name="capped_head")
+        return {**capped_head([towers, latent]), "latent": latent}
 
     def caps(self, schema: Schema) -> list[float]:
         """α for each binary task: `alpha_constant`, or `alpha * positive rate`.
@@ -86,6 +85,14 @@ class DLEN(Head):
                 )
             alphas.append(1.0 if task.negative else self.alpha_constant or self.alpha * task.positive_rate)
         return alphas
+
+    def check_grown(self, before: Schema, now: Schema, stored: Sequence[Feature], fitted: Mapping[str, Any]) -> None:
+        """With `masked="parent"` P(k) is given the task before, which must stay the same."""
+        old, new = before.follows, now.follows
+        changed = sorted(task for task in old.keys() & new.keys() if old[task] != new[task])
+        if changed and self.masked == "parent":
+            raise UserError(f"config.model.head.masked='parent' needs {changed} to follow the task that they followed "
+                            f"before. Received: {[new[t] for t in changed]} in place of {[old[t] for t in changed]}.")
 
     def scores(self, outputs: Outputs, schema: Schema, calibrate: Calibrate | None = None) -> dict[str, tf.Tensor]:
         """- `<task>`: P(k), the probability that is trained, calibrated if a `calibrate` is given;
@@ -143,7 +150,8 @@ class CappedHead(tf.keras.layers.Layer):
             (r_k - (1 - π) α_k / 2) / π. If that lies within [1e-4, 1 - 1e-4], p_k starts at r_k. If it is less (r_k far
             below π, or α_k above about 2 r_k / (1 - π)), p_k starts above r_k, at 1e-4 π + (1 - π) α_k / 2; if it is
             more (π too small for r_k), below r_k, at (1 - 1e-4) π + (1 - π) α_k / 2. An uncapped task's a_k, b_k and
-            so p_k start at r_k, clipped to that range. Empty: a_k starts at one half and b_k at α_k / 2.
+            so p_k start at r_k, clipped to that range. With `parents`, π is P(UP) after the task before, as it starts.
+            Empty: a_k starts at one half and b_k at α_k / 2.
         preferred_rate: π, where P(UP) starts, see `LatentState`.
         joined: so many of the towers' last columns are joined from another network, see `Experts`.
         places: of its tasks among the model's; empty: all of them.
@@ -189,8 +197,8 @@ class CappedHead(tf.keras.layers.Layer):
                 u = self.preferred_rate
                 if self.parents and (parent := self.parents[k]) is not None:
                     a, before = start(parent)
-                    b = self.rates[parent] if self.alphas[parent] == 1 else self.alphas[parent] / 2
                     a = min(max(a, 1e-4), 1 - 1e-4)
+                    b = a if self.alphas[parent] == 1 else self.alphas[parent] / 2
                     u = a * before / (a * before + b * (1 - before))
                 alpha, r = self.alphas[k], self.rates[k]
                 found[k] = r if alpha == 1 else (r - (1 - u) * alpha / 2) / u, u

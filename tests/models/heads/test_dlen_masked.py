@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from dlen_cam2.models import DLEN
 from dlen_cam2.models.context import Context
-from dlen_cam2.models.heads.dlen import capped_probability
+from dlen_cam2.models.heads.dlen import CappedHead, capped_probability
 from dlen_cam2.schema import Schema, Task
+from dlen_cam2.utils.errors import UserError
 from tests.support.builders import numpy_sigmoid
 
 
@@ -56,3 +57,19 @@ def test_a_masked_task_starts_at_its_rate(masked):
     assert ("latent_given" in found) == (masked == "parent")
     scores = DLEN(latent_units=(4,), masked=masked).scores(found, schema)
     assert float(scores["buy_up"][0]) <= 0.2
+
+
+def test_a_masked_task_starts_at_its_rate_after_a_rare_one_without_a_cap():
+    """The rate 1e-6 of the uncapped task is clipped to 1e-4 in both of its networks, so it says nothing of UP."""
+    layer = CappedHead([1.0, 0.03], [1e-6, 0.1], 0.5, parents=(None, 0))
+    found = layer([tf.zeros((1, 2, 3)), tf.zeros((1, 1))])
+    np.testing.assert_allclose(tf.sigmoid(found["logits"]), [[1e-4, 0.1]], rtol=1e-4)
+
+
+def test_a_task_must_follow_what_it_followed_to_grow():
+    click, buy = Task("click", positive_rate=0.3), Task("buy", mask="click", positive_rate=0.2)
+    before, now = Schema("s", (), (buy,)), Schema("s", (), (click, buy))
+    DLEN().check_grown(before, now, (), {})
+    DLEN(masked="parent").check_grown(now, Schema("s", (), (Task("like"), buy, click)), (), {})
+    with pytest.raises(UserError, match=r"needs \['buy'\] to follow .*Received: \['click'\] in place of \[None\]"):
+        DLEN(masked="parent").check_grown(before, now, (), {})
