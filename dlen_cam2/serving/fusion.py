@@ -22,6 +22,7 @@ FORMS = ("sum", "product")  # a form's place here is its number in the asset
 _LEAST = 1e-12  # the least that a score counts as, so that its logarithm is finite
 _MOST_NEGATIVE = 1 - 2.0**-24  # the most that a negative task's counts as, for the same reason: float32's last before 1
 _LARGEST = 1e9  # weight, so that float32 holds all sums
+_FARTHEST = 1e37  # end of a range, so that float32 holds 1 / (high - low)
 _TINY = 1.2e-38  # float32's least normal number
 
 Numbers = Callable[[list[str]], tf.Tensor]  # keys of the asset to their values, float32; an absent key is 0
@@ -75,14 +76,21 @@ class Fusion:
             if not (number and 0 <= value <= _LARGEST):
                 raise UserError(f"fusion: {name!r} must be a number from 0 to {_LARGEST:g}. Received: {value!r}.")
         if not isinstance(self.ranges, Mapping) or not all(map(_is_range, self.ranges.values())):
-            raise UserError("fusion: `ranges` must be [low, high] by score, two finite numbers of which the first is "
-                            f"less. Received: {self.ranges!r}.")
+            raise UserError("fusion: `ranges` must be [low, high] by score, two numbers within ±1e37 of which the "
+                            f"first is less. Received: {self.ranges!r}.")
         if P_UP in self.weights:
             raise UserError(f"fusion: P(UP) has a `power` and a `floor` and no weight. Received: a weight of {P_UP!r}.")
         if not any(self.weights.values()):
             raise UserError(f"fusion: at least one weight must be above 0. Received: {dict(self.weights)}.")
         if self.floor >= 1:
             raise UserError(f"fusion: `floor` must be below 1. Received: {self.floor!r}.")
+        plain: dict[str, Any] = {  # plain floats, whose text is a number's and whose tensor is float32
+            "weights": {name: float(weight) for name, weight in self.weights.items()},
+            "power": float(self.power), "floor": float(self.floor),
+            "ranges": {name: (float(low), float(high)) for name, (low, high) in self.ranges.items()},
+        }
+        for field, value in plain.items():
+            object.__setattr__(self, field, value)
 
     @classmethod
     def default(cls, tasks: Sequence[Task]) -> "Fusion":
@@ -142,7 +150,7 @@ class Fusion:
         for name in weighted:
             if name in self.ranges:
                 low, high = self.ranges[name]
-                lines |= {f"low/{name}": float(low), f"scale/{name}": 1.0 / (high - low)}
+                lines |= {f"low/{name}": low, f"scale/{name}": 1.0 / (high - low)}
         lines |= {f"number/{name}": 1.0 for name in weighted if name in numbers}
         return lines | {f"negative/{name}": 1.0 for name in weighted if name in negative}
 
@@ -164,9 +172,9 @@ def usual_range(task: Task) -> tuple[float, float]:
 
 def _is_range(value: Any) -> bool:
     numbers = isinstance(value, Sequence) and len(value) == 2 and all(
-        isinstance(end, (int, float)) and not isinstance(end, bool) and abs(end) <= _LARGEST for end in value
+        isinstance(end, (int, float)) and not isinstance(end, bool) and abs(end) <= _FARTHEST for end in value
     )
-    return numbers and value[0] < value[1]
+    return numbers and value[1] - value[0] >= 1 / _FARTHEST
 
 
 def fuse(scores: Mapping[str, Any], numbers: Numbers) -> tf.Tensor:

@@ -78,7 +78,8 @@ class Ranker(tfrs.Model):
         outputs = self(features, training=training)
         head = self.read_out.head
         y, _ = head.targets(labels, self.schema)
-        rows = head.losses(outputs, y, self.schema) * weights["tasks"]
+        # Where the mask is 0, a number may be so far from the mean that its squared error is infinite.
+        rows = tf.math.multiply_no_nan(head.losses(outputs, y, self.schema), weights["tasks"])
         extra = tf.constant(0.0)
         if training:
             for loss, of_loss in zip(self.extra, weights["extra"], strict=True):

@@ -138,8 +138,9 @@ class _Moments:
         low, high = values.min().item(), values.max().item()
         self._low = low if self._low is None else min(low, self._low)
         self._high = high if self._high is None else max(high, self._high)
-        n, mean = len(values), float(values.mean(dtype=np.float64))
-        squares = float(np.square(values - mean, dtype=np.float64).sum())
+        values = values.astype(np.float64)  # a distance of float32 numbers from their mean is none of float32's
+        n, mean = len(values), float(values.mean())
+        squares = float(np.square(values - mean).sum())
         apart, total = mean - self.mean, self.count + n
         self._squares += squares + apart * apart * self.count * n / total
         self.mean += apart * n / total

@@ -1,8 +1,11 @@
 """A task that is a number, everywhere: loss and start by hand, metrics, serving, fusion with a range, refusals."""
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 from scipy import stats
@@ -22,6 +25,7 @@ from dlen_cam2.serving.signatures import Server
 from dlen_cam2.training import jobs, passes
 from dlen_cam2.training.model_directory import TrainedModel
 from dlen_cam2.utils.errors import UserError
+from pipelines.writer.statistics import Statistics
 from tests.support import contract
 
 WATCH = Task("watch", label="watch_s", kind="regression", mask="click", mean=20.0, std=8.0)
@@ -46,6 +50,36 @@ def test_loss_prediction_and_start_by_hand():
     np.testing.assert_allclose(kind.predictions(z, WATCH), [20.0, 28.0, 24.0])
     np.testing.assert_allclose(kind.losses(y, z, WATCH), [0.0, 0.5, 3.125])  # ½ (y - ŷ)² / 64
     assert kind.constant_loss(WATCH) == 0.5 and kind.start(WATCH) == 0.5
+
+
+@pytest.mark.parametrize("start, step", [(1e7, 1.0), (0.0, 1e-7), (3e8, 64.0)])
+def test_moments_of_labels_large_and_small(start, step):
+    """Two values, half a step from their mean, over two days; float32 holds them, though not that mean."""
+    days, values = {}, np.array([start, start + step] * 500, np.float32)
+    schema = Schema("s", (), (Task("watch", kind="regression"),))
+    for day in ("a", "b"):
+        counted = Statistics(schema)
+        counted.add(pa.table({"watch": values}))
+        days[day] = counted.result()
+    fitted = schema.fit({"days": days}, list(days)).tasks[0]
+    np.testing.assert_allclose([fitted.mean, fitted.std], [values.astype(float).mean(), step / 2], rtol=1e-6)
+
+
+def test_a_number_outside_of_the_sample_space_is_nothing_to_the_loss(log, tmp_path):
+    """A sentinel of 1e30, whose squared error is infinite, where the mask is 0."""
+    shutil.copytree(log, tmp_path / "data")
+    schema = pbtxt.load(log)
+    tasks = tuple(dataclasses.replace(t, mask="click") if t.is_number else t for t in schema.tasks)
+    pbtxt.save(dataclasses.replace(schema, tasks=tasks), tmp_path / "data")
+    config = contract.config(contract.small("head", "logistic"), without=contract.NEW)
+    losses = []
+    for sentinel in (0.0, 1e30):
+        made = jobs.start(config, tmp_path / "data", contract.DAYS[:1])
+        inputs, labels = next(iter(data.read(tmp_path / "data", made.schema, contract.DAYS[:1], 64)))
+        outside = labels["click"] == 0
+        labels |= {"watch": tf.where(outside, sentinel, labels["watch"])}
+        losses.append(made.ranker.train_on_batch(inputs, labels, return_dict=True))
+    assert losses[0] == losses[1] and np.isfinite(losses[0]["loss"])
 
 
 @pytest.mark.parametrize("head", ["logistic", "dlen"])
@@ -129,9 +163,9 @@ def test_a_fusion_is_searched_with_numbers(job, log):
 
 
 @pytest.mark.parametrize(("ranges", "message"), [
-    ({"watch": [3, 3]}, "two finite numbers of which the first is less"),
-    ({"watch": [0]}, "two finite numbers"), ({"watch": [0, float("inf")]}, "two finite numbers"),
-    ({"watch": "ab"}, "two finite numbers"), ([1], "two finite numbers"),
+    ({"watch": [3, 3]}, "two numbers within ±1e37 of which the first is less"),
+    ({"watch": [0]}, "two numbers within"), ({"watch": [0, float("inf")]}, "two numbers within"),
+    ({"watch": "ab"}, "two numbers within"), ([1], "two numbers within"),
 ])
 def test_ranges_that_are_none(ranges, message):
     with pytest.raises(UserError, match=message):

@@ -12,6 +12,7 @@ import tensorflow as tf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from dlen_cam2.schema import Task
 from dlen_cam2.serving.fusion import Fusion, FusionTable, read_asset, reweigh, write_asset
 from dlen_cam2.utils.errors import UserError
 from tests.support.fusions import NEGATIVE, TASKS
@@ -225,3 +226,20 @@ def test_reweigh_refuses_what_the_model_cannot(served):
     with pytest.raises(UserError, match="was exported without a fused score"):
         reweigh(served, FULL)
     assert [p.name for p in served.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("number", [int, np.float64])
+def test_whole_numbers_and_numpys_are_numbers(tmp_path, number):
+    given = Fusion("sum", {"click": number(2), "hate": number(3)}, number(1), ranges={"like": (number(0), number(4))})
+    plain = Fusion("sum", {"click": 2.0, "hate": 3.0}, 1.0, ranges={"like": (0.0, 4.0)})
+    np.testing.assert_array_equal(given(scores(), NEGATIVE), plain(scores(), NEGATIVE))
+    write_asset(tmp_path / "fusion.tsv", given.asset(NEGATIVE, NAMES))
+    assert read_asset(tmp_path / "fusion.tsv") == plain.asset(NEGATIVE, NAMES)
+
+
+def test_a_range_may_be_of_microseconds():
+    usual = Fusion.default([Task("watch", kind="regression", mean=8e8, std=3e8)])
+    np.testing.assert_allclose(usual({"watch": tf.constant([8e8, 2e9])}, []), [0.5, 1.0], rtol=1e-6)
+    for wrong in ((0.0, 1e38), (0.0, 1e-40), (1.0, 1.0)):
+        with pytest.raises(UserError, match="within ±1e37 of which the first is less"):
+            Fusion("sum", {"watch": 1.0}, ranges={"watch": wrong})
