@@ -26,6 +26,7 @@ from dlen_cam2 import config as config_module
 from dlen_cam2 import data, evaluation, serving
 from dlen_cam2.config import Config, ModelConfig, TrainConfig, replaced
 from dlen_cam2.evaluation import report
+from dlen_cam2.parts import elsewhere
 from dlen_cam2.schema import Feature, Schema, pbtxt
 from dlen_cam2.serving import request_log
 from dlen_cam2.serving.signatures import Server
@@ -111,8 +112,11 @@ class Model:
     def __init__(self, config: Config | None = None, **values: Any):
         sections = {field.name: name for name, cls in (("model", ModelConfig), ("train", TrainConfig))
                     for field in dataclasses.fields(cls)}
+        if config is not None and not isinstance(config, Config):
+            raise UserError("a model's configuration must be a Config, such as Config(model=ModelConfig(…)). "
+                            f"Received: {config!r:.200}.")
         if unknown := sorted(set(values) - set(sections)):
-            raise UserError(f"a model has no value {unknown}. Known: {sorted(sections)}.")
+            raise UserError(f"a model has no value {unknown}. Known: {sorted(sections)}.{elsewhere(Config, unknown)}")
         self.config = replaced(config or Config(), {f"{sections[name]}.{name}": v for name, v in values.items()})
         self._job: Job | None = None
         self._trained: TrainedModel | None = None
@@ -198,12 +202,15 @@ class Model:
 
         Args:
             rows: {column: N values}, a pandas data frame or an Arrow table, with a column for each feature; a list
-                feature has a list in each row. Other columns are ignored.
+                feature has a list in each row. Ids, texts and lists may be None: unknown. Other columns are ignored.
 
         Raises:
             UserError: a feature has no column, or a column no values of its type.
         """
         schema = self.trained.schema
+        if not (isinstance(rows, Mapping) or hasattr(rows, "columns")):
+            raise UserError("rows must be columns, {name: values}, a pandas data frame or an Arrow table. "
+                            f"Received: {type(rows).__name__}.")
         named = {name: rows[name] for name in getattr(rows, "column_names", rows)}
         if missing := [f.name for f in schema.features if f.name not in named]:
             raise UserError(f"rows must have a column for each feature. Received: none for {missing}.")
@@ -256,10 +263,16 @@ def _column(feature: Feature, values: Any) -> np.ndarray:
     Raises:
         UserError: the values are not of the feature's type.
     """
+    if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
+        raise UserError(f"column {feature.name!r} must have a value for each row, [value] of one. "
+                        f"Received: {values!r}.")
     values = values.to_pylist() if hasattr(values, "to_pylist") else list(values)  # Arrow's own, or any other
     kind: Any = {"int": np.int64, "float": np.float32, "string": object}[feature.dtype]
+    missing = {"int": -1, "string": b""}.get(feature.dtype)
 
     def typed(value: Any) -> Any:
+        if value is None and missing is not None:
+            return missing
         if feature.dtype == "string":
             if not isinstance(value, str | bytes):
                 raise TypeError
@@ -271,9 +284,8 @@ def _column(feature: Feature, values: Any) -> np.ndarray:
     try:
         if not feature.is_list:
             return np.array([typed(value) for value in values], kind)
-        padding = -1 if feature.dtype == "int" else b""
-        cut = [[typed(v) for v in value[: feature.max_length]] for value in values]
-        return np.array([row + [padding] * (feature.max_length - len(row)) for row in cut], kind).reshape(
+        cut = [[typed(v) for v in (value if value is not None else ())[: feature.max_length]] for value in values]
+        return np.array([row + [missing] * (feature.max_length - len(row)) for row in cut], kind).reshape(
             len(cut), feature.max_length)
     except (TypeError, ValueError, OverflowError) as error:
         rule = f"{feature.dtype}s" + (", a list in each row" if feature.is_list else "")

@@ -226,7 +226,8 @@ def _section(cls: type, name: str, node: Any, where: str) -> type:
         return parts.find(kind, node[name]["kind"], f"{where}.{name}")
     hint = typing.get_type_hints(cls).get(name)
     if not dataclasses.is_dataclass(hint):
-        raise UserError(f"{where} has no section {name!r}. Known: {sorted(f.name for f in dataclasses.fields(cls))}.")
+        known = sorted(f.name for f in dataclasses.fields(cls))
+        raise UserError(f"{where} has no section {name!r}. Known: {known}.{parts.elsewhere(Config, [name])}")
     return typing.cast(type, hint)
 
 
@@ -271,7 +272,7 @@ def _build(cls: type, values: Any, where: str) -> Any:
         raise UserError(f"{where} must be an object. Received: {values!r}.")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(set(values) - set(fields)):
-        raise UserError(f"{where} has no key {unknown}. Known: {sorted(f.name for f in dataclasses.fields(cls))}.")
+        raise UserError(f"{where} has no key {unknown}. Known: {sorted(fields)}.{parts.elsewhere(Config, unknown)}")
     hints = typing.get_type_hints(cls)
     return cls(**{key: _convert(fields[key], hints[key], value, f"{where}.{key}") for key, value in values.items()})
 
@@ -281,7 +282,8 @@ def _convert(field: dataclasses.Field, hint: Any, value: Any, where: str) -> Any
         if value is None and field.metadata["optional"]:
             return None
         if not isinstance(value, dict) or "kind" not in value:
-            raise UserError(f"{where} must be an object with the key 'kind'. Received: {value!r}.")
+            raise UserError(f"{where} must be an object with the key 'kind'. Received: {value!r}. In Python it is an "
+                            f"instance of a {kind}, one of {[c.__name__ for c in parts.classes(kind).values()]}.")
         cls = parts.find(kind, value["kind"], f"{where}.kind")
         return _build(cls, {key: v for key, v in value.items() if key != "kind"}, f"{where} ({cls.name})")
     if dataclasses.is_dataclass(hint):

@@ -12,8 +12,10 @@ from typing import Any
 from absl import flags
 
 from dlen_cam2.config import Config, check, replaced
+from dlen_cam2.parts import Part
 from dlen_cam2.utils.errors import UsageError, UserError
 
+_MODULE = "experiment"  # the name that an experiment file has while it is run
 _OVERRIDE = re.compile(r"--?config\.([\w.]+)(?:=(.*))?", re.DOTALL)
 # What the command line changes, in its order.
 _changes: list[tuple[str, str]] = []
@@ -30,31 +32,36 @@ def read(path: str) -> Any:
     if not pathlib.Path(path).is_file():
         raise UsageError(f"--config must name a Python file whose get_config() returns a Config. Received: {path!r}, "
                         "which is no file.")
-    spec = importlib.util.spec_from_file_location("experiment", path)
+    spec = importlib.util.spec_from_file_location(_MODULE, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"--config must name a Python file, *.py. Received: {path!r}.")
     module = importlib.util.module_from_spec(spec)
+    here = str(pathlib.Path(path).resolve().parent)
+    sys.path.append(here)  # so that it may import what lies beside it
     try:
         spec.loader.exec_module(module)
         return module.get_config()
     except UserError as error:
         raise UsageError(f"--config: {path}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"--config: {path} cannot be used. Received: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(here)
 
 
 def value_of(text: str) -> Any:
-    """A value as the command line has it: a Python literal, "true", "false", or else the text itself.
+    """A value as the command line has it: a Python literal, "true", "false", names with commas, or the text itself.
 
-    >>> value_of("0.5"), value_of("(64, 32)"), value_of("true"), value_of("ple")
-    (0.5, (64, 32), True, 'ple')
+    >>> value_of("0.5"), value_of("64,32"), value_of("true"), value_of("ple"), value_of("click,like")
+    (0.5, (64, 32), True, 'ple', ('click', 'like'))
     """
     if text in ("true", "false"):
         return text == "true"
     try:
         value = ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return text
+        names = text.rstrip(",").split(",")
+        return tuple(names) if "," in text and all(map(str.isidentifier, names)) else text
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -86,8 +93,12 @@ def typed() -> list[str]:
     return list(_typed)
 
 
-def get(default: Any = None) -> Config:
+def get(default: Any = None, processes: bool = False) -> Config:
     """The configuration of the command line; of `default`, a function, where no file is named.
+
+    Args:
+        default: its result is taken where the command line names no file.
+        processes: it goes to other processes, which import the modules of its parts.
 
     Raises:
         UsageError: the file or a key cannot be used.
@@ -104,6 +115,11 @@ def get(default: Any = None) -> Config:
         check(config)
     except UserError as error:
         raise UsageError(str(error)) from error
+    of_sections = [value for section in (config.model, config.train) for value in vars(section).values()]
+    if own := [part.name for part in of_sections if isinstance(part, Part) and type(part).__module__ == _MODULE]:
+        if processes:
+            raise UsageError(f"--config: {path}: other processes are to use its parts, which must lie in a module that "
+                             f"the file imports. Received, in the file itself: {own}.")
     return config
 
 

@@ -10,15 +10,20 @@ the command line, checks, search spaces, tables and the contract test read the r
         experts: int = option(5, least=1, search=(2, 8))
 
 The parts of this package are modules of the packages in `HOMES`, loaded when a kind is first asked for. One of your own
-lies anywhere: import its module in the experiment file.
+lies in a module of its own: import it in the experiment file, and, so that the commands that read a trained model
+know it too, name it as an entry point of your installed package:
+
+    [project.entry-points."dlen_cam2.parts"]
+    separate = "my_package.separate"
 """
 
 import dataclasses
 import importlib
+import importlib.metadata
 import math
 import pkgutil
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 
 from dlen_cam2.utils.errors import UserError
 
@@ -28,6 +33,7 @@ HOMES = {
     "encoder": "dlen_cam2.models.sequence", "transfer": "dlen_cam2.models.transfer", "label": "dlen_cam2.labels",
     "step_rule": "dlen_cam2.training.balancing", "score_adapter": "dlen_cam2.serving.score_adapters",
 }
+ENTRY_POINTS = "dlen_cam2.parts"  # of installed packages, whose modules hold parts
 _CLASSES: dict[str, dict[str, type["Part"]]] = {kind: {} for kind in HOMES}
 _loaded: set[str] = set()
 
@@ -129,7 +135,15 @@ def score_adapter(name: str) -> Callable[[type[P]], type[P]]:
 
 
 def classes(kind: str) -> dict[str, type[Part]]:
-    """{name: class} of a kind, sorted by name."""
+    """{name: class} of a kind, sorted by name. Raises `UserError` if a module that an entry point names fails."""
+    if ENTRY_POINTS not in _loaded:
+        _loaded.add(ENTRY_POINTS)
+        for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+            try:
+                point.load()
+            except Exception as error:
+                raise UserError(f"the entry point {point.name!r} of {ENTRY_POINTS} must be a module with parts. "
+                                f"Received: {point.value!r}: {type(error).__name__}: {error}") from error
     if kind not in _loaded:
         _loaded.add(kind)  # first, since the modules may ask for the kind themselves
         home = importlib.import_module(HOMES[kind])
@@ -146,7 +160,8 @@ def find(kind: str, name: Any, where: str) -> type[Part]:
     """
     known = classes(kind)
     if not isinstance(name, str) or name not in known:
-        raise UserError(f"{where} must be a {kind}, one of {list(known)}. Received: {name!r}.")
+        raise UserError(f"{where} must be a {kind}, one of {list(known)}. Received: {name!r}. The module of a part of "
+                        f"your own must be imported first, or be an entry point of {ENTRY_POINTS}.")
     return known[name]
 
 
@@ -167,6 +182,29 @@ def part(kind: str, default: str | None) -> Any:
     """A field of a configuration that holds a part of a kind; with `default=None` it may hold None."""
     factory = (lambda: None) if default is None else (lambda: make(kind, default))
     return dataclasses.field(default_factory=factory, metadata={"part": kind, "optional": default is None})
+
+
+def elsewhere(cls: type, names: Sequence[str], where: str = "config") -> str:
+    """The sentence of a message that says where a configuration, a `cls`, has keys, or parts, of these names."""
+    found = []
+
+    def look(cls: type, where: str) -> None:
+        hints = get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            at = f"{where}.{field.name}"
+            if field.name in names:
+                found.append(at)
+            if kind := field.metadata.get("part"):
+                known = classes(kind)
+                found.extend(f"{at}={name}" for name in known if name in names)
+                for name in names:
+                    if owners := [k for k, v in known.items() if name in {f.name for f in dataclasses.fields(v)}]:
+                        found.append(f"{at}.{name} of {', '.join(owners)}")
+            elif dataclasses.is_dataclass(hint := hints[field.name]) and isinstance(hint, type):
+                look(hint, at)
+
+    look(cls, where)
+    return f" There is {' and '.join(found)}." if found else ""
 
 
 def option(

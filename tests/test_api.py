@@ -73,6 +73,8 @@ def test_a_table_of_rows_scores_as_what_is_served(data, model):
     ({"city": [1] * 5}, "column 'city' must hold strings"),
     ({"seen": [3] * 5}, "column 'seen' must hold ints, a list in each row"),
     ({"uid": [1.5] * 5}, "column 'uid' must hold ints"),
+    ({"uid": 1}, r"column 'uid' must have a value for each row, \[value\] of one. Received: 1"),
+    ({"active": [None] * 5}, "column 'active' must hold floats"),
     ({"uid": [1] * 4}, "columns must be equally long. Received: .*'uid': 4"),
     ({"active": [float("nan")] * 5}, "active.*must be numbers. Received: NaN"),
 ])
@@ -80,6 +82,15 @@ def test_rows_that_cannot_be_scored(data, model, change, message):
     rows = {name: column for name, column in (data.rows(contract.DAYS[1], 5) | change).items() if column is not None}
     with pytest.raises(UserError, match=message):
         model.predict(rows)
+
+
+def test_what_is_missing_is_unknown_and_rows_are_columns(data, model):
+    with pytest.raises(UserError, match="rows must be columns, .* Received: list"):
+        model.predict([{"uid": 1}])
+    rows = {name: column.tolist() for name, column in data.rows(contract.DAYS[1], 2).items()}
+    none = model.predict(rows | {"uid": [None] * 2, "city": [None] * 2, "seen": [None, [None]]})
+    unknown = model.predict(rows | {"uid": [-1] * 2, "city": [""] * 2, "seen": [[], [-1]]})
+    np.testing.assert_array_equal(none["fused"], unknown["fused"])
 
 
 @pytest.mark.slow
@@ -104,6 +115,10 @@ def test_saved_loaded_exported_and_a_day_more(data, model, tmp_path):
 def test_what_a_model_refuses():
     with pytest.raises(UserError, match=r"a model has no value \['trunc'\]. Known: .*'trunk'"):
         dc.Model(trunc="mmoe")
+    with pytest.raises(UserError, match=r"no value \['levels'\].* There is config.model.trunk.levels of ple\.$"):
+        dc.Model(trunk="ple", levels=3)
+    with pytest.raises(UserError, match=r"must be a Config, such as Config\(model=ModelConfig\(…\)\). Received: Model"):
+        dc.Model(dc.ModelConfig())
     with pytest.raises(UserError, match="config.model.trunk must be a trunk, one of"):
         dc.Model(trunk="moe")
     with pytest.raises(UserError, match="must be fitted first"):

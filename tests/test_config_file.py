@@ -10,6 +10,7 @@ from dlen_cam2.config import Config, TrainConfig
 from dlen_cam2.models import CGC, MMOE, PLE
 from dlen_cam2.training import runs, train_request
 from dlen_cam2.training.balancing import Fixed, MetaBalance
+from dlen_cam2.utils.errors import UserError
 from tests.support.builders import branches, command, flat, tiny_config
 
 FILE = """
@@ -154,3 +155,40 @@ def test_a_file_that_was_written_gives_the_configuration(config, tmp_path):
     path.write_text(config_file.source(config, 'What "it" is \\ ends in """.'))
     assert config_file.read(str(path)) == config
     config_module.check(config_file.read(str(path)))
+
+
+OWN = """
+import dataclasses
+import beside
+from dlen_cam2.config import Config, ModelConfig
+from dlen_cam2.models.parts import Trunk
+from dlen_cam2.parts import trunk
+
+@trunk("of_the_file")
+@dataclasses.dataclass
+class OfTheFile(Trunk):
+    pass
+
+def get_config():
+    return Config(beside.NAME, ModelConfig(trunk=OfTheFile()))
+"""
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_a_part_in_the_file_is_for_one_process(tmp_path, monkeypatch, processes):
+    """The file may import what lies beside it; other processes could not import the file."""
+    monkeypatch.setattr(parts, "_CLASSES", {kind: dict(known) for kind, known in parts._CLASSES.items()})
+    (tmp_path / "beside.py").write_text("NAME = 'beside'")
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.setattr(sys, "argv", ["train", f"--config={tmp_path / 'own.py'}"])
+    config_file.define("A file.")
+    try:
+        config_file.flags.FLAGS(sys.argv)
+        if processes:
+            with pytest.raises(UserError, match=r"must lie in a module that the file imports. .*\['of_the_file'\]"):
+                config_file.get(processes=True)
+        else:
+            assert config_file.get().model.trunk.name == "of_the_file"
+    finally:
+        delattr(config_file.flags.FLAGS, "config")
+    assert str(tmp_path) not in sys.path

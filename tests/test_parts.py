@@ -134,7 +134,7 @@ def test_a_kind_that_is_no_part_is_one_message_and_imports_nothing(kind, name):
     known, before = list(parts.classes(kind)), set(sys.modules)
     with pytest.raises(UserError) as error:
         parts.from_dict(kind, {"kind": name})
-    assert str(error.value) == f"the {kind} must be a {kind}, one of {known}. Received: {name!r}."
+    assert str(error.value).startswith(f"the {kind} must be a {kind}, one of {known}. Received: {name!r}. ")
     assert set(sys.modules) == before
 
 
@@ -149,8 +149,8 @@ def test_a_stored_configuration_names_parts_and_nothing_else(tmp_path, field, na
     before = set(sys.modules)
     with pytest.raises(UserError) as error:
         config_module.load(path)
-    assert str(error.value) == (
-        f"{path}: config.{section}.{field}.kind must be a {field}, one of {known}. Received: {name!r}."
+    assert str(error.value).startswith(
+        f"{path}: config.{section}.{field}.kind must be a {field}, one of {known}. Received: {name!r}. "
     )
     assert set(sys.modules) == before
 
@@ -167,7 +167,7 @@ def test_a_field_of_another_part_is_one_message(tmp_path, part, message):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError) as error:
         config_module.load(path)
-    assert str(error.value) == f"{path}: config.model.trunk {message}"
+    assert str(error.value).startswith(f"{path}: config.model.trunk {message}")
 
 
 def test_a_part_takes_over_what_the_one_before_had_too():
@@ -224,3 +224,40 @@ NAN, INF = math.nan, math.inf
 def test_an_option_holds_or_says_its_rule(rule, good, bad, words):
     assert [value for value in good if checked(value, **rule)] == []
     assert {checked(value, **rule) for value in bad} <= {words} and all(checked(value, **rule) for value in bad)
+
+
+OWN = """
+import dataclasses
+from dlen_cam2.models.parts import Trunk
+from dlen_cam2.parts import trunk
+
+@trunk("installed")
+@dataclasses.dataclass
+class Installed(Trunk):
+    pass
+"""
+
+
+def test_installed_packages_name_their_parts_by_entry_points(tmp_path, monkeypatch, registry):
+    """As a package that is installed beside ours; what is not imported is one message."""
+    (tmp_path / "of_a_package.py").write_text(OWN)
+    described = tmp_path / "of_a_package-1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: of-a-package\nVersion: 1.0\n")
+    points = described / "entry_points.txt"
+    points.write_text("[dlen_cam2.parts]\ninstalled = of_a_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(parts, "_loaded", set(parts.HOMES))
+    assert parts.find("trunk", "installed", "the trunk").__module__ == "of_a_package"
+    points.write_text("[dlen_cam2.parts]\nabsent = of_no_package\n")
+    monkeypatch.setattr(parts, "_loaded", set(parts.HOMES))
+    with pytest.raises(UserError, match="the entry point 'absent' of dlen_cam2.parts must be a module with parts"):
+        parts.classes("trunk")
+
+
+def test_a_key_that_is_elsewhere_is_named_with_its_place():
+    assert parts.elsewhere(Config, ["experts"]) == " There is config.model.trunk.experts of cgc, mmoe, ple."
+    assert parts.elsewhere(Config, ["cam2"]) == " There is config.model.causal=cam2."
+    assert "config.train.learning_rate and config.train.step_rule.learning_rate of" in parts.elsewhere(
+        Config, ["learning_rate"])
+    assert parts.elsewhere(Config, ["nothing"]) == ""

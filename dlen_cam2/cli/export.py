@@ -21,7 +21,8 @@ def define_flags() -> None:
     flags.DEFINE_string("output", None, "Directory of versions; the next number is added.", required=True)
     flags.DEFINE_bool("causes", False, "Serve CAM2's conformity and relevance scores beside the tasks'.")
     flags.DEFINE_string("calibration", None, "JSON file that dlen_cam2 calibrate wrote. Default: as trained.")
-    flags.DEFINE_string("fusion", None, "File that dlen_cam2 search_fusion wrote. Default: the product of all tasks.")
+    flags.DEFINE_string("fusion", None, "File that dlen_cam2 search_fusion wrote. Default: the product of the "
+                        "tasks that are probabilities.")
     flags.DEFINE_bool("classify", False, "Add the signature classify: tasks as classes, for the Classify method.")
     flags.DEFINE_string("regress", "", "Add the signature regress: this score, such as fused, for the Regress method.")
     flags.DEFINE_string("data_dir", None, "Data set whose rows warm a server up. Default: rows made of the schema.")

@@ -79,7 +79,7 @@ def _config() -> Config:
             f"--config must name an experiment file, since the data set {name!r} has none of its own. Known: "
             f"{sorted(known)}."
         )
-    return config_file.get(known.get(name, own_mmoe.get_config))
+    return config_file.get(known.get(name, own_mmoe.get_config), processes=True)
 
 
 def _log() -> Log:
@@ -125,7 +125,8 @@ def main() -> None:
     elif FLAGS.suite == "mtl":
         ple.run(_asked())
     else:
-        synthetic.run(config_file.get(quickstart_mmoe.get_config), output, FLAGS.seeds, FLAGS.rows, FLAGS.processes)
+        config = config_file.get(quickstart_mmoe.get_config, processes=True)
+        synthetic.run(config, output, FLAGS.seeds, FLAGS.rows, FLAGS.processes)
     print((output / pages.REPORT).read_text(encoding="utf-8"))
 
 

@@ -41,14 +41,15 @@ def define_flags() -> None:
     flags.DEFINE_string("model_dir", None, "Model that dlen_cam2 train wrote.", required=True)
     flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
     flags.DEFINE_string("day", None, "Day to search on, later than the training days.", required=True)
-    flags.DEFINE_string("measure_day", None, "Another day, to measure on what was not searched.", required=True)
+    flags.DEFINE_string("measure_day", None, "Another day, to measure what was not searched; required.", required=True)
     flags.DEFINE_string("maximize", None, "Goal: ndcg/<task> or rate/<task>.", required=True)
     flags.DEFINE_multi_string(
-        "subject_to", None, "A goal, <= or >=, and a number or the word baseline; may be repeated, one panel of the "
-        "picture each.", required=True,
+        "subject_to", None, "A goal, <= or >=, and a number or the word baseline; required, may be repeated, one panel "
+        "of the picture each.", required=True,
     )
     flags.DEFINE_list("scores", None, "Scores to weigh. Default: the tasks that are probabilities.")
-    flags.DEFINE_string("baseline", None, "Fusion to compare with, a JSON file. Default: the product of all tasks.")
+    flags.DEFINE_string("baseline", None, "Fusion to compare with, a JSON file. Default: the product of all tasks that "
+                        "are probabilities.")
     flags.DEFINE_string("calibration", None, "Calibration of the tasks, as dlen_cam2 calibrate wrote it.")
     flags.DEFINE_enum("form", "product", FORMS, "Weighted product of powers, or weighted sum.")
     flags.DEFINE_integer("top", 10, "Ranks of each user that count.", lower_bound=1)
@@ -126,6 +127,9 @@ def weights(baseline: Fusion, chosen: Fusion) -> str:
     names = list(dict.fromkeys([*baseline.weights, *chosen.weights]))
     lines = [[f"weight of {name}", *(f"{f.weights.get(name, 0.0):g}" for f in (baseline, chosen))] for name in names]
     lines += [[name, f"{getattr(baseline, name):g}", f"{getattr(chosen, name):g}"] for name in ("power", "floor")]
+    for name in dict.fromkeys([*baseline.ranges, *chosen.ranges]):
+        ends = [f.ranges.get(name, ()) for f in (baseline, chosen)]
+        lines.append([f"range of {name}", *(" to ".join(f"{end:g}" for end in each) for each in ends)])
     return markdown(["", f"baseline ({baseline.form})", f"chosen ({chosen.form})"], lines)
 
 

@@ -44,7 +44,7 @@ def _space(config: Config) -> spaces.Space:
 
 
 def main() -> None:
-    config = config_file.get()
+    config = config_file.get(processes=True)
     found = tuning.search(
         config, _space(config), FLAGS.data_dir, FLAGS.train_days, FLAGS.validation_days, FLAGS.objective, FLAGS.tuner,
         FLAGS.trials, FLAGS.seed, FLAGS.output, FLAGS.processes, FLAGS.restart,

@@ -94,7 +94,7 @@ class Fusion:
 
     @classmethod
     def default(cls, tasks: Sequence[Task]) -> "Fusion":
-        """The product of all tasks' probabilities, each with weight 1.
+        """The product of the probabilities of all tasks that have one, each with weight 1.
 
         DESIGN: tasks that are numbers weigh nothing, or, where there are no others, have `usual_range`.
         """

@@ -11,7 +11,7 @@ from scipy.optimize import differential_evolution
 from scipy.stats import qmc
 
 from dlen_cam2.evaluation import Predictions
-from dlen_cam2.schema import Schema
+from dlen_cam2.schema import Schema, Task
 from dlen_cam2.serving.fusion import P_UP, Fusion, usual_range
 from dlen_cam2.utils.errors import UserError
 
@@ -101,9 +101,9 @@ class Day:
             raise UserError(f"the schema must have a key \"user\", whose rows are ranked. Received: {schema.keys}.")
         self.goals = list(goals)
         self.negative = [task.name for task in schema.tasks if task.negative]
-        self.ranges = {task.name: usual_range(task) for task in schema.tasks if task.is_number}
         given = {**predictions.serving, **predictions.causes}
         self.scores = {name: tf.constant(values, tf.float32) for name, values in given.items()}
+        self.ranges = {task.name: _range(given[task.name], task) for task in schema.tasks if task.is_number}
         self._users = predictions.users
         rows = np.bincount(self._users)
         self._starts = np.cumsum(rows) - rows
@@ -192,6 +192,12 @@ class Space:
         if self.size == len(self.names):
             return Fusion(self.form, weights, ranges=self._ranges)
         return Fusion(self.form, weights, _rounded(power[0]), _rounded(x[-1] * self._highest), self._ranges)
+
+
+def _range(predictions: np.ndarray, task: Task) -> tuple[float, float]:
+    """DESIGN: from 0, or the least of the day if that is less, to the greatest, so that seconds count as seconds."""
+    low, high = min(0.0, float(predictions.min())), max(0.0, float(predictions.max()))
+    return (low, high) if low < high else usual_range(task)
 
 
 def _rounded(value: float) -> float:

@@ -1,6 +1,7 @@
 """The one way a command of this project starts, reports an error, and exits."""
 
 import gc
+import re
 import sys
 from collections.abc import Callable
 
@@ -57,7 +58,8 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        print(f"error: {error}", file=sys.stderr)
+        # absl says of a flag that is required: "flag --x=None: Flag --x must have a value other than None."
+        print("error:", re.sub(r"flag (--\w+)=None: .*", r"\1 must be given.", str(error)), file=sys.stderr)
         print(f"Pass --helpshort to {_name(argv[0])} to see its flags.", file=sys.stderr)
         sys.exit(2)
 
