@@ -31,6 +31,7 @@ _OF_AN_ID, _OF_A_VALUE = 100, 10
 _INSIDE, _ONES, _AROUND, _CHANCE = 0.98, 10, 0.9, 1e-6
 _OWN, _VISIT = 0.9, 50  # share of rows with a value of their own, of an id of rows; rows of a session at most
 _NUMBER = 1e12  # above it an integer that hardly two rows share is an id
+_TO_LEARN = "; the tags task:NAME and kind:regression{} make it a task"
 _ADVICE = {
     "date": "later days have other values; derive an age in days, the hour or the weekday from it",
     "clock": "cut it to the hour, which is a category",
@@ -115,7 +116,8 @@ def suggest(
         if why[name]:
             continue
         if is_spent(name) and column.is_number and sides.of(name)[0] == "context":
-            why[name] = _lacking(column, sample.rows) or "a target: time that was spent"
+            why[name] = (_lacking(column, sample.rows) or "a target: time that was spent") + _TO_LEARN.format(
+                " and mask:TASK of the task that it follows" * bool(column.lacking))
             targets += [] if column.lacking else [name]
         elif name in SECONDS and not column.is_number or name in BINARY:
             why[name] = f"left out: counters read it as {'seconds' if name in SECONDS else '0 or 1'}, which not all are"
