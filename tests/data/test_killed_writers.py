@@ -22,7 +22,8 @@ import json, os, pathlib, re, resource, signal, sys, traceback
 import tensorflow as tf, tensorflow_datasets
 from dlen_cam2.utils import files
 from dlen_cam2.utils.errors import UserError
-from pipelines import dataset, engines, shards
+from pipelines.engines import duckdb_engine
+from pipelines.writer import dataset, shards
 from tests.support.damaged_logs import forked
 
 def when(module, name, number, half=False, of=""):
@@ -66,7 +67,7 @@ for case, (setup, directory, since) in json.loads(sys.argv[1]).items():
 print(json.dumps(result))
 '''
 KILLS = {
-    "in SQL": "when(engines.Duckdb, 'run', 2)",
+    "in SQL": "when(duckdb_engine.Duckdb, 'run', 2)",
     "in the first shard": "when(shards, '_write', 1, True)",
     "in a later split's shard": "when(shards, '_write', 2, True)",
     "at the first manifest": "when(dataset, 'write_json', 1, True)",

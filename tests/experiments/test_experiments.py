@@ -152,20 +152,21 @@ def config():
 
 
 def test_the_mtl_suite(shop, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(ple, "NETWORKS", ("ESMM", "MMOE"))
+    networks = ["ESMM", "MMOE"]
+    monkeypatch.setattr(zoo, "without", lambda head: networks)
     asked = tables.Asked(config(), Log(shop, ("train",), ("test",)), tmp_path, 1, processes=1)
     ple.run(asked)
     results = json.loads((tmp_path / pages.RESULTS).read_text())
-    assert list(results["levels"]) == [zoo.CONSTANT, zoo.TREES, zoo.SINGLE, *ple.NETWORKS]
+    assert list(results["levels"]) == [zoo.CONSTANT, zoo.TREES, zoo.SINGLE, *networks]
     assert results["levels"][zoo.CONSTANT]["click"]["auc"] == [0.5]
     assert results["rows"]["click"] == 500 > results["rows"]["buy"] == results["positives"]["click"]
-    for model in (zoo.TREES, zoo.SINGLE, *ple.NETWORKS):
+    for model in (zoo.TREES, zoo.SINGLE, *networks):
         for task in TASKS:
             assert results["levels"][model][task]["auc"][0] > 0.6, (model, task)
     assert 0.5 < results["levels"]["ESMM"]["buy"]["calibration"][0] < 2
     single, bottom = (results["costs"][m]["parameters"][0] for m in (zoo.SINGLE, "ESMM"))
     assert bottom < single  # two networks, and one with a shared bottom
-    assert all(results["costs"][m]["rows_per_second"][0] > 0 for m in (zoo.TREES, zoo.SINGLE, *ple.NETWORKS))
+    assert all(results["costs"][m]["rows_per_second"][0] > 0 for m in (zoo.TREES, zoo.SINGLE, *networks))
     text = (tmp_path / pages.REPORT).read_text()
     assert "`ESMM`: over the shared bottom" in text and "The papers' figures" not in text
 
