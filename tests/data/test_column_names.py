@@ -9,8 +9,9 @@ from dlen_cam2.utils.errors import UserError
 from pipelines.features import point_in_time
 from pipelines.from_logs import convert
 from pipelines.options import Options
-from tests.support.damaged_logs import ROLES, ROWS, SCHEMA, TYPES, C, J, P, log_rows, without
+from tests.support.damaged_logs import C, J, P, without
 from tests.support.logs import DAY, kept, keyed, read_all, write
+from tests.support.whole_logs import ROLES, ROWS, SCHEMA, TYPES, log_rows
 
 IDS = tuple(f for f in SCHEMA.features if f.name in ("uid", "vid"))
 

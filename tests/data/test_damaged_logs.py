@@ -4,8 +4,9 @@ import pytest
 
 from dlen_cam2.utils.errors import UserError
 from pipelines.from_logs import Roles, convert
-from tests.support.damaged_logs import CASES, INTEGER, RATE, ROLES, ROWS, SCHEMA, TIME, TYPES, cell, log_rows
+from tests.support.damaged_logs import CASES, INTEGER, RATE, TIME, cell
 from tests.support.logs import START, kept, keyed, read_all, write
+from tests.support.whole_logs import ROLES, ROWS, SCHEMA, TYPES, log_rows
 
 
 def attempt(tmp_path, case, policy):

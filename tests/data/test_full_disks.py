@@ -12,8 +12,8 @@ from pipelines import check
 from pipelines.from_logs import convert
 from pipelines.options import Options
 from pipelines.writer import dataset
-from tests.support.damaged_logs import ROLES, SCHEMA, TYPES, content_of, log_rows
 from tests.support.logs import write
+from tests.support.whole_logs import ROLES, SCHEMA, TYPES, content_of, log_rows
 
 
 # Where the data set goes.

@@ -11,8 +11,8 @@ from dlen_cam2.data import manifest
 from pipelines import check
 from pipelines.from_logs import convert
 from tests.support.builders import ROOT
-from tests.support.damaged_logs import ROLES, SCHEMA, TYPES, content_of, forked, log_rows
 from tests.support.logs import DAY, START, read_all, write
+from tests.support.whole_logs import ROLES, SCHEMA, TYPES, content_of, forked, log_rows
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ from dlen_cam2.utils import files
 from dlen_cam2.utils.errors import UserError
 from pipelines.engines import duckdb_engine
 from pipelines.writer import dataset, shards
-from tests.support.damaged_logs import forked
+from tests.support.whole_logs import forked
 
 def when(module, name, number, half=False, of=""):
     """Die at the call `number` of a function, of those whose argument is like `of`, perhaps after it wrote a part."""
