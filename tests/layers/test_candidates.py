@@ -29,6 +29,14 @@ def test_project_of_products_by_hand():
     np.testing.assert_array_equal(project(rows(x), kernel), [[20352], [24362]])
 
 
+@pytest.mark.parametrize("layer", [
+    tf.keras.layers.Dense(3, activation="relu"), tf.keras.layers.LayerNormalization(), tf.keras.layers.RepeatVector(2)])
+def test_a_layer_that_knows_nothing_of_candidates_reads_their_rows(layer):
+    x = Candidates(tf.constant([[1.0, 2.0]]), tf.constant([[5.0], [-6.0]]), (Product(tf.constant([[4.0]]), 0),))
+    network = tf.keras.Model(inputs := tf.keras.Input((4,)), layer(inputs))
+    np.testing.assert_array_equal(layer(x), network(rows(x)))
+
+
 def test_candidates_are_the_rows_with_the_user_once():
     items = {group: features for group, features in EMBEDDED.items() if group != "user_content"}
     once = {name: index[:1] for name, index in EMBEDDED["user_content"].items()}
