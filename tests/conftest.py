@@ -13,6 +13,8 @@ from dlen_cam2 import parts
 _PAGES = pathlib.Path("/proc/self/statm")
 _GROWN = 100 * 2**20 // 4096  # pages
 _after = {"collection": 0}
+_TESTS = str(pathlib.Path(__file__).parent)
+_parts_of: dict[str, list[tuple[str, str, type[parts.Part]]]] = {}
 
 
 def pytest_collection_finish() -> None:
@@ -40,19 +42,24 @@ def _memory():
         _after["collection"] = _resident()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Parts that a test file registers are there in that file only, although every process collects all files."""
+    report = yield
+    for kind, known in parts._CLASSES.items():
+        for name in [name for name, part in known.items() if inspect.getfile(part).startswith(_TESTS)]:
+            _parts_of.setdefault(inspect.getfile(known[name]), []).append((kind, name, known.pop(name)))
+    return report
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _parts_of_this_file(request):
-    """Parts that another test file registers are not there: every process collects all files."""
-    tests = str(pathlib.Path(__file__).parent)
-    hidden = [
-        (known, name, part) for known in parts._CLASSES.values() for name, part in known.items()
-        if inspect.getfile(part).startswith(tests) and inspect.getfile(part) != str(request.path)
-    ]
-    for known, name, _ in hidden:
-        del known[name]
+    own = _parts_of.get(str(request.path), [])
+    for kind, name, part in own:
+        parts._CLASSES[kind][name] = part
     yield
-    for known, name, part in hidden:
-        known[name] = part
+    for kind, name, _ in own:
+        parts._CLASSES[kind].pop(name, None)
 
 
 def _resident() -> int:
