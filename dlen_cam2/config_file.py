@@ -115,11 +115,11 @@ def get(default: Any = None, processes: bool = False) -> Config:
         check(config)
     except UserError as error:
         raise UsageError(str(error)) from error
-    of_sections = [value for section in (config.model, config.train) for value in vars(section).values()]
-    if own := [part.name for part in of_sections if isinstance(part, Part) and type(part).__module__ == _MODULE]:
-        if processes:
-            raise UsageError(f"--config: {path}: other processes are to use its parts, which must lie in a module that "
-                             f"the file imports. Received, in the file itself: {own}.")
+    held = [*vars(config.model).values(), *vars(config.train).values()]
+    own = [part.name for part in held if isinstance(part, Part) and type(part).__module__ == _MODULE]
+    if processes and own:
+        raise UsageError(f"--config: {path}: other processes are to use its parts, which must lie in a module that "
+                         f"the file imports. Received, in the file itself: {own}.")
     return config
 
 

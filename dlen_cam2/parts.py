@@ -165,11 +165,9 @@ def find(kind: str, name: Any, where: str) -> type[Part]:
     return known[name]
 
 
-def make(kind: str, name: str, like: Part | None = None) -> Any:
-    """The part `name` with its default values, but for fields that `like` has, too: their values are taken from it."""
-    cls = find(kind, name, kind)
-    known = [f.name for f in dataclasses.fields(cls) if like is not None and hasattr(like, f.name)]
-    return cls(**{field: getattr(like, field) for field in known})
+def make(kind: str, name: str) -> Any:
+    """The part `name` with its default values."""
+    return find(kind, name, kind)()
 
 
 def from_dict(kind: str, values: dict[str, Any]) -> Any:

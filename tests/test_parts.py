@@ -10,7 +10,7 @@ import pytest
 
 from dlen_cam2 import config as config_module
 from dlen_cam2 import parts
-from dlen_cam2.config import Config, ModelConfig, TrainConfig
+from dlen_cam2.config import Config, ModelConfig, TrainConfig, replaced
 from dlen_cam2.models.parts import Trunk
 from dlen_cam2.models.trunks import MMOE, PLE
 from dlen_cam2.parts import option
@@ -171,9 +171,14 @@ def test_a_field_of_another_part_is_one_message(tmp_path, part, message):
 
 
 def test_a_part_takes_over_what_the_one_before_had_too():
-    assert parts.make("trunk", "ple", like=MMOE((7,), experts=3)) == PLE((7,), experts=3)
-    assert parts.make("trunk", "mmoe", like=PLE((7,), levels=3)) == MMOE((7,))
-    assert parts.make("step_rule", "gradnorm", like=Decay((0.5,))) == GradNorm()
+    def chosen(kind, name, before):
+        section = "train" if kind == "step_rule" else "model"
+        config = Config(**{section: (TrainConfig if kind == "step_rule" else ModelConfig)(**{kind: before})})
+        return getattr(getattr(replaced(config, {f"{section}.{kind}": name}), section), kind)
+
+    assert chosen("trunk", "ple", MMOE((7,), experts=3)) == PLE((7,), experts=3)
+    assert chosen("trunk", "mmoe", PLE((7,), levels=3)) == MMOE((7,))
+    assert chosen("step_rule", "gradnorm", Decay((0.5,))) == GradNorm()
     with pytest.raises(UserError, match=r"trunk must be a trunk, one of \['cgc', .*Received: 'moe'"):
         parts.make("trunk", "moe")
 

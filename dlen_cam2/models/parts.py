@@ -1,12 +1,12 @@
 """What each kind of part of a network is: what it is called with, what it returns, and what else it owns."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import tensorflow as tf
 
-from dlen_cam2.labels.kind import Calibrate, kind_of, targets
+from dlen_cam2.labels.kind import Calibrate, binary, kind_of, targets
 from dlen_cam2.layers import TaskLogits
 from dlen_cam2.models.context import Context
 from dlen_cam2.parts import Part
@@ -181,7 +181,8 @@ class Head(NetworkPart):
             UserError: no task is binary, and the head needs one.
         """
         tasks = context.schema.tasks
-        own, rest = _places(context.schema)
+        own = binary(context.schema)
+        rest = [k for k in range(len(tasks)) if k not in own]
         if not rest:
             return self.outputs(towers, x, context)
         if self.needs_binary and not own:
@@ -210,11 +211,7 @@ class Head(NetworkPart):
 
     def losses(self, outputs: Outputs, y: tf.Tensor, schema: Schema) -> tf.Tensor:
         """(B, T): each row's loss in each task, before masks and weights."""
-        z = self.trained(outputs, schema)
-        if all(task.kind == "binary" for task in schema.tasks):
-            return kind_of(schema.tasks[0]).losses(y, z, schema.tasks[0])  # all at once, which is the same numbers
-        columns = zip(schema.tasks, tf.unstack(y, axis=1), tf.unstack(z, axis=1), strict=True)
-        return tf.stack([kind_of(task).losses(label, z, task) for task, label, z in columns], axis=1)
+        return _of_tasks(schema, lambda task, y, z: kind_of(task).losses(y, z, task), y, self.trained(outputs, schema))
 
     def predictions(self, outputs: Outputs, schema: Schema) -> tf.Tensor:
         """(B, T): P(k) of a binary task (DLEN: eq 1), the expected number of others. Every metric is of these."""
@@ -242,18 +239,17 @@ class Head(NetworkPart):
         return {}
 
 
-def _places(schema: Schema) -> tuple[list[int], list[int]]:
-    """The places of binary tasks, and of all others."""
-    binary = [kind_of(task).binary for task in schema.tasks]
-    return [k for k, is_so in enumerate(binary) if is_so], [k for k, is_so in enumerate(binary) if not is_so]
-
-
 def _only(schema: Schema, tasks: Sequence[int]) -> Schema:
     return dataclasses.replace(schema, tasks=tuple(schema.tasks[k] for k in tasks))
 
 
 def _predictions(z: tf.Tensor, schema: Schema) -> tf.Tensor:
+    return _of_tasks(schema, lambda task, z: kind_of(task).predictions(z, task), z)
+
+
+def _of_tasks(schema: Schema, of_task: Callable[..., tf.Tensor], *values: tf.Tensor) -> tf.Tensor:
+    """(B, T): what `of_task(task, *columns)` is of each task and its columns (B,) of the values (B, T)."""
     if all(task.kind == "binary" for task in schema.tasks):
-        return tf.sigmoid(z)
-    columns = zip(schema.tasks, tf.unstack(z, axis=1), strict=True)
-    return tf.stack([kind_of(task).predictions(column, task) for task, column in columns], axis=1)
+        return of_task(schema.tasks[0], *values)  # all at once, which is the same numbers
+    columns = zip(schema.tasks, *(tf.unstack(value, axis=1) for value in values), strict=True)
+    return tf.stack([of_task(task, *of_values) for task, *of_values in columns], axis=1)

@@ -9,7 +9,6 @@ import tensorflow as tf
 from dlen_cam2.config import ModelConfig
 from dlen_cam2.labels.kind import Calibrate, targets
 from dlen_cam2.models.parts import Causal, Head, Loss, NetworkPart, Outputs
-from dlen_cam2.parts import Part
 from dlen_cam2.schema import Schema
 
 
@@ -70,4 +69,4 @@ class ReadOut:
 def network_parts(config: ModelConfig) -> list[NetworkPart]:
     """The parts of a network, in the order of their fields."""
     held = (getattr(config, field.name) for field in dataclasses.fields(config))
-    return [part for part in held if isinstance(part, Part) and isinstance(part, NetworkPart)]
+    return [part for part in held if isinstance(part, NetworkPart)]
