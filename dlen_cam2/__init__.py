@@ -12,11 +12,14 @@ import os
 import sys
 from typing import Any
 
+from dlen_cam2.utils import quiet_start
+
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # No lines that TensorFlow's C++ calls errors: a machine without a GPU gives some, and `rebatch` one for each column of
 # a batch that it joins of two pieces. What stops a job is an exception, and what is fatal is printed at any level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+quiet_start.install()
 
 # TensorFlow decides when it is first imported, perhaps by us later on, perhaps by somebody else before us.
 _LEGACY = os.environ["TF_USE_LEGACY_KERAS"]
