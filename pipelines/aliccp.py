@@ -37,7 +37,7 @@ import pyarrow as pa
 from absl import flags
 
 from dlen_cam2.schema import Feature, Schema, Task
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 from pipelines import options
 from pipelines.engines import Engine
@@ -103,7 +103,7 @@ def convert(source: pathlib.Path, output: str, how: Options = Options()) -> dict
         bounds = _check(engine, paths)
         read = {split: high - low for split, (low, high) in bounds.items()}
         dropped = engine.one("SELECT count(*) FROM samples WHERE click = 0 AND conversion = 1")
-        print(f"{sum(read.values()):,} samples read, {dropped:,} conversions without a click dropped", flush=True)
+        console.say(f"{sum(read.values()):,} samples read, {dropped:,} conversions without a click dropped")
         report = {"pipeline": "aliccp", "rows_read": read, "contradictions_dropped": dropped}
         splits = ((split, _rows(engine, *bounds[split])) for split in SPLITS)
         return write_dataset(output, SCHEMA, splits, report, form=how.form, train_days=how.train_days)
@@ -185,8 +185,7 @@ def define_flags() -> None:
 
 def main() -> None:
     statistics = convert(pathlib.Path(FLAGS.input), FLAGS.output, options.from_flags())
-    rows = sum(day["rows"] for day in statistics["days"].values())
-    print(f"{rows:,} rows of {len(statistics['days'])} splits are in {FLAGS.output}")
+    options.finish(statistics)
 
 
 if __name__ == "__main__":

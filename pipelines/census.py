@@ -26,7 +26,7 @@ import pyarrow.csv
 from absl import flags
 
 from dlen_cam2.schema import Feature, Schema, Task
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 from pipelines import options
 from pipelines.options import Options
@@ -92,9 +92,9 @@ def convert(source: pathlib.Path, output: str, pair: str = "income", how: Option
         read = {part: engine.one(f"SELECT count(*) FROM people WHERE part = '{part}'") for part in paths}
         for part in _SPLITS:
             if part in paths:
-                print(f"{paths[part]}: {read[part]:,} people", flush=True)
+                console.say(f"{paths[part]}: {read[part]:,} people")
             else:
-                print(f"{source} has no census-income.{part}: no split {' or '.join(_SPLITS[part])}", flush=True)
+                console.say(f"{source} has no census-income.{part}, so there is no split {' or '.join(_SPLITS[part])}")
         rows = ((s, engine.stream(f"SELECT * FROM census WHERE split = '{s}' ORDER BY line")) for s in splits)
         source_of = {"pipeline": "census", "pair": pair, "rows_read": read}
         # Without "train" the models learn from "validation", and so do the vocabularies: "test" stays unseen.
@@ -163,8 +163,7 @@ def define_flags() -> None:
 
 def main() -> None:
     statistics = convert(pathlib.Path(FLAGS.input), FLAGS.output, FLAGS.pair, options.from_flags())
-    rows = sum(day["rows"] for day in statistics["days"].values())
-    print(f"{rows:,} rows of {len(statistics['days'])} splits are in {FLAGS.output}")
+    options.finish(statistics)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,13 @@ from absl import flags
 
 from dlen_cam2 import data
 from dlen_cam2.schema import Schema, pbtxt
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import join, write_text
 from pipelines.checks import distribution_shift, label_rates, leaks, repeated_rows, shard_files
-from pipelines.checks.findings import FAIL, Report
+from pipelines.checks.findings import FAIL, PASS, Report
 from pipelines.checks.html_page import render
+from pipelines.writer.dataset import default_train_days
 from pipelines.writer.stored_rows import Column, read_split
 
 FLAGS = flags.FLAGS
@@ -107,12 +108,23 @@ def main() -> None:
         raise UserError(f"--output must be a file in a directory that exists. Received: {FLAGS.output!r}.")
     report = check(FLAGS.data_dir, FLAGS.leak_auc, FLAGS.drift)
     for finding in report.findings:
-        print(finding.line)
+        # With --quiet what is not as it should be is still shown.
+        (console.say if finding.status == PASS else print)(finding.line)
     if page:
         write_text(page, render(report))
-        print(f"The page is {page}")
+        console.say(f"report: {page}")
     if report.failed:
         sys.exit(1)
+    days = list(data.statistics(FLAGS.data_dir)["days"])
+    trained = default_train_days(days)
+    console.next_step(commands.line(
+        "train", config="dlen_cam2/configs/own/mmoe.py", data_dir=FLAGS.data_dir, model_dir="models/mmoe",
+        train_days="..".join(dict.fromkeys((trained[0], trained[-1]))), eval_days=_last(days)))
+
+
+def _last(splits: list[str]) -> str:
+    """The last day, or what a data set without days measures on."""
+    return next((split for split in reversed(splits) if split.isdigit()), "test" if "test" in splits else splits[-1])
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    write(FLAGS.output, FLAGS.correlation, FLAGS.rows, FLAGS.columns, FLAGS.seed, options.from_flags())
-    print(f"{FLAGS.rows:,} rows of the splits train and test are in {FLAGS.output}")
+    statistics = write(FLAGS.output, FLAGS.correlation, FLAGS.rows, FLAGS.columns, FLAGS.seed, options.from_flags())
+    options.finish(statistics)
 
 
 if __name__ == "__main__":

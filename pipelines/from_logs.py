@@ -34,7 +34,7 @@ import pyarrow as pa
 from absl import flags
 
 from dlen_cam2.schema import Schema, pbtxt
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import read_bytes, write_text
 from pipelines import options
@@ -118,17 +118,19 @@ def convert(
             roles.split_by.divide(engine, schema)
         report["rows_repeated"] = report["rows_read"] - sum(report["rows_skipped"].values()) - engine.one(
             "SELECT count(*) FROM exposures")
-        print(f"{report['rows_read']:,} rows read, {sum(report['rows_skipped'].values()):,} skipped, "
-              f"{report['rows_repeated']:,} exact duplicates dropped", flush=True)
+        console.say(f"{report['rows_read']:,} rows read, {sum(report['rows_skipped'].values()):,} skipped, "
+                    f"{report['rows_repeated']:,} exact duplicates dropped")
         if older := engine.one(f"SELECT count(*) FROM exposures WHERE split < {literal(how.since)}"):
-            print(f"{older:,} rows of days before --since={how.since} are not written", flush=True)
+            console.say(f"{older:,} rows of days before --since={how.since} are left out")
         _tell_long_lists(engine, schema, computed)
         if computed:
             return publish(engine, output, schema, report, how, ids=ids)
         splits = _splits(engine, schema, how)
+        total = options.exposures(engine, how.since)
         if how.since:
-            return dataset.append(output, splits, {**report, "since": how.since}, how.form)
-        return dataset.write_dataset(output, schema, splits, report, form=how.form, train_days=how.train_days)
+            return dataset.append(output, splits, {**report, "since": how.since}, how.form, total=total)
+        return dataset.write_dataset(
+            output, schema, splits, report, form=how.form, train_days=how.train_days, total=total)
 
 
 def files(pattern: str) -> list[pathlib.Path]:
@@ -203,8 +205,8 @@ def _tell_long_lists(engine: Engine, schema: Schema, computed: set[str]) -> None
     for f in schema.features:
         if f.is_list and f.name not in computed and (
                 longer := engine.one(f"SELECT count(*) FROM exposures WHERE len({quoted(f.name)}) > {f.max_length}")):
-            print(f"column {f.name!r}: {longer:,} rows have more than {f.max_length} values (value_count max), of "
-                  f"which the reader keeps the first {f.max_length}", flush=True)
+            console.say(f"column {f.name!r}: {longer:,} rows have more than {f.max_length} values (value_count.max); "
+                        "the reader keeps the first of them")
 
 
 def _count(engine: Engine, log: Log, on_bad_row: str) -> dict[str, Any]:
@@ -218,7 +220,7 @@ def _count(engine: Engine, log: Log, on_bad_row: str) -> dict[str, Any]:
                         + (f", and {len(bad) - 1} more rules are broken" if len(bad) > 1 else "")
                         + "; --on_bad_row=skip leaves such rows out.")
     for rule, count, received, file in bad:
-        print(f"skipped {count:,} of {read:,} rows: {file}: {rule}. Received: {received}", flush=True)
+        console.say(f"skipped {count:,} of {read:,} rows: {file}: {rule}. Received: {received}")
     return {"pipeline": "from_logs", "rows_read": read, "rows_skipped": {rule: count for rule, count, *_ in bad}}
 
 
@@ -276,8 +278,7 @@ def main() -> None:
     except (UserError, UnicodeDecodeError) as error:
         raise UserError(f"{FLAGS.schema}: {error}") from error
     statistics = convert(FLAGS.logs, schema, roles, FLAGS.output, FLAGS.on_bad_row, options.from_flags())
-    rows = sum(day["rows"] for day in statistics["days"].values())
-    print(f"{rows:,} rows of {len(statistics['days'])} splits are in {FLAGS.output}")
+    options.finish(statistics)
 
 
 def _suggest(roles: Roles) -> None:
@@ -285,12 +286,12 @@ def _suggest(roles: Roles) -> None:
         raise UserError(f"--schema must be a new file with --suggest_schema. Received: {FLAGS.schema!r}, which exists.")
     schema, why = propose(FLAGS.logs, roles, FLAGS.schema or "schema.pbtxt", Options(memory=FLAGS.memory))
     for name, reason in why.items():
-        print(f"{name}: {reason}")
+        console.say(f"{name}: {reason}")
     if FLAGS.schema:
         write_text(FLAGS.schema, pbtxt.dumps(schema))
-        print(f"The proposal is {FLAGS.schema}: read it, correct it, then run without --suggest_schema.")
+        console.say(f"The proposal is {FLAGS.schema}: read it, correct it, then run without --suggest_schema.")
     else:
-        print(pbtxt.dumps(schema))
+        console.say(pbtxt.dumps(schema))
 
 
 if __name__ == "__main__":

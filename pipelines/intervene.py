@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 from dlen_cam2 import data
 from dlen_cam2.schema import Schema, pbtxt
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 from pipelines.writer.dataset import write_dataset
 from pipelines.writer.shards import Form
@@ -98,7 +98,7 @@ def write(data_dir: str, output: str, seed: int) -> tuple[np.ndarray, np.ndarray
     if not days:
         raise UserError(f"{data_dir} must have rows in splits that are days, such as 20240101. Received: {rows}.")
     if left_out:
-        print(f"{sum(left_out.values()):,} rows of splits that are no days left out: {', '.join(left_out)}", flush=True)
+        console.say(f"{sum(left_out.values()):,} rows are left out, whose splits are no days: {', '.join(left_out)}")
     data.read(data_dir, schema, days, _BATCH)  # refuses shards that are absent, truncated or lack a column
 
     items = _items(data_dir, schema, days)
@@ -134,7 +134,7 @@ def _splits(
             if (part == value).any():
                 yield day + suffix, table.filter(pa.array(part == value))
             else:
-                print(f"{day}{suffix}: no rows, not written", flush=True)
+                console.say(f"{day}{suffix} has no rows and is not written")
 
 
 def summary(items: np.ndarray, parts: np.ndarray) -> str:
@@ -161,7 +161,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    print(summary(*write(FLAGS.data_dir, FLAGS.output, FLAGS.seed)))
+    console.say(summary(*write(FLAGS.data_dir, FLAGS.output, FLAGS.seed)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pyarrow as pa
 from absl import flags
 
 from dlen_cam2.schema import Feature, Schema, Task
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 from pipelines import options
 from pipelines.engines import Engine
@@ -88,8 +88,8 @@ def convert(source: pathlib.Path, output: str, how: Options = Options()) -> dict
         read = engine.one("SELECT count(*) FROM log")
         kept = engine.one("SELECT count(*) FROM exposures WHERE split IS NOT NULL")
         distinct = engine.one("SELECT count(*) FROM (SELECT DISTINCT user_id, video_id, time_ms FROM log) AS keys")
-        print(f"{read:,} exposures read, {read - kept:,} exact duplicates dropped; {kept - distinct:,} of those kept "
-              "repeat (user, video, time) with other values", flush=True)
+        console.say(f"{read:,} exposures read, {read - kept:,} exact duplicates dropped; {kept - distinct:,} of the "
+                    "rows kept repeat (user, video, time) with other values")
         report = {"pipeline": "kuairand", "rows_read": read, "duplicates_dropped": read - kept,
                   "reported_again": kept - distinct}
         return publish(engine, output, _schema(engine), report, how)
@@ -198,8 +198,7 @@ def define_flags() -> None:
 
 def main() -> None:
     statistics = convert(pathlib.Path(FLAGS.input), FLAGS.output, options.from_flags())
-    rows = sum(day["rows"] for day in statistics["days"].values())
-    print(f"{rows:,} rows of {len(statistics['days'])} splits are in {FLAGS.output}")
+    options.finish(statistics)
 
 
 if __name__ == "__main__":

@@ -146,8 +146,7 @@ def define_flags() -> None:
 
 def main() -> None:
     statistics = convert(FLAGS.output, FLAGS.input, FLAGS.tfds, FLAGS.tfds_dir, options.from_flags())
-    rows = sum(month["rows"] for month in statistics["days"].values())
-    print(f"{rows:,} rows of {len(statistics['days'])} splits are in {FLAGS.output}")
+    options.finish(statistics)
 
 
 if __name__ == "__main__":

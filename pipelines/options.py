@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,9 @@ from absl import flags
 from dlen_cam2.data import manifest
 from dlen_cam2.data.manifest import COMPRESSIONS, LAYOUTS
 from dlen_cam2.schema import Schema
+from dlen_cam2.utils import console
 from pipelines import engines
-from pipelines.engines import Engine
+from pipelines.engines import Engine, literal
 from pipelines.features import point_in_time
 from pipelines.features.text_ids import TextIds
 from pipelines.writer import dataset
@@ -71,11 +73,25 @@ def publish(
         options.check_days([name for (name,) in names])
         found = point_in_time.splits(engine, schema, snapshots, ids=ids)
         return dataset.write_dataset(
-            output, schema, found, source, {**(sides or {}), SNAPSHOTS: snapshots}, options.form, options.train_days)
+            output, schema, found, source, {**(sides or {}), SNAPSHOTS: snapshots}, options.form, options.train_days,
+            exposures(engine))
     there = list(dataset.standing(output)[1]["days"])
     found = point_in_time.splits(engine, schema, snapshots, pathlib.Path(output) / SNAPSHOTS, options.since, there,
                                  ids)
-    return dataset.append(output, found, {**source, "since": options.since}, options.form, {SNAPSHOTS: snapshots})
+    return dataset.append(output, found, {**source, "since": options.since}, options.form, {SNAPSHOTS: snapshots},
+                          exposures(engine, options.since))
+
+
+def exposures(engine: Engine, since: str = "") -> int:
+    """How many rows of the table `exposures` are written: those of the split `since` and later ones."""
+    return int(engine.one(f"SELECT count(*) FROM exposures WHERE split >= {literal(since)}"))
+
+
+def finish(statistics: Mapping[str, Any], more: str = "") -> None:
+    """Say what was written to `--output`, and what to do next; `more` names what it has besides."""
+    rows, found = sum(day["rows"] for day in statistics["days"].values()), len(statistics["days"])
+    console.say(f"{rows:,} rows in {found} splits{more} were written to {FLAGS.output}")
+    console.next_step(f"python -m pipelines.check {shlex.quote(FLAGS.output)} --output=check.html")
 
 
 def define_flags(point_in_time: bool = True, output: bool = True) -> None:

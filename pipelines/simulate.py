@@ -71,7 +71,7 @@ def define_flags() -> None:
 def main() -> None:
     world = World(rows=FLAGS.rows, seed=FLAGS.seed, broken=FLAGS.broken)
     statistics = write(world, FLAGS.output, options.from_flags())
-    print(f"{world.rows:,} rows of {len(statistics['days'])} splits, and {TRUTH}, are in {FLAGS.output}")
+    options.finish(statistics, f" and {TRUTH}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from dlen_cam2.metrics import calibration_curve
 from dlen_cam2.schema import Schema
 from dlen_cam2.serving.calibration import ENOUGH, METHODS, fit
 from dlen_cam2.training import model_directory
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.markdown import markdown
 
@@ -59,11 +59,14 @@ def main() -> None:
     picture = output.with_suffix(".png")
     _draw(picture, model.schema, days[-1], before[days[-1]], after[days[-1]])
     calibration.save(output)
-    print(table(model.schema, before, after))
+    console.page(table(model.schema, before, after))
     for task in tasks:
         if task not in calibration.knots and not model.schema.tasks[tasks.index(task)].is_number:
-            print(f"{task} is left as it is: fewer than {ENOUGH} positives or {ENOUGH} negatives on {FLAGS.day}.")
-    print(f"calibration: {output}, picture: {picture}")
+            console.say(f"{task} is left uncalibrated: it has fewer than {ENOUGH} positives or {ENOUGH} negatives on "
+                        f"{FLAGS.day}")
+    console.say(f"calibration: {output}, picture: {picture}")
+    console.next_step(commands.line(
+        "export", model_dir=FLAGS.model_dir, output="served/ranker", calibration=output))
 
 
 def table(schema: Schema, before: Mapping[str, Predictions], after: Mapping[str, Predictions]) -> str:

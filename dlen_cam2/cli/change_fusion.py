@@ -8,7 +8,7 @@ The network and all else is as in the version that it is made of; see `dlen_cam2
 from absl import flags
 
 from dlen_cam2.serving.fusion import Fusion, reweigh
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 
 FLAGS = flags.FLAGS
 
@@ -21,7 +21,8 @@ def define_flags() -> None:
 
 def main() -> None:
     target = reweigh(FLAGS.served, Fusion.load(FLAGS.fusion), FLAGS.version)
-    print(f"version with the weights of {FLAGS.fusion}: {target}")
+    console.say(f"version with the weights of {FLAGS.fusion}: {target}")
+    console.next_step(commands.line("publish", served=FLAGS.served, canary=target.name))
 
 
 if __name__ == "__main__":

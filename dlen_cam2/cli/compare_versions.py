@@ -13,7 +13,7 @@ from absl import flags
 
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.serving import request_log, version_comparison, versions
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console, page
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import staged
 
@@ -37,7 +37,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("rows", 2000, "How many rows of it, 500 a request.", lower_bound=1)
     flags.DEFINE_float("max_drift", MAX_DRIFT, "Greatest relative change of a score's mean.", lower_bound=0)
     flags.DEFINE_float("min_agreement", MIN_AGREEMENT, "Least rank correlation of live and candidate.", lower_bound=-1)
-    flags.DEFINE_string("output", None, "Directory for verify.md and verify.png.")
+    flags.DEFINE_string("output", None, "Directory for verify.md, verify.html and verify.png.")
 
 
 def main() -> None:
@@ -57,13 +57,16 @@ def main() -> None:
     if FLAGS.output:
         with staged(FLAGS.output, REPORT) as stage:
             version_comparison.draw(stage / PICTURE, before, after)
-            (stage / REPORT).write_text(
-                f"# {FLAGS.candidate} against {FLAGS.live}\n\nThe candidate {verdict}.\n\n{text}\n\n![]({PICTURE})\n"
+            page.write(
+                stage / REPORT, f"# {FLAGS.candidate} against {FLAGS.live}\n\nThe candidate {verdict}.\n\n{text}\n\n"
+                f"![scores of the candidate by those of the live version]({PICTURE})\n"
             )
-    print(f"{len(logs)} requests\n\n{text}\n")
+    console.page(f"{len(logs)} requests\n\n{text}\n")
     if failed:
         raise UserError(f"{FLAGS.candidate} {verdict}.")
-    print(f"{FLAGS.candidate} {verdict}.")
+    console.say(f"{FLAGS.candidate} {verdict}.")
+    candidate_of = pathlib.Path(FLAGS.candidate).resolve()
+    console.next_step(commands.line("publish", served=candidate_of.parent, canary=candidate_of.name))
 
 
 def _requests(live: versions.Loaded) -> list[request_log.PredictionLog]:

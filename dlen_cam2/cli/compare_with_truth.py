@@ -2,7 +2,7 @@
 
     dlen_cam2 compare_with_truth --data_dir=DIR --model_dirs=A,B --day=D --output=DIR
 
-Reads `truth.parquet` beside the shards and writes `recovery.md` and `recovery.png`.
+Reads `truth.parquet` beside the shards and writes `recovery.md`, `recovery.html` and `recovery.png`.
 
 - mean |p̂ - p|: how far a task's probability is from the true one;
 - P(UP): AUC of the latent state against the true preference, and the share of the way from 0.5 to the AUC of
@@ -18,7 +18,7 @@ from dlen_cam2 import evaluation
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.evaluation.truth import recovery, table, truth_at
 from dlen_cam2.training import model_directory
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console, page
 from dlen_cam2.utils.files import staged
 
 FLAGS = flags.FLAGS
@@ -45,9 +45,10 @@ def main() -> None:
     text = table(results)
     with staged(FLAGS.output, REPORT) as stage:
         _draw(stage / "recovery.png", model.schema.task_names[0], shown)
-        (stage / REPORT).write_text(f"# Recovery of the truth on {FLAGS.day}\n\n{text}\n\n![](recovery.png)\n")
-    print(text)
-    print(f"picture: {pathlib.Path(FLAGS.output) / 'recovery.png'}")
+        page.write(stage / REPORT, f"# Recovery of the truth on {FLAGS.day}\n\n{text}\n\n"
+                                   "![predicted by true probability](recovery.png)\n")
+    console.page(text)
+    console.next_step(f"open {pathlib.Path(FLAGS.output, REPORT).with_suffix('.html')}")
 
 
 def _draw(path: pathlib.Path, task: str, shown: dict[str, tuple[Predictions, dict[str, np.ndarray]]]) -> None:

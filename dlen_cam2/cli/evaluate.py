@@ -3,12 +3,14 @@
     dlen_cam2 evaluate --model_dir=DIR --data_dir=DIR --days=A..B [--output=FILE.json]
 """
 
+import pathlib
+
 from absl import flags
 
 from dlen_cam2 import data, evaluation
 from dlen_cam2.evaluation import report
 from dlen_cam2.training import model_directory
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.files import write_json
 
 FLAGS = flags.FLAGS
@@ -33,7 +35,9 @@ def main() -> None:
         metrics[day] = evaluation.evaluate(predictions, model.schema, FLAGS.bootstrap)
     if FLAGS.output:
         write_json(FLAGS.output, metrics)
-    print(report.table(metrics))
+    console.page(report.table(metrics))
+    name = pathlib.Path(FLAGS.model_dir).resolve().name
+    console.next_step(commands.line("export", model_dir=FLAGS.model_dir, output=f"served/{name}"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
     dlen_cam2 export --model_dir=DIR --output=DIR
 """
 
+import pathlib
+
 from absl import flags
 
 from dlen_cam2 import serving
@@ -10,7 +12,7 @@ from dlen_cam2.serving import request_log
 from dlen_cam2.serving.calibration import Calibration
 from dlen_cam2.serving.fusion import Fusion
 from dlen_cam2.training import model_directory
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -41,7 +43,9 @@ def main() -> None:
         calibration=Calibration.load(FLAGS.calibration) if FLAGS.calibration else None,
         fusion=Fusion.load(FLAGS.fusion) if FLAGS.fusion else None, classify=FLAGS.classify, regress=FLAGS.regress,
     )
-    print(f"SavedModel: {target}")
+    console.say(f"SavedModel: {target}")
+    name = pathlib.Path(FLAGS.output).resolve().name
+    console.next_step(commands.line("serve", served=FLAGS.output, name=name))
 
 
 if __name__ == "__main__":

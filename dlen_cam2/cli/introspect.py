@@ -15,7 +15,7 @@ from dlen_cam2.evaluation import introspection
 from dlen_cam2.evaluation.introspection_report import draw, tables
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.training import model_directory
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console, page
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import replaceable, staged
 
@@ -53,9 +53,9 @@ def main() -> None:
         pictures = draw(stage, found)
         shown = "".join(f"\n![{name.removesuffix('.png')}]({name})\n" for name in pictures)
         title = f"# {model.config.name}: {model.network.name}, {FLAGS.day}"
-        (stage / REPORT).write_text(f"{title}\n\n{text}{shown}", encoding="utf-8")
-    print(text)
-    print(f"{REPORT}{''.join(f', {name}' for name in pictures)} are in {output}")
+        page.write(stage / REPORT, f"{title}\n\n{text}{shown}")
+    console.page(text)
+    console.next_step(f"open {(output / REPORT).with_suffix('.html')}")
 
 
 if __name__ == "__main__":

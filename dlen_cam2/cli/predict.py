@@ -10,8 +10,9 @@ from absl import flags
 
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.serving import request_log, versions
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.markdown import markdown
 
 FLAGS = flags.FLAGS
 
@@ -30,9 +31,9 @@ def main() -> None:
         raise UserError(f"{version} must have the signature raw. Received: {sorted(model.signatures)}.")
     schema = pbtxt.load(FLAGS.data_dir).select(features=model.signatures["raw"].inputs)
     scores = model.run("raw", request_log.first_rows(FLAGS.data_dir, FLAGS.day, schema, FLAGS.rows))
-    print("row  " + "  ".join(f"{name:>14}" for name in scores))
-    for row in range(len(next(iter(scores.values())))):
-        print(f"{row:>3}  " + "  ".join(f"{scores[name][row]:14.6g}" for name in scores))
+    rows = range(len(next(iter(scores.values()))))
+    console.page(markdown(["row", *scores], ([str(r), *(f"{scores[name][r]:.6g}" for name in scores)] for r in rows)))
+    console.next_step(commands.line("serve", served=version.parent, name=version.parent.name))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ start TensorFlow Serving; one that runs takes the change over. A new version in 
 from absl import flags
 
 from dlen_cam2.serving import server_files
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -34,11 +34,11 @@ def main() -> None:
         changes["canary"] = None if FLAGS.canary == "none" else _number(FLAGS.canary)
     now, removed = server_files.publish(FLAGS.served, changes, map(_number, FLAGS.load), FLAGS.keep, FLAGS.name)
     said = ", ".join(f"{label} {number}" for label, number in sorted(now.labels.items()))
-    print(f"{now.name}: {said}; loaded are {', '.join(map(str, now.loaded))}")
+    console.say(f"{now.name}: {said}; loaded are {', '.join(map(str, now.loaded))}")
     if removed:
-        print(f"removed versions {', '.join(map(str, removed))}")
-    print(f"to serve: docker compose -f {FLAGS.served}/{server_files.COMPOSE} up, or")
-    print(server_files.docker_run(FLAGS.served, now.name))
+        console.say(f"removed versions {', '.join(map(str, removed))}")
+    console.say(f"to serve: docker compose -f {FLAGS.served}/{server_files.COMPOSE} up, or")
+    console.next_step(server_files.docker_run(FLAGS.served, now.name))
 
 
 def _number(text: str) -> int:

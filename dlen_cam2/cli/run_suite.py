@@ -9,9 +9,9 @@
 | mtl | PLE's table of multi-task against single-task models, on pipelines.census or any other log |
 | synthetic | where the truth is known: MTL gain by the tasks' correlation, DLEN's cap, its story broken |
 
-Writes `report.md`, `results.json` and pictures; finished cells are kept in `OUTPUT/cells`, so the command goes on where
-it was stopped. `--config` is an experiment file, whose sizes and rates all rows have; without it, data sets of our
-pipelines take theirs from dlen_cam2/configs, and others `own/mmoe.py` there (but for cam2, which needs one).
+Writes `report.md`, `report.html`, `results.json` and pictures. Finished cells are kept in `OUTPUT/cells`, so a command
+that was stopped resumes. `--config` is an experiment file, whose sizes and rates all rows have; without it, data sets
+of our pipelines take theirs from dlen_cam2/configs, and others `own/mmoe.py` there (but for cam2, which needs one).
 """
 
 import pathlib
@@ -36,7 +36,7 @@ from dlen_cam2.experiments.papers import cam2, cam2_report, dlen, ple, synthetic
 from dlen_cam2.experiments.rows import Log
 from dlen_cam2.experiments.tables import Asked
 from dlen_cam2.schema import pbtxt
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -127,7 +127,8 @@ def main() -> None:
     else:
         config = config_file.get(quickstart_mmoe.get_config, processes=True)
         synthetic.run(config, output, FLAGS.seeds, FLAGS.rows, FLAGS.processes)
-    print((output / pages.REPORT).read_text(encoding="utf-8"))
+    console.page((output / pages.REPORT).read_text(encoding="utf-8"))
+    console.next_step(f"open {(output / pages.REPORT).with_suffix('.html')}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 Ranks the exposures of `--day` again for each user, and writes into DIR:
 
 - fusion.json: the best weights that keep the constraints, for `dlen_cam2 export` and `dlen_cam2 change_fusion`;
-- fusion.md: every goal under the baseline and under these, on both days, with the change and its interval;
+- fusion.md, fusion.html: every goal under the baseline and under these, on both days, with the change, its interval;
 - trade_off.png: all that was tried; trials.csv: the same as numbers.
 
 Constraints are kept on `--day`; what they come to on a day that nothing was fitted on stands in the last rows of the
@@ -27,7 +27,7 @@ from dlen_cam2.serving.calibration import Calibration
 from dlen_cam2.serving.fusion import FORMS, Fusion
 from dlen_cam2.serving.fusion_search import Constraint, Day, Goal, Space, Trial, search
 from dlen_cam2.training import model_directory
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console, page
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import replaceable, staged
 from dlen_cam2.utils.markdown import markdown
@@ -35,6 +35,7 @@ from dlen_cam2.utils.markdown import markdown
 FLAGS = flags.FLAGS
 
 FUSION = "fusion.json"
+PAGE = "fusion.md"
 
 
 def define_flags() -> None:
@@ -90,14 +91,18 @@ def main() -> None:
         best.fusion.save(stage / FUSION)
         _write_trials(stage / "trials.csv", trials)
         draw(stage / "trade_off.png", days, baseline, best.fusion, maximize, constraints, trials)
-        (stage / "fusion.md").write_text(
+        page.write(stage / PAGE, (
             f"# Fusion for {maximize}, subject to {', '.join(map(str, constraints))}\n\nThe first {FLAGS.top} rows of "
             f"each user; {len(trials):,} fusions tried on {FLAGS.day}, none on {FLAGS.measure_day}. Brackets: 95% "
-            f"intervals of the relative change, paired bootstrap over users.\n\n{text}\n\n![](trade_off.png)\n",
-            encoding="utf-8",
-        )
-    print(text)
-    print(f"fusion: {pathlib.Path(FLAGS.output) / FUSION}, picture: {pathlib.Path(FLAGS.output) / 'trade_off.png'}")
+            f"intervals of the relative change, paired bootstrap over users.\n\n{text}\n\n"
+            "![all fusions that were tried](trade_off.png)\n"
+        ))
+    console.page(text)
+    output = pathlib.Path(FLAGS.output)
+    console.say(f"report: {(output / PAGE).with_suffix('.html')}")
+    console.next_step(commands.line(
+        "export", model_dir=FLAGS.model_dir, output="served/ranker", calibration=FLAGS.calibration,
+        fusion=output / FUSION))
 
 
 def table(

@@ -14,7 +14,7 @@ import threading
 from absl import flags
 
 from dlen_cam2.serving.testing_server import grpc_server, rest
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -39,7 +39,8 @@ def main() -> None:
         signal.signal(number, lambda *_: ended.set())
     server, port = grpc_server.start(model, FLAGS.port)
     web = rest.start(model, FLAGS.rest_port)
-    print(f"{FLAGS.name}: gRPC on 127.0.0.1:{port}, REST on 127.0.0.1:{web.server_port}", flush=True)
+    console.say(f"{FLAGS.name}: gRPC on 127.0.0.1:{port}, REST on 127.0.0.1:{web.server_port}")
+    console.next_step(f"curl -s http://127.0.0.1:{web.server_port}/v1/models/{FLAGS.name}/metadata  # Ctrl-C ends this")
     while not ended.wait(FLAGS.poll_seconds):
         try:
             model.poll()

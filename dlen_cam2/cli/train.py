@@ -6,6 +6,7 @@ Day by day: `--continue_from=YESTERDAYS_MODEL_DIR` goes on from its weights and 
 --eval=next` does that for many days at once. A command that was killed goes on when it is started again.
 """
 
+import pathlib
 from typing import Any
 
 from absl import flags
@@ -13,7 +14,7 @@ from absl import flags
 from dlen_cam2 import config_file, data
 from dlen_cam2.evaluation import report
 from dlen_cam2.training import distribution, runs, train_request
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -46,8 +47,10 @@ def main() -> None:
     place = distribution.connect(FLAGS.strategy, FLAGS.cpu_devices, FLAGS.tpu)
     metrics = runs.train(wanted, place)
     if place.chief:
-        print(report.table(metrics))
-        print(f"model, metrics.json and report.md are in {FLAGS.model_dir}")
+        console.page(report.table(metrics))
+        console.say(f"report: {pathlib.Path(FLAGS.model_dir, report.PAGE).with_suffix('.html')}")
+        name = pathlib.Path(FLAGS.model_dir).resolve().name
+        console.next_step(commands.line("export", model_dir=FLAGS.model_dir, output=f"served/{name}"))
 
 
 def _request() -> train_request.Request:

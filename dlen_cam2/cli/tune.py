@@ -8,6 +8,7 @@ Tries `--trials` choices of a search space (`dlen_cam2/configs/spaces.py`) with 
 killed.
 """
 
+import pathlib
 import runpy
 import shlex
 
@@ -16,7 +17,7 @@ from absl import flags
 from dlen_cam2 import config_file, tuning
 from dlen_cam2.config import Config
 from dlen_cam2.configs import spaces
-from dlen_cam2.utils import commands
+from dlen_cam2.utils import commands, console
 
 FLAGS = flags.FLAGS
 
@@ -49,9 +50,13 @@ def main() -> None:
         config, _space(config), FLAGS.data_dir, FLAGS.train_days, FLAGS.validation_days, FLAGS.objective, FLAGS.tuner,
         FLAGS.trials, FLAGS.seed, FLAGS.output, FLAGS.processes, FLAGS.restart,
     )
-    command = shlex.join(["python", "-m", "dlen_cam2", "tune", *config_file.typed()])
+    command = shlex.join(["dlen_cam2", "tune", *config_file.typed()])
     tuning.write(found, FLAGS.output, command)
-    print(tuning.report.page(found, command))
+    console.page(tuning.report.text_of(found, command))
+    best = pathlib.Path(FLAGS.output) / tuning.report.CONFIG
+    console.next_step(commands.line(
+        "train", config=best, data_dir=FLAGS.data_dir, model_dir="models/tuned",
+        train_days=f"{FLAGS.train_days},{FLAGS.validation_days}", eval_days="DAYS_THAT_NO_TRIAL_HAS_SEEN"))
 
 
 if __name__ == "__main__":

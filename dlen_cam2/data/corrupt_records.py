@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from google.protobuf.message import DecodeError
 from dlen_cam2.data.manifest import LENGTHS, NARROW, WIDE, Shards
 from dlen_cam2.data.parsing import chunk, open_shard
 from dlen_cam2.schema import Schema
+from dlen_cam2.utils import console
 from dlen_cam2.utils.errors import UserError
 
 # What TensorFlow raises about damaged records; the last where its message would quote bytes that are no text.
@@ -92,10 +92,10 @@ def announce(bad: Mapping[str, Bad], shards: Shards) -> None:
     """Say on standard error what is left out."""
     for path, found in bad.items():
         of = shards.rows[shards.paths.index(path)]
-        print(f"skipped {found.rows:,} of {of:,} rows of {path}: {found.reason}", file=sys.stderr, flush=True)
+        console.warn(f"skipped {found.rows:,} of {of:,} rows of {path}: {found.reason}")
     if bad:
         lost, of = sum(b.rows for b in bad.values()), sum(shards.rows)
-        print(f"skipped {lost:,} of {of:,} rows in all ({lost / max(of, 1):.2%})", file=sys.stderr, flush=True)
+        console.warn(f"skipped {lost:,} of {of:,} rows in all ({lost / max(of, 1):.2%})")
 
 
 def elements(paths: Sequence[str], bad: Mapping[str, Bad]) -> dict[str, Any]:

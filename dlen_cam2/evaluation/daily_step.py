@@ -11,6 +11,7 @@ from dlen_cam2.evaluation.bootstrap import MIN_USERS
 from dlen_cam2.labels.kind import binary
 from dlen_cam2.metrics import calibration, cross_entropy, normalized_entropy
 from dlen_cam2.schema import Schema
+from dlen_cam2.utils import console
 from dlen_cam2.utils.markdown import markdown
 
 Change = dict[str, Any]
@@ -60,7 +61,7 @@ def changes(before: Predictions, after: Predictions, schema: Schema) -> dict[str
 def warnings(day: str, found: Mapping[str, Change]) -> list[str]:
     """A line for each task that the step made worse on `day`."""
     return [
-        f"warning: the step made {task} worse on {day}: NE {c['ne'][0]:.4f} -> {c['ne'][1]:.4f} "
+        f"the step made {task} worse on {day}: NE {c['ne'][0]:.4f} -> {c['ne'][1]:.4f} "
         f"({c['errors']:.1f} standard errors), predicted over observed {c['calibration'][0]:.2f} -> "
         f"{c['calibration'][1]:.2f}; try lower config.train.daily.rates, or train on more days together"
         for task, c in found.items() if c["worse"]
@@ -103,7 +104,7 @@ class DailySteps:
         found = changes(Predictions.load(self.directory / f"{day}.npz"), after, self.schema)
         self.found[f"{day} after {trained}"] = found
         for warning in warnings(day, found):
-            print(warning, flush=True)
+            console.warn(warning)
         return found
 
     def section(self) -> str:

@@ -15,7 +15,7 @@ from dlen_cam2.labels.kind import Calibrate, binary, kind_of
 from dlen_cam2.metrics import task_metrics
 from dlen_cam2.models import ReadOut
 from dlen_cam2.schema import Schema
-from dlen_cam2.utils import arrays
+from dlen_cam2.utils import arrays, console
 
 USER_FAVOR = "user_favor"
 USER_FAVOR_NOTE = (
@@ -106,11 +106,13 @@ def predict(
 ) -> Predictions:
     """Score every row of `day` with what `scorer` returned, in file order. Arguments: see `dlen_cam2.data.read`."""
     parts: list[tuple[Any, ...]] = []
-    with data.explained(directory, schema, [day]):
+    rows = data.statistics(directory)["days"][day]["rows"]
+    with data.explained(directory, schema, [day]), console.Progress(f"scoring {day}", rows) as progress:
         for features, labels in data.read(directory, schema, [day], batch_size, on_bad_record=on_bad_record):
             columns = {column: labels[column] for column in schema.targets}
             keys = {role: labels[column] for role, column in schema.keys.items()}
             parts.append(tf.nest.map_structure(lambda t: t.numpy(), (*score(features, labels), columns, keys)))
+            progress.advance(len(parts[-1][0]))
     if not parts:
         empty = np.zeros((0, len(schema.tasks)), np.float32)
         keys = {role: np.zeros(0, np.int64) for role in schema.keys}

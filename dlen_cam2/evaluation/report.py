@@ -12,9 +12,17 @@ from dlen_cam2.evaluation import USER_FAVOR, USER_FAVOR_NOTE, Predictions, behav
 from dlen_cam2.labels.kind import binary
 from dlen_cam2.metrics import calibration_curve
 from dlen_cam2.schema import Schema, Task
+from dlen_cam2.utils import page
 from dlen_cam2.utils.markdown import markdown
 
+PAGE = "report.md"
 PICTURE = "report.png"
+COLUMNS_NOTE = (
+    "Brackets: 95% intervals, bootstrap over users. AUC and GAUC (AUC within a user, averaged) are .5 for a random "
+    "order and 1 for a perfect one. NE is the cross-entropy over that of the constant base rate: below 1 is better. "
+    "Calibration is predicted over observed positives: 1 is right. ECE is the mean gap between predicted and observed "
+    "rates. MAE and RMSE are in the label's unit."
+)
 ENTIRE_SPACE_NOTE = (
     "A task that follows another (a purchase after a click) is measured twice: on the rows where the one before it "
     "happened, by its own probability; and in its entire space, on all rows where the first of them could happen, by "
@@ -68,20 +76,46 @@ def write(
     directory: pathlib.Path, config: Config, schema: Schema, metrics: Mapping[str, Any],
     predictions: Mapping[str, Predictions], train_days: str, more: str = "",
 ) -> None:
-    """Write `report.md`, with `more` after its table, and `report.png` into `directory`."""
+    """Write `report.md`, with `more` after its first table, `report.html` and `report.png` into `directory`."""
     draw(directory / PICTURE, schema, metrics, predictions)
-    note = f"\n`{USER_FAVOR}`: {USER_FAVOR_NOTE}\n" if any(USER_FAVOR in m for m in metrics.values()) else ""
-    if any("entire_space" in m for tasks in metrics.values() for m in tasks.values()):
-        note = f"\n{ENTIRE_SPACE_NOTE}\n{note}"
+    notes = [ENTIRE_SPACE_NOTE] * any("entire_space" in m for tasks in metrics.values() for m in tasks.values())
+    notes += [f"`{USER_FAVOR}`: {USER_FAVOR_NOTE}"] * any(USER_FAVOR in m for m in metrics.values())
+    page.write(directory / PAGE, "\n\n".join([
+        f"# {config.name}: {config.model.trunk.name} trunk, {config.model.head.name} head",
+        f"Trained on {train_days}, measured on {', '.join(metrics)}. {COLUMNS_NOTE}",
+        "## All tasks", table(metrics), *notes, *([more.strip()] if more else []),
+        f"![AUC and NE by day, calibration, P(UP)]({PICTURE})",
+        *(part for task in schema.task_names for part in _section(task, metrics)),
+        "## Configuration", f"```json\n{json.dumps(as_dict(config), indent=1)}\n```",
+    ]) + "\n")
+
+
+def _section(task: str, metrics: Mapping[str, Any]) -> list[str]:
+    """A task's own section: its latest day in words, and all days as a table."""
+    of_task = {day: {task: tasks[task]} for day, tasks in metrics.items()}
+    latest = next((day for day in reversed(of_task) if "_" not in day), list(of_task)[-1])
+    return [f"## {task}", _in_words(latest, of_task[latest][task]), table(of_task)]
+
+
+def _in_words(day: str, found: Mapping[str, Any]) -> str:
+    """What the numbers of a task on a day say."""
+    if _is_number(found):
+        if found["mae"] is None:
+            return f"On {day} no row has a label, so nothing can be measured."
+        return (f"On {day} the label's mean over {found['rows']:,} rows is {found['mean']:.5g}; predictions miss their "
+                f"labels by {found['mae']:.5g} on average (MAE).")
+    begin = f"On {day} {found['positives']:,} of {found['rows']:,} rows are positive"
+    if found["auc"] is None or found["ne"] is None:
+        return f"{begin}, so AUC and NE are undefined: they need positives and negatives."
+    better = 1 - found["ne"]
     text = (
-        f"# {config.name}: {config.model.trunk.name} trunk, {config.model.head.name} head\n\n"
-        f"Trained on {train_days}, measured on {', '.join(metrics)}. Brackets: 95% intervals, bootstrap over "
-        "users. NE below 1 is better than the constant base rate; MAE and RMSE are in the label's unit.\n\n"
-        f"{table(metrics)}\n{note}{more}\n"
-        f"![AUC and NE by day, calibration, P(UP)]({PICTURE})\n\n"
-        f"Configuration:\n\n```json\n{json.dumps(as_dict(config), indent=1)}\n```\n"
+        f"{begin} ({found['positives'] / found['rows']:.2%}). The model scores a positive row above a negative one in "
+        f"{found['auc']:.1%} of all pairs (AUC). Its cross-entropy is {abs(better):.1%} "
+        f"{'below' if better >= 0 else 'above'} that of the constant base rate (NE)"
     )
-    (directory / "report.md").write_text(text, encoding="utf-8")
+    if found["calibration"] is None:
+        return f"{text}."
+    return f"{text}, and it predicts {found['calibration']:.2f} times as many positives as there are (calibration)."
 
 
 def draw(
@@ -150,12 +184,20 @@ def _numbers(axis: Any, day: str, schema: Schema, tasks: Sequence[int], shown: P
 
 
 def _by_day(axis: Any, days: list[str], tasks: Sequence[Task], metrics: Mapping[str, Any], name: str) -> None:
-    """One point for each task and day with its interval, tasks side by side."""
+    """One point for each task and day with its interval, tasks side by side.
+
+    A line joins the days of a kind: those as logged, and apart from them those of another split, such as `_random`.
+    """
+    kinds: dict[str, list[int]] = {}
+    for place, day in enumerate(days):
+        kinds.setdefault(day.partition("_")[2], []).append(place)
     for index, task in enumerate(tasks):
         values = [metrics[day][task.name] for day in days]
         x = np.arange(len(days)) + (index - (len(tasks) - 1) / 2) * 0.8 / len(tasks)
         y = np.array([np.nan if v[name] is None else v[name] for v in values])
         intervals = [v["intervals"].get(name) or (m, m) for v, m in zip(values, y, strict=True)]
         spread = np.abs(np.array(intervals).T - y)
-        axis.errorbar(x, y, yerr=spread, marker="o", markersize=4, linewidth=1, capsize=2, label=task.name)
+        for number, of in enumerate(kinds.values()):
+            axis.errorbar(x[of], y[of], yerr=spread[:, of], marker="o", markersize=4, linewidth=1, capsize=2,
+                          color=f"C{index}", fillstyle="none" if number else "full", label="" if number else task.name)
     axis.set_xticks(range(len(days)), days, rotation=30 if len(days) > 2 else 0, fontsize=8)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dlen_cam2.utils import arrays
+from dlen_cam2.utils import arrays, console
 
 Arrays = dict[str, np.ndarray]
 
@@ -22,7 +22,7 @@ def load(directory: str | os.PathLike, name: str, key: Mapping[str, Any]) -> Arr
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        print(f"{name}: {path} cannot be read ({error}), so it is computed again", flush=True)
+        console.warn(f"{path} cannot be read ({error}), so cell {name} is computed again")
         return None
 
 

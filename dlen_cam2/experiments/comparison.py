@@ -7,6 +7,7 @@ import numpy as np
 
 from dlen_cam2.evaluation.bootstrap import Estimate, Resamples
 from dlen_cam2.experiments.rows import Measured
+from dlen_cam2.utils import console
 
 METRICS = {"auc": "AUC", "gauc": "GAUC", "ne": "NE", "calibration": "calibration"}
 # Metrics of which less is better; PLE's eq 11 is reversed for them.
@@ -55,10 +56,11 @@ def compare(measured: Measured, baseline: str, single: str = "", resamples: int 
     spaces = dict(zip(measured.tasks, measured.mask.T == 1, strict=True))
     by_task = {task: draws.of(rows) for task, rows in spaces.items()}
     values: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-    for model, probabilities in measured.probabilities.items():
-        values[model] = {}
-        for k, (task, rows) in enumerate(spaces.items()):
-            found = [by_task[task].metrics(measured.labels[rows, k], p[rows, k]) for p in probabilities]
-            values[model][task] = {metric: np.stack([f[metric] for f in found]) for metric in METRICS}
-        print(f"intervals of {model} done", flush=True)
+    with console.Progress("intervals", len(measured.probabilities), "models") as progress:
+        for model, probabilities in measured.probabilities.items():
+            values[model] = {}
+            for k, (task, rows) in enumerate(spaces.items()):
+                found = [by_task[task].metrics(measured.labels[rows, k], p[rows, k]) for p in probabilities]
+                values[model][task] = {metric: np.stack([f[metric] for f in found]) for metric in METRICS}
+            progress.advance(said=model)
     return Comparison(measured, baseline, single, by_task, values)

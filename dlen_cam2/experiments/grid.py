@@ -6,14 +6,13 @@ import dataclasses
 import multiprocessing
 import os
 import pathlib
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from dlen_cam2.experiments.cells import Arrays, cell, load
-from dlen_cam2.utils import worker_processes
+from dlen_cam2.utils import console, worker_processes
 from dlen_cam2.utils.errors import UserError
 
 
@@ -52,20 +51,17 @@ def run(cells: Sequence[Cell], directory: str | os.PathLike, processes: int = 0)
     directory.mkdir(parents=True, exist_ok=True)
     found = {c.name: load(directory, c.name, c.key) for c in cells}
     missing = [c for c in cells if found[c.name] is None]
-    print(f"{len(missing)} cells to train, {len(cells) - len(missing)} kept from before ({directory})", flush=True)
+    console.say(f"{len(missing)} cells to train, {len(cells) - len(missing)} finished before ({directory})")
     processes = min(processes or worker_processes.cores(), max(len(missing), 1))
     failed: dict[str, str] = {}
-    start, done = time.monotonic(), 0
     # The generator holds the processes, which have to end before an error is reported.
-    with contextlib.closing(_each(missing, directory, processes)) as finished:
+    with (contextlib.closing(_each(missing, directory, processes)) as finished,
+          console.Progress("cells", len(missing), "cells") as progress):
         for one, reason in finished:
-            done += 1
-            spent = time.monotonic() - start
-            outcome = f"failed: {reason}" if reason else "done"
             if reason:
                 failed[one.name] = reason
-            print(f"cell {done}/{len(missing)} ({one.name}) {outcome}; {spent:,.0f} s, "
-                  f"ETA {spent / done * (len(missing) - done):,.0f} s", flush=True)
+            progress.advance(said=f"{len(failed)} failed" if failed else "")
+            console.say(f"cell {one.name} {f'failed: {reason}' if reason else 'is done'}; {progress.line()}")
     if failed:
         listed = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
         raise UserError(f"{len(failed)} of {len(cells)} cells failed, the others are kept in {directory}. {listed}")

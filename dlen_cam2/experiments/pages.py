@@ -47,6 +47,25 @@ def against(found: Comparison, metric: str) -> str:
     return markdown([METRICS[metric], *tasks], ([m, *(entry(m, t) for t in tasks)] for m in found.models))
 
 
+def by_task(found: Comparison) -> list[str]:
+    """A section for each task: every model with all that was measured of it."""
+    parts = []
+    for task in found.measured.tasks:
+        rows = []
+        for model in found.models:
+            cells = [model]
+            for metric in METRICS:
+                cells.append(with_spread(found.level(model, task, metric)))
+                if metric in ("auc", "ne"):
+                    same = model == found.baseline
+                    cells.append("" if same else signed(found.difference(model, found.baseline, task, metric)))
+            rows.append(cells)
+        head = [name for metric, label in METRICS.items()
+                for name in ([label, f"{label} - that of {found.baseline}"] if metric in ("auc", "ne") else [label])]
+        parts += [f"## {task}", markdown(["model", *head], rows)]
+    return parts
+
+
 def gains(found: Comparison, metric: str) -> str:
     """Each model of several tasks against the tasks' own models."""
     return estimates(

@@ -13,7 +13,8 @@ from dlen_cam2.experiments import grid, pages, rows, tuned, zoo
 from dlen_cam2.experiments.comparison import Comparison, compare
 from dlen_cam2.experiments.rows import Log
 from dlen_cam2.schema import pbtxt
-from dlen_cam2.utils.files import write_json, write_text
+from dlen_cam2.utils import page
+from dlen_cam2.utils.files import write_json
 from dlen_cam2.utils.markdown import markdown
 
 
@@ -64,7 +65,7 @@ def run(asked: Asked, names: Sequence[str]) -> Table:
 
 
 def write(asked: Asked, table: Table, title: str, more: Sequence[str], plain: Mapping[str, Any]) -> None:
-    """Write `report.md`, `results.json`, `differences.png` and `mtl_gain.png` into `asked.output`.
+    """Write `report.md`, `report.html`, `results.json`, `differences.png` and `mtl_gain.png` into `asked.output`.
 
     Args:
         asked, table: what was asked for and what came of it.
@@ -89,6 +90,7 @@ def write(asked: Asked, table: Table, title: str, more: Sequence[str], plain: Ma
         "## MTL gain",
         f"Over `{found.single}`: `M_mtl - M_single`, for NE `M_single - M_mtl` (PLE, eq 11); above 0 is better.",
         pages.gains(found, "auc"), pages.gains(found, "ne"),
+        *pages.by_task(found),
         "## Cost", pages.costs(found), pages.COSTS_NOTE, *more,
         "![differences](differences.png)\n![MTL gain](mtl_gain.png)",
     ]
@@ -103,7 +105,7 @@ def write(asked: Asked, table: Table, title: str, more: Sequence[str], plain: Ma
         } for metric, label in (("auc", "AUC"), ("ne", "NE, reversed"))
     }, "MTL gain, 95% interval")
     write_json(asked.output / pages.RESULTS, pages.results(found) | pages.plain(plain))
-    write_text(asked.output / pages.REPORT, "\n\n".join(parts) + "\n")
+    page.write(asked.output / pages.REPORT, "\n\n".join(parts) + "\n")
 
 
 def _head(asked: Asked, found: Comparison) -> str:

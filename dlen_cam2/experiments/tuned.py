@@ -9,7 +9,7 @@ from typing import Any
 from dlen_cam2.configs import spaces
 from dlen_cam2.experiments import networks
 from dlen_cam2.experiments.rows import Log, Row
-from dlen_cam2.utils import worker_processes
+from dlen_cam2.utils import console, worker_processes
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.markdown import markdown
 
@@ -71,7 +71,7 @@ def tuned(
         configs = {}
         for task, config in row.configs.items():
             name = row.file_name(task)
-            print(f"search for {name}: {trials} trials", flush=True)
+            console.say(f"hyperparameters of {name}: {trials} trials")
             best = tuning.search(
                 config, spaces.fitting(config), log.data_dir, ",".join(train), ",".join(validation), OBJECTIVE, TUNER,
                 trials, 0, pathlib.Path(output) / name, processes or worker_processes.cores(),

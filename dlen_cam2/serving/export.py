@@ -11,6 +11,7 @@ import tensorflow as tf
 from dlen_cam2.serving import request_log, versions
 from dlen_cam2.serving.signatures import Server
 from dlen_cam2.training.model_directory import TrainedModel
+from dlen_cam2.utils import console
 from dlen_cam2.utils.files import staged
 
 _METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
@@ -33,10 +34,10 @@ def export(
         UserError: `output` cannot be written, or `Server` refuses.
     """
     target = versions.following(output)
-    print(f"exports {model.network.name} as version {target.name}: builds the signatures", flush=True)
+    console.say(f"exports {model.network.name} as version {target.name}: building the signatures")
     server = Server(model, causes, **options)
     signatures = server.concrete_signatures()
-    print(f"writes the SavedModel with the signatures {', '.join(signatures)}", flush=True)
+    console.say(f"writes the SavedModel with the signatures {', '.join(signatures)}")
     with staged(target, versions.SAVED_MODEL) as stage:
         tf.saved_model.save(server, str(stage), signatures=signatures)
         if methods := {name: method for name, method in _METHODS.items() if name in signatures}:
@@ -46,7 +47,7 @@ def export(
                 updater.replace_method_name(name, method)
             updater.save()
         origin = "rows of the log" if rows else "rows made of the schema"
-        print(f"writes the requests that warm a server up, from {origin}", flush=True)
+        console.say(f"writes the requests that warm up a server, from {origin}")
         name = target.parent.resolve().name
         request_log.write(stage / request_log.WARM_UP, request_log.warm_up(model.schema, signatures, name, rows))
     return target

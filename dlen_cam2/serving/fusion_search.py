@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import time
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -13,10 +12,10 @@ from scipy.stats import qmc
 from dlen_cam2.evaluation import Predictions
 from dlen_cam2.schema import Schema, Task
 from dlen_cam2.serving.fusion import P_UP, Fusion, usual_range
+from dlen_cam2.utils import console
 from dlen_cam2.utils.errors import UserError
 
 MEASURES = ("ndcg", "rate")
-_EVERY = 5.0  # seconds between lines of progress
 _DEPTH = 20.0  # a product's weights are scaled so that no row of the day lies below exp(-20): float32 ends at exp(-87)
 
 
@@ -221,7 +220,7 @@ def search(
 
     NDCG and rates are step functions of the weights and have no gradient, so this is differential evolution (Storn and
     Price 1997) from Sobol points; a fusion that keeps the constraints beats one that does not, and of two that do not
-    the one that breaks them less wins (Deb 2000). Prints a line every few seconds.
+    the one that breaks them less wins (Deb 2000). Shows its progress.
 
     Args:
         day: what is ranked.
@@ -241,27 +240,26 @@ def search(
         return Trial(fusion, values, sum(c.violation(values[c.goal], reference[c.goal]) for c in constraints))
 
     done = [tried(baseline, reference)]
-    start = last = time.monotonic()
+    best = done[0]
 
     def loss(trial: Trial) -> float:
         return trial.violation or -trial.values[maximize]
 
     def attempt(x: np.ndarray) -> float:
-        nonlocal last
+        nonlocal best
         fusion = space(x)
         done.append(tried(fusion, day.measure(fusion)))
-        if time.monotonic() - last > _EVERY:
-            last = time.monotonic()
-            left = (last - start) / len(done) * (trials - len(done))
-            print(f"trial {len(done):,} of {trials:,}: {described(min(done, key=loss))}, ETA {left:.0f} s", flush=True)
+        best = min(best, done[-1], key=loss)
+        progress.update(len(done), described(best))
         return loss(done[-1])
 
     points = qmc.Sobol(space.size, seed=seed).random_base2(int(np.ceil(np.log2(8 * space.size))))
-    differential_evolution(
-        attempt, [(1e-4, 1.0)] * space.size, init=np.maximum(points, 1e-4), polish=False, seed=seed, tol=0,
-        maxiter=max(trials // len(points) - 1, 1),
-    )
-    best = min(done, key=loss)
+    passes = max(trials // len(points), 2)
+    with console.Progress(f"search for {maximize}", 1 + passes * len(points), "fusions", done=1) as progress:
+        differential_evolution(
+            attempt, [(1e-4, 1.0)] * space.size, init=np.maximum(points, 1e-4), polish=False, seed=seed, tol=0,
+            maxiter=passes - 1,
+        )
     if best.violation:
         raise UserError(f"none of {len(done):,} fusions keeps {', '.join(map(str, constraints))}. "
                         f"The nearest: {described(best)}.")

@@ -6,11 +6,11 @@ import os
 import pathlib
 import re
 import shutil
-import sys
 from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.utils import console
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import read_json, staged, write_json
 
@@ -53,7 +53,7 @@ class Checkpoints:
             write(self.path(max(self.numbers(), default=0) + 1), checkpoint, state)
         except (OSError, tf.errors.OpError) as error:
             reason = str(error).splitlines()[0]
-            print(f"warning: no checkpoint was written, the earlier ones stay: {reason}", file=sys.stderr, flush=True)
+            console.warn(f"no checkpoint was written, the earlier ones stay: {reason}")
             return False
         for old in self.numbers()[: -self.keep]:
             shutil.rmtree(self.path(old), ignore_errors=True)
@@ -71,7 +71,7 @@ class Checkpoints:
             try:
                 return read(self.path(number), checkpoint)
             except UserError as error:
-                print(f"warning: {error} The checkpoint before it is taken.", file=sys.stderr, flush=True)
+                console.warn(f"{error} The checkpoint before it is used.")
         if self.numbers():
             raise UserError(f"none of the checkpoints in {self.directory} can be read. Received: {self.numbers()}.")
         return None

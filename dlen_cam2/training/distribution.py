@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from dlen_cam2.config import TrainConfig
+from dlen_cam2.utils import console
 from dlen_cam2.utils.errors import UserError
 
 STRATEGIES = ("one", "mirrored", "multi_worker", "parameter_server", "tpu")
@@ -149,7 +150,7 @@ def _cluster(name: str) -> tuple[dict[str, list[str]], str, int]:
 def _multi_worker() -> Place:
     cluster, kind, index = _cluster("multi_worker")
     chief = kind == "chief" or ("chief" not in cluster and index == 0)
-    print(f"{kind} {index} waits for all of {sum(cluster.values(), [])}", flush=True)
+    console.say(f"{kind} {index} waits for {', '.join(sum(cluster.values(), []))}")
     return Place("multi_worker", tf.distribute.MultiWorkerMirroredStrategy(), chief, sum(map(len, cluster.values())))
 
 
@@ -160,7 +161,7 @@ def _parameter_server() -> Place:
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     if kind != "chief":
         threads = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=max(_WAITING_THREADS, os.cpu_count() or 1))
-        print(f"{kind} {index} serves at {cluster[kind][index]}", flush=True)
+        console.say(f"{kind} {index} listens on {cluster[kind][index]} until it is ended")
         tf.distribute.Server(
             resolver.cluster_spec(), job_name=kind, task_index=index, protocol="grpc", config=threads
         ).join()

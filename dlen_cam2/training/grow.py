@@ -32,6 +32,7 @@ from dlen_cam2.schema import Feature, Schema, Task, pbtxt
 from dlen_cam2.training import jobs, model_directory
 from dlen_cam2.training.distribution import Place
 from dlen_cam2.training.jobs import Job
+from dlen_cam2.utils import console
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.markdown import markdown
 
@@ -88,7 +89,7 @@ def resume(
     rows = [*_of_schema(previous.schema, schema), *_transfer(old, job)]
     job.days += previous.days
     if place.chief:
-        print(markdown(["", "yesterday", "today", "what happened", "new"], rows), flush=True)
+        console.page(markdown(["", "yesterday", "today", "what happened", "new"], rows))
     return job
 
 

@@ -1,5 +1,6 @@
 """A job through the passes of its plan."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from dlen_cam2.training.callbacks.progress import Progress
 from dlen_cam2.training.jobs import Job
 from dlen_cam2.training.optimizers import set_rates
 from dlen_cam2.training.plan import Position, Stage, plan
+from dlen_cam2.utils import console
 from dlen_cam2.utils.event_log import EventLog
 
 # The seed of a pass is that of the configuration plus this, times the pass; the first has the configuration's own.
@@ -82,16 +84,17 @@ def _pass(
     else:
         with place.strategy.scope():
             set_rates(job.ranker.optimizer, train, place.rate_factor(train))
-    if place.chief:
-        progress = Progress(rows, batch_size, what, done, log, by_epoch=place.asynchronous)
-        callbacks = [progress, *callbacks]
-    epochs = 1
-    if place.asynchronous:
-        # Steps end, and state can be saved, only where Keras' epochs do, so a pass is cut into several.
-        steps, epochs = min(steps, _PART), -(-steps // _PART)
-        for callback in callbacks:
-            callback._supports_tf_logs = True  # without it Keras refuses callbacks that also have hooks for batches
-    with data.explained(job.data_dir, job.schema, days):
+    with contextlib.ExitStack() as around:
+        if place.chief:
+            work = around.enter_context(console.Progress(what, rows, done=min(done * batch_size, rows)))
+            callbacks = [Progress(work, batch_size, log, by_epoch=place.asynchronous), *callbacks]
+        epochs = 1
+        if place.asynchronous:
+            # Steps end, and state can be saved, only where Keras' epochs do, so a pass is cut into several.
+            steps, epochs = min(steps, _PART), -(-steps // _PART)
+            for callback in callbacks:
+                callback._supports_tf_logs = True  # or Keras refuses callbacks that also have hooks for batches
+        around.enter_context(data.explained(job.data_dir, job.schema, days))
         job.ranker.fit(source, epochs=epochs, steps_per_epoch=steps, verbose=0, callbacks=list(callbacks))
 
 

@@ -31,6 +31,7 @@ from dlen_cam2.training.failures import NONFINITE, check_finite, named_causes
 from dlen_cam2.training.monitor import monitored
 from dlen_cam2.training.plan import Stage
 from dlen_cam2.training.train_request import Request
+from dlen_cam2.utils import console
 from dlen_cam2.utils.errors import Interrupted, UserError
 from dlen_cam2.utils.event_log import EventLog
 from dlen_cam2.utils.files import replaceable, staged, write_json
@@ -116,8 +117,7 @@ class Run:
             self._set(state)
             step = self.job.step
             at = self.job.position
-            print(f"goes on from step {step:,}: stage {at.stage + 1}, pass {at.epoch + 1}, step {at.step:,} of it",
-                  flush=True)
+            console.say(f"resumes at step {step:,}: stage {at.stage + 1}, pass {at.epoch + 1}, its step {at.step:,}")
             self.log.event("resumed", step=step, position=dataclasses.asdict(self.job.position))
 
     def drop_if_nothing_to_go_on_from(self) -> None:
@@ -166,7 +166,7 @@ class Run:
                 self._look_ahead()
         if self.job.place.chief:
             if pathlib.Path(self.wanted.model_dir, model_directory.CONFIG).exists():
-                print(f"replaces the model in {self.wanted.model_dir}", flush=True)
+                console.say(f"the earlier model in {self.wanted.model_dir} is replaced")
             with staged(self.wanted.model_dir, model_directory.CONFIG) as directory:
                 self._publish(directory)
             shutil.rmtree(self.work)
@@ -224,11 +224,11 @@ class Run:
                 checkpoints.write(self.work / "best", self.job.checkpoint, {})
         else:
             self.best["waited"] += 1
-        print(f"{train.monitor} on {','.join(self.wanted.validation)}: {value:.5f}{', the best yet' if better else ''}",
-              flush=True)
+        console.say(f"{train.monitor} on {', '.join(self.wanted.validation)}: {value:.5f}"
+                    + ", the best so far" * better)
         self.log.event("validation", step=self.job.step, metric=train.monitor, value=value, best=self.best["value"])
         if train.patience and self.best["waited"] >= train.patience and position.epoch > 0:
-            print(f"stops: no better {train.monitor} in {self.best['waited']} more passes", flush=True)
+            console.say(f"stops early: {self.best['waited']} passes without a better {train.monitor}")
             position.stage, position.epoch = position.stage + 1, 0
         if position.epoch == 0 and not better:
             iterations = self.job.step

@@ -7,6 +7,7 @@ from dlen_cam2.training import grow, jobs, warm_start
 from dlen_cam2.training.distribution import Place
 from dlen_cam2.training.jobs import Job
 from dlen_cam2.training.train_request import Request
+from dlen_cam2.utils import console
 from dlen_cam2.utils.errors import UserError
 
 
@@ -38,16 +39,17 @@ def make(wanted: Request, place: Place) -> Job:
 def announce(job: Job, wanted: Request, described: Mapping[str, Any]) -> None:
     """Say what is trained, where and how."""
     network, schema = job.network, job.schema
-    print(f"{network.name}: {network.count_params():,} parameters, {len(schema.features)} features, "
-          f"tasks {', '.join(schema.task_names)}", flush=True)
+    console.say(f"{network.name}: {network.count_params():,} parameters, {len(schema.features)} features, "
+                f"tasks {', '.join(schema.task_names)}")
     for state in job.fitted.values():
-        print(state.describe(), flush=True)
-    print(", ".join(f"{key} {value}" for key, value in described.items()), flush=True)
+        console.say(state.describe())
+    console.say(", ".join(f"{key} {value}" for key, value in described.items()))
     if any(stage.daily for stage in wanted.stages):
         daily = wanted.config.train.daily
-        print(f"a day more (config.train.daily): passes {daily.epochs}, rates times {daily.rates:g}, cooldown "
-              f"{daily.cooldown:g}", flush=True)
+        console.say(f"daily steps (config.train.daily): {daily.epochs} passes, {daily.rates:g} of the rates, cooldown "
+                    f"{daily.cooldown:g}")
     if job.place.asynchronous:
         tables = network.get_layer("embeddings").tables
-        print(f"{sum(hasattr(t, 'variables') for t in tables)} of {len(tables)} tables lie in parts on the servers")
-    print(f"tensorboard --logdir={wanted.work / 'tensorboard'}", flush=True)
+        sharded = sum(hasattr(t, "variables") for t in tables)
+        console.say(f"{sharded} of {len(tables)} tables are sharded across the parameter servers")
+    console.say(f"to watch: tensorboard --logdir={wanted.work / 'tensorboard'}")

@@ -1,4 +1,4 @@
-"""What a person reads of a search: `tune.md`, `search.png`, and `best.py`, the best configuration."""
+"""What a person reads of a search: `tune.md`, `tune.html`, `search.png`, and `best.py`, the best configuration."""
 
 import os
 import pathlib
@@ -7,6 +7,7 @@ from dlen_cam2.config import larger_is_better
 from dlen_cam2.config_file import source
 from dlen_cam2.tuning.plot import draw, short, text
 from dlen_cam2.tuning.result import CONFIGURED, Found, Trial
+from dlen_cam2.utils import page
 from dlen_cam2.utils.files import write_text
 from dlen_cam2.utils.markdown import markdown
 
@@ -26,7 +27,7 @@ def write(found: Found, output: str | os.PathLike, command: str) -> None:
     output = pathlib.Path(output)
     write_text(output / CONFIG, source(found.config, _docstring(found, output, command)))
     draw(output / PICTURE, found)
-    write_text(output / PAGE, page(found, command))
+    page.write(output / PAGE, text_of(found, command))
 
 
 def _docstring(found: Found, output: pathlib.Path, command: str) -> str:
@@ -49,7 +50,7 @@ def _days(found: Found) -> tuple[str, str]:
     return ranges[0], ranges[1]
 
 
-def page(found: Found, command: str) -> str:
+def text_of(found: Found, command: str) -> str:
     """The text of `tune.md`."""
     asked, (days, validation) = found.asked, _days(found)
     objective = asked["objective"]

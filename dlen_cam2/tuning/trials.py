@@ -12,6 +12,7 @@ from dlen_cam2.parts import Part
 from dlen_cam2.tuning import hparams
 from dlen_cam2.tuning.result import CONFIGURED, Found, Trial
 from dlen_cam2.tuning.trial_process import LOG, TrialProcess
+from dlen_cam2.utils import console
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import read_json, write_json
 
@@ -36,6 +37,7 @@ class Trials:
         self.objective = objective
         self.total = total
         self.output = output
+        self.progress = console.Progress("search", total + 1, "trials", done=len(self.recorded()))
 
     def configured(self, keys: Sequence[str], process: TrialProcess) -> Trial:
         """The trial of the configuration as given; `keys` are those that the search changes.
@@ -50,8 +52,8 @@ class Trials:
         directory = self.output / TRIALS / f"trial_{name}"
         if (directory / _RESULT).exists():
             return _read(directory / _RESULT)
-        print(f"trial {name} starts: {', '.join(f'{key}={value}' for key, value in values.items())}\n"
-              f"trial {name} logs to {directory / LOG}", flush=True)
+        console.say(f"trial {name} starts: {', '.join(f'{key}={value}' for key, value in values.items())} "
+                    f"(log: {directory / LOG})")
         start = time.monotonic()
         metrics: dict[str, float] = {}
         epochs = self.config.train.epochs
@@ -77,8 +79,9 @@ class Trials:
         if best := self.best(trials):
             said += f"; the best so far is {best.metrics[self.objective]:.5f} of trial {best.name}"
         mean = sum(trial.seconds for trial in trials) / len(trials)
-        print(f"trial {done.name} took {done.seconds:.0f} s, {said}; {self.total + 1 - len(trials)} left, of about "
-              f"{mean:.0f} s each", flush=True)
+        self.progress.update(len(trials))
+        console.say(f"trial {done.name} took {console.duration(done.seconds)}, {said}; "
+                    f"{self.total + 1 - len(trials)} left, about {console.duration(mean)} each")
 
     def recorded(self) -> list[Trial]:
         """All trials that ended; the configuration as given comes first."""

@@ -158,9 +158,10 @@ def _run(tuners: Sequence["_Tuner"], oracle: "_Kept", keys: Sequence[str]) -> No
     for thread in threads:
         thread.start()
     try:
-        for _ in tuners:
-            if (error := ended.get()) is not None:
-                raise error
+        with tuners[0].record.progress:
+            for _ in tuners:
+                if (error := ended.get()) is not None:
+                    raise error
     finally:
         for tuner in tuners:
             tuner.process.end()

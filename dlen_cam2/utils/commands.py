@@ -2,11 +2,13 @@
 
 import gc
 import re
+import shlex
 import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
+from dlen_cam2.utils import console
 from dlen_cam2.utils.errors import Interrupted, UserError
 
 
@@ -15,6 +17,8 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], positional: 
 
     Flags are defined when a module runs as a command and not when it is imported, so that any of them can be
     imported together.
+
+    Every command has the flag --quiet, see `dlen_cam2.utils.console`.
 
     Exit status, with one message on standard error and no traceback: 0 done; 1 the input cannot be used, the disk is
     full, or memory ran out; 2 a command-line flag is wrong; 3 training diverged; 138 another process of the cluster is
@@ -26,6 +30,7 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], positional: 
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
     _defined(define_flags)
+    define_common_flags()
 
     def body(argv: list[str]) -> None:
         if positional and len(argv) > 1 and flags.FLAGS[positional].value is None:
@@ -33,6 +38,7 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], positional: 
         if len(argv) > 1:
             raise app.UsageError(f"Unknown arguments. Received: {' '.join(argv[1:])}")
         logging.set_verbosity(logging.WARNING)
+        console.quiet(flags.FLAGS.quiet)
         try:
             if positional and flags.FLAGS[positional].value is None:
                 raise UserError(f"{positional} must be given, with or without its --{positional}. Received: nothing.")
@@ -43,6 +49,17 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], positional: 
             sys.exit(getattr(error, "status", 1))
 
     app.run(body, flags_parser=_parse)
+
+
+def define_common_flags() -> None:
+    """Define the flags that every command has."""
+    flags.DEFINE_bool("quiet", False, "Show only warnings and errors: no progress, no tables.")
+
+
+def line(command: str, **given: object) -> str:
+    """`dlen_cam2 COMMAND --flag=value …`, as it is typed; flags without a value (None) are left out."""
+    flags_given = (f"--{name}={value}" for name, value in given.items() if value is not None)
+    return shlex.join(["dlen_cam2", command, *flags_given])
 
 
 def _defined(define_flags: Callable[[], None]) -> None:

@@ -1,12 +1,12 @@
 """The page of `pipelines.check`: one HTML file with its pictures inside."""
 
-import base64
-import html
 import io
 from typing import Any
 
 import numpy as np
 
+from dlen_cam2.utils import page
+from dlen_cam2.utils.markdown import markdown
 from pipelines.checks import leaks
 from pipelines.checks.distribution_shift import BINS, FLOOR, SMALL, VALUES
 from pipelines.checks.findings import Report, suffix
@@ -14,20 +14,10 @@ from pipelines.checks.label_rates import RATE_CHANGE, RATE_Z
 from pipelines.checks.pure_values import COVERED, LEAST, PURE
 
 _FEATURES = 30  # that the pictures show, the worst first
-_STYLE = """body{font:15px/1.45 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}
-td,th{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}img{max-width:100%}
-.PASS{color:#176b2c}.WARN{color:#8a5a00}.FAIL{color:#b00020;font-weight:bold}ul{margin:.2em 0;padding-left:1.2em}"""
 
 
 def render(report: Report) -> str:
-    """The page as HTML; every text of the data set is escaped."""
-    rows = []
-    for f in report.findings:
-        faults = "".join(f"<li>{html.escape(fault)}</li>" for fault in f.faults)
-        rows.append(
-            f'<tr><td class="{f.status}">{f.status}</td><td>{html.escape(f.check)}</td>'
-            f"<td>{html.escape(f.found)}{f'<ul>{faults}</ul>' if faults else ''}</td></tr>"
-        )
+    """The page as HTML; every text of the data set is shown as it is."""
     sections = [
         ("Label rates by day", _rates(report),
          "Positives over the rows of the task's sample space, log scale; a rate of 0 is not drawn. Warned of: |z| over "
@@ -46,16 +36,22 @@ def render(report: Report) -> str:
          f"of any AUC is a suspect if one of its values, or a tail, has at least {LEAST} rows of many users and "
          f"items, {PURE:.0%} of them positives, and {COVERED:.2%} of all positives."),
     ]
-    pictures = "".join(
-        f'<h2>{title}</h2><p>{html.escape(text)}</p><img alt="{title}" src="data:image/png;base64,{picture}">'
-        for title, picture, text in sections if picture
-    )
-    name = html.escape(report.directory)
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Check of {name}</title>'
-        f"<style>{_STYLE}</style></head><body><h1>Check of {name}</h1>"
-        f"<table><tr><th></th><th>check</th><th>found</th></tr>{''.join(rows)}</table>{pictures}</body></html>\n"
-    )
+    parts = [
+        f"# Check of {page.escaped(report.directory)}",
+        markdown(["status", "check", "found"],
+                 ([f.status, page.escaped(f.check), page.escaped(f.found)] for f in report.findings)),
+    ]
+    for f in report.findings:
+        if f.faults:
+            parts += [f"## {f.status}: {page.escaped(f.check)}",
+                      "\n".join(f"- {page.escaped(fault)}" for fault in f.faults)]
+    pictures: dict[str, bytes] = {}
+    for title, picture, text in sections:
+        if picture is not None:
+            name = f"{len(pictures)}.png"
+            pictures[name] = picture
+            parts += [f"## {title}", page.escaped(text), f"![{title}]({name})"]
+    return page.render("\n\n".join(parts) + "\n", pictures=pictures)
 
 
 def _figure(width: float, height: float) -> Any:
@@ -64,10 +60,10 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _encoded(figure: Any) -> str:
+def _png(figure: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
 
 
 def _plain(text: str) -> str:
@@ -79,13 +75,13 @@ def _days(axis: Any, days: list[str]) -> None:
     axis.set_xticks(range(len(days)), [_plain(d) for d in days], rotation=90 if len(days) > 4 else 0, fontsize=8)
 
 
-def _rates(report: Report) -> str:
+def _rates(report: Report) -> bytes | None:
     splits = list(dict.fromkeys(n for days in report.rates.values() for n in days))
     groups: dict[str, list[str]] = {}
     for name in splits:
         groups.setdefault(suffix(name), []).append(name)
     if not groups:
-        return ""
+        return None
     figure = _figure(2 + 5 * len(groups), 4)
     axes = figure.subplots(1, len(groups), squeeze=False)[0]
     for axis, names in zip(axes, groups.values(), strict=True):
@@ -95,13 +91,13 @@ def _rates(report: Report) -> str:
         _days(axis, names)
         axis.set(yscale="log", ylabel="rate")
     axes[-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-    return _encoded(figure)
+    return _png(figure)
 
 
-def _psi(report: Report) -> str:
+def _psi(report: Report) -> bytes | None:
     days = list(dict.fromkeys(n for values in report.psi.values() for n in values))
     if not days:
-        return ""
+        return None
     worst = sorted(report.psi, key=lambda f: -max(report.psi[f].values()))[:_FEATURES]
     worst.sort(key=report.growing.__contains__)  # stable: the worst first, and below them the worst that grow
     values = np.array([[report.psi[f].get(d, np.nan) for d in days] for f in worst])
@@ -114,13 +110,13 @@ def _psi(report: Report) -> str:
     _days(axis, days)
     axis.set_yticks(range(len(worst)), [_plain(f) + " (grows)" * (f in report.growing) for f in worst], fontsize=8)
     figure.colorbar(image, label="PSI", extend="max")
-    return _encoded(figure)
+    return _png(figure)
 
 
-def _aucs(report: Report) -> str:
+def _aucs(report: Report) -> bytes | None:
     tasks = {t: sorted(found.items(), key=lambda x: -x[1]) for t, found in report.aucs.items() if found}
     if not tasks:
-        return ""
+        return None
     each = max(3, _FEATURES // len(tasks))
     bars = [(f"{task}: {feature}", value) for task, found in tasks.items() for feature, value in found[:each]]
     figure = _figure(8, 1 + 0.22 * len(bars))
@@ -131,4 +127,4 @@ def _aucs(report: Report) -> str:
     for place, (_, value) in zip(places, bars, strict=True):
         axis.text(value, place, f" {value:.3f}", va="center", fontsize=7)
     axis.set(xlim=(0.5, 1.05), ylim=(-1, len(bars)), xlabel="AUC")
-    return _encoded(figure)
+    return _png(figure)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from dlen_cam2.data import manifest
 from dlen_cam2.data.manifest import COUNTS, MANIFEST, STATISTICS
 from dlen_cam2.schema import Schema, pbtxt
+from dlen_cam2.utils import console
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import join, replaceable, size, staged, write_json
 from pipelines.writer.shards import ROWS_PER_SHARD, Form, processes, write_shards
@@ -32,6 +33,7 @@ _ARROW = {"int": pa.int64(), "float": pa.float32(), "string": pa.string()}
 def write_dataset(
     directory: str | os.PathLike, schema: Schema, splits: Iterable[tuple[str, Rows]], source: Mapping[str, Any],
     sides: Mapping[str, Rows | pathlib.Path] | None = None, form: Form = Form(), train_days: str = "",  # noqa: B008
+    total: int | None = None,
 ) -> dict[str, Any]:
     """Write `directory` as a whole, or not at all.
 
@@ -45,6 +47,7 @@ def write_dataset(
         form: layout, compression, processes.
         train_days: splits of which vocabularies are learned (`Feature.min_count`), such as "20220425..20220503".
             Default: see `default_train_days`.
+        total: rows of all splits, if that is known, for the progress bar.
 
     Returns:
         The statistics, as in `statistics.json`.
@@ -54,13 +57,14 @@ def write_dataset(
             full, or there are no rows at all.
     """
     if there := list(replaceable(directory, pbtxt.FILE).glob(f"*/{MANIFEST}")):
-        print(f"replaces the data set of {len(there)} splits at {directory}", flush=True)
+        console.say(f"the earlier data set in {directory} ({len(there)} splits) is replaced")
     with staged(directory, pbtxt.FILE) as stage, processes(form) as pool:
-        days = {}
-        for split, rows in splits:
-            if split in days:
-                raise UserError(f"each split may be written once. Received twice: {split!r}.")
-            days[split] = _write_split(stage, schema, split, rows, form, pool)
+        days: dict[str, Any] = {}
+        with console.Progress("writing", total) as progress:
+            for split, rows in splits:
+                if split in days:
+                    raise UserError(f"each split may be written once. Received twice: {split!r}.")
+                days[split] = _write_split(stage, schema, split, rows, form, pool, progress)
         if not any(day["rows"] for day in days.values()):
             raise UserError(f"there must be rows to write to {directory}. Received: none.")
         learned = manifest.parse_days(train_days, list(days)) if train_days else default_train_days(list(days))
@@ -96,7 +100,7 @@ def standing(directory: str | os.PathLike) -> tuple[Schema, dict[str, Any]]:
 
 def append(
     directory: str | os.PathLike, splits: Iterable[tuple[str, Rows]], source: Mapping[str, Any], form: Form,
-    sides: Mapping[str, pathlib.Path] | None = None,
+    sides: Mapping[str, pathlib.Path] | None = None, total: int | None = None,
 ) -> dict[str, Any]:
     """Add splits to the data set `directory`, or replace them, as a whole or not at all.
 
@@ -105,7 +109,7 @@ def append(
 
     Args:
         directory: a data set.
-        splits, source, form: as of `write_dataset`.
+        splits, source, form, total: as of `write_dataset`.
         sides: by name, directories whose entries join, or replace, those of the data set's directory of that name.
 
     Returns:
@@ -124,7 +128,8 @@ def append(
             )
     with staged(directory, pbtxt.FILE) as stage, processes(form) as pool:
         _link(pathlib.Path(directory), stage)
-        added = {split: _write_split(stage, schema, split, rows, form, pool) for split, rows in splits}
+        with console.Progress("writing", total) as progress:
+            added = {split: _write_split(stage, schema, split, rows, form, pool, progress) for split, rows in splits}
         content["source"] = dict(source)
         content["days"] = dict(sorted((content["days"] | added).items()))
         for name, side in (sides or {}).items():
@@ -156,7 +161,8 @@ def _link_file(source: str, target: str) -> None:
 
 
 def _write_split(
-    directory: str | os.PathLike, schema: Schema, split: str, rows: Rows, form: Form, pool: Executor | None
+    directory: str | os.PathLike, schema: Schema, split: str, rows: Rows, form: Form, pool: Executor | None,
+    progress: console.Progress,
 ) -> dict[str, Any]:
     """Write one split as a whole; returns its statistics."""
     if not split or split != pathlib.PurePath(split).name or split.startswith("."):
@@ -169,6 +175,7 @@ def _write_split(
             table = _checked(schema, split, table)
             statistics.add(table)
             yield table
+            progress.advance(len(table), split)
 
     with staged(pathlib.Path(directory) / split, MANIFEST) as stage:
         shards = write_shards(checked(), stage, schema.name, form, schema.binary_columns, pool)
@@ -178,8 +185,8 @@ def _write_split(
             "rows": statistics.rows, "layout": form.layout, "compression": form.compression, "shards": shards,
         })
     size = sum(shard["bytes"] for shard in shards.values())
-    print(f"{split}: {statistics.rows:,} rows, {len(shards)} shards, {size / 1e6:.1f} MB, "
-          f"{statistics.rows / (time.monotonic() - start):,.0f} rows/s", flush=True)
+    console.say(f"{split}: {statistics.rows:,} rows, {len(shards)} shards, {size / 1e6:.1f} MB, "
+                f"{statistics.rows / (time.monotonic() - start):,.0f} rows/s")
     return result
 
 

@@ -14,6 +14,7 @@ from dlen_cam2.experiments.cells import Arrays
 from dlen_cam2.experiments.recurring import stages
 from dlen_cam2.models.causal.cam2 import threshold
 from dlen_cam2.schema import Schema, pbtxt
+from dlen_cam2.utils import console
 
 CAUSES = ("relevance", "conformity")
 # Official settings. A negative is "more popular" by more than MARGIN positives, or has less than half of them; MARGIN
@@ -210,8 +211,8 @@ def train(
                 of_users, positives = order[:, start : start + BATCH]
                 drawn, side = negatives.draw(of_users, positives, MARGIN * DECAY**epoch, rng)
                 loss = step(of_users, positives, drawn, side, tf.constant(CAUSE_WEIGHT * DECAY**epoch))
-            print(f"DICE, {trained[0]}..{trained[-1]}, pass {epoch + 1}/{PASSES}: {new.shape[1]:,} engaged rows, "
-                  f"loss {float(loss):.4f}", flush=True)
+            console.say(f"DICE, {trained[0]}..{trained[-1]}, pass {epoch + 1}/{PASSES}: {new.shape[1]:,} engaged rows, "
+                        f"loss {float(loss):.4f}")
         for kind, split in by_kind.items():
             log = logs[split]
             scores = model.predict((log.users, log.items[:, None]), batch_size=ROWS, verbose=0)

@@ -12,7 +12,8 @@ from dlen_cam2.experiments.baselines.dice import PASSES
 from dlen_cam2.experiments.papers import cam2_measures as measures
 from dlen_cam2.experiments.papers.cam2 import BASELINE, PROPOSED, VARIANTS, Results
 from dlen_cam2.experiments.recurring import LOGGED
-from dlen_cam2.utils.files import write_json, write_text
+from dlen_cam2.utils import page
+from dlen_cam2.utils.files import write_json
 from dlen_cam2.utils.markdown import markdown
 
 # What each kind of exposure is, as a reader of the page should know it.
@@ -97,7 +98,7 @@ def write(results: Results, output: pathlib.Path) -> None:
         "ne_change": changes, "slices": slices, "ne_and_auc_of_slices": slice_levels, "engagement_by_age": by_age,
         "items": items, "correlations": correlations, "against_dice": dice,
     }))
-    write_text(output / pages.REPORT, "\n\n".join(parts) + "\n")
+    page.write(output / pages.REPORT, "\n\n".join(parts) + "\n")
 
 
 def _head(results: Results) -> str:

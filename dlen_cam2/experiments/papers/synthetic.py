@@ -6,7 +6,8 @@ from dlen_cam2.config import Config
 from dlen_cam2.configs import correlated_ple
 from dlen_cam2.experiments import pages
 from dlen_cam2.experiments.papers import dlen_truth, task_correlation
-from dlen_cam2.utils.files import write_json, write_text
+from dlen_cam2.utils import page
+from dlen_cam2.utils.files import write_json
 
 # DESIGN: with 50,000 rows one network a task had an AUC above .999 and nothing to gain from another task; with 10,000
 # (seed 0 at p = 0 and 1 was looked at) it has .995; the mean of five worlds is .87.
@@ -35,4 +36,4 @@ def run(config: Config, output: pathlib.Path, seeds: int, size: int, processes: 
     }))
     parts = ["# Where the truth is known", *task_correlation.section(sweep, seeds, few),
              *dlen_truth.section(caps, told, seeds, size)]
-    write_text(output / pages.REPORT, "\n\n".join(parts) + "\n")
+    page.write(output / pages.REPORT, "\n\n".join(parts) + "\n")

@@ -24,7 +24,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from dlen_cam2.serving import versions
 from dlen_cam2.serving.servable import Servable, invalid
-from dlen_cam2.utils import files
+from dlen_cam2.utils import console, files
 from dlen_cam2.utils.errors import UserError
 
 # Requests that are worked on at once; the others wait in gRPC's queue.
@@ -148,7 +148,7 @@ class Model:
         code = tf.errors.UNKNOWN if error else tf.errors.OK
         status = _State(version=number, state=state, status={"error_code": code, "error_message": error})
         self._status = self._status | {number: status}
-        print(f"{self.name} version {number}: {_State.State.Name(state)}" + (f": {error}" if error else ""), flush=True)
+        console.say(f"{self.name} version {number}: {_State.State.Name(state)}" + (f": {error}" if error else ""))
 
 
 def _number(spec: model_pb2.ModelSpec, labels: dict[str, int]) -> int | None:

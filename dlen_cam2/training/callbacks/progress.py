@@ -1,67 +1,67 @@
-"""A line every few seconds while a model trains."""
+"""How far a pass is, shown and logged while a model trains."""
 
 import time
 from typing import Any
 
 import tensorflow as tf
 
+from dlen_cam2.utils import console
 from dlen_cam2.utils.event_log import EventLog
 
 
 class Progress(tf.keras.callbacks.Callback):
-    """Prints rows done, rows/s, loss and the time that is left, and logs them.
+    """Moves a pass's `console.Progress` on with its loss, and logs the same.
 
     The clock of rows/s starts after the first step of a pass, which waits for the graph and for the first window of
     rows. Where there is no other step, its own time counts.
 
     Args:
-        rows: rows of one pass.
+        work: the pass; its units are rows, those that an earlier process did among them.
         batch_size: rows of a step.
-        what: what is trained on, such as "pass 1/3".
-        done: steps of the pass that an earlier process did.
-        log: takes the same as an event.
+        log: takes an event every `console.EVERY` seconds, and one at the end.
         by_epoch: steps end only in Keras' epochs, which are parts of a pass (parameter servers).
-        every: seconds between lines.
     """
 
     def __init__(
-        self, rows: int, batch_size: int, what: str, done: int = 0, log: EventLog | None = None, by_epoch: bool = False,
-        every: float = 5.0,
+        self, work: console.Progress, batch_size: int, log: EventLog | None = None, by_epoch: bool = False
     ):
         super().__init__()
-        self.rows = rows
+        self.work = work
         self.batch_size = batch_size
-        self.what = what
-        self.done = done
         self.log = log or EventLog(None)
         self.by_epoch = by_epoch
-        self.every = every
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self._start = self._last = time.monotonic()
-        self._from = self.done  # steps before the clock started
+        self._before = work.done // batch_size  # steps of an earlier process
+        self._first = True
+        self._logged = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        steps = self.done + batch + 1
-        if self._from == self.done and steps * self.batch_size < self.rows:
-            self._start, self._from = time.monotonic(), steps
-        if not self.by_epoch and time.monotonic() - self._last >= self.every:
-            self._last = time.monotonic()
-            self._print(steps, logs)
+        if not self.by_epoch:
+            self._move(self._before + batch + 1, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.by_epoch:
-            self._print(self.done + (epoch + 1) * self.params["steps"], logs)
+            self._move(self._before + (epoch + 1) * self.params["steps"], logs)
 
     def on_train_end(self, logs: Any = None) -> None:
-        if not self.by_epoch:
-            self._print(-(-self.rows // self.batch_size), logs)
+        if self.by_epoch:
+            return
+        self.work.update(self.work.total or self.work.done, _loss(logs))
+        self._log(logs)
 
-    def _print(self, steps: int, logs: Any) -> None:
-        rows = min(steps * self.batch_size, self.rows)
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        rate = max(rows - self._from * self.batch_size, 1) / seconds
-        loss = float((logs or {}).get("loss", float("nan")))
-        print(f"{self.what}: {rows:,} of {self.rows:,} rows ({rows / max(self.rows, 1):.0%}), {rate:,.0f} rows/s, "
-              f"loss {loss:.4f}, ETA {(self.rows - rows) / rate:.0f} s", flush=True)
-        self.log.event("progress", of=self.what, rows=rows, rows_per_second=round(rate), loss=repr(loss))
+    def _move(self, steps: int, logs: Any) -> None:
+        assert self.work.total is not None
+        self.work.update(min(steps * self.batch_size, self.work.total), _loss(logs))
+        if self._first and self.work.done < self.work.total:
+            self.work.start_clock()
+        self._first = False
+        if time.monotonic() - self._logged >= console.EVERY:
+            self._log(logs)
+
+    def _log(self, logs: Any) -> None:
+        self._logged = time.monotonic()
+        self.log.event("progress", of=self.work.what, rows=self.work.done, rows_per_second=round(self.work.rate),
+                       loss=repr(float((logs or {}).get("loss", float("nan")))))
+
+
+def _loss(logs: Any) -> str:
+    return f"loss {float(logs['loss']):.4f}" if logs and "loss" in logs else ""

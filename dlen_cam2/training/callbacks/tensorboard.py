@@ -9,6 +9,7 @@ import tensorflow as tf
 from dlen_cam2.evaluation.introspection import Watcher
 from dlen_cam2.labels.kind import kind_of
 from dlen_cam2.models import ReadOut
+from dlen_cam2.utils import console
 
 
 class TensorBoard(tf.keras.callbacks.Callback):
@@ -103,4 +104,4 @@ class Profiler(tf.keras.callbacks.Callback):
     def _stop(self) -> None:
         tf.profiler.experimental.stop()
         self._on = False
-        print(f"profile of the steps up to {self.step}: tensorboard --logdir={self.directory}", flush=True)
+        console.say(f"profile of the steps up to {self.step:,}: tensorboard --logdir={self.directory}")

@@ -1,13 +1,11 @@
 """What a long command says while it works."""
 
-import re
-
 import pyarrow as pa
 import pytest
 
 from dlen_cam2.schema import Feature, Schema, Task
-from dlen_cam2.training.callbacks import progress
 from dlen_cam2.training.callbacks.progress import Progress
+from dlen_cam2.utils import console
 from pipelines.writer import dataset, shards
 from pipelines.writer.shards import Form
 
@@ -20,32 +18,33 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize(("done", "seconds", "rate"), [
-    (0, [30, 1, 1, 1], 100),  # the first step takes half a minute, which is no speed
-    (2, [30, 1], 100),  # a pass that was interrupted
+def shown_in(work, batch_size, clock, seconds):
+    """The steps of a pass, each of which takes as long as `seconds` says."""
+    with work:
+        shown = Progress(work, batch_size)
+        for batch, spent in enumerate(seconds):
+            clock.now += spent
+            shown.on_train_batch_end(batch, {"loss": 1.0})
+        shown.on_train_end({"loss": 1.0})
+
+
+@pytest.mark.parametrize(("done", "seconds"), [
+    (0, [30, 1, 1, 1]),  # the first step takes half a minute, which is no speed
+    (2, [30, 1]),  # a pass that was interrupted
 ])
-def test_the_rate_leaves_the_first_step_out(monkeypatch, capsys, done, seconds, rate):
+def test_the_rate_leaves_the_first_step_out(monkeypatch, capsys, done, seconds):
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
-    shown = Progress(400, 100, "pass 1/1", done, every=0.5)
-    shown.on_train_begin()
-    for batch, spent in enumerate(seconds):
-        clock.now += spent
-        shown.on_train_batch_end(batch, {"loss": 1.0})
-    shown.on_train_end({"loss": 1.0})
-    rates = re.findall(r"([\d,]+) rows/s", capsys.readouterr().out)
-    assert rates[-1] == str(rate)
+    monkeypatch.setattr(console, "time", clock)
+    shown_in(console.Progress("pass 1/1", 400, done=done * 100), 100, clock, seconds)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"pass 1/1: 400 rows in {sum(seconds)} s, 100 rows/s, loss 1.0000"
 
 
 def test_the_rate_of_a_single_step_is_that_step(monkeypatch, capsys):
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
-    shown = Progress(80, 100, "pass 1/1")
-    shown.on_train_begin()
-    clock.now += 2
-    shown.on_train_batch_end(0, {"loss": 1.0})
-    shown.on_train_end({"loss": 1.0})
-    assert "(100%), 40 rows/s" in capsys.readouterr().out
+    monkeypatch.setattr(console, "time", clock)
+    shown_in(console.Progress("pass 1/1", 80), 100, clock, [2])
+    assert capsys.readouterr().out == "pass 1/1: 80 rows in 2 s, 40 rows/s, loss 1.0000\n"
 
 
 def test_workers_are_there_before_the_first_rows():

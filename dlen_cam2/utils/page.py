@@ -1,0 +1,174 @@
+"""Pages that a person opens: markdown, and beside it the same as one self-contained HTML file.
+
+The markdown is the source. The HTML has its pictures inside, a list of its sections, tables that a click on a column's
+head sorts, and fits a phone. It loads nothing, and shows texts of the data as text whatever they contain.
+"""
+
+import base64
+import html
+import os
+import pathlib
+import re
+import struct
+from collections.abc import Mapping, Sequence
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import write_text
+from dlen_cam2.utils.markdown import is_numbers
+
+_STYLE = """
+:root{color-scheme:light dark;--line:#d0d5dc;--soft:#f4f6f8;--text:#1d2430;--dim:#5a6675;--link:#0b5fa5}
+@media(prefers-color-scheme:dark){:root{--line:#3a424e;--soft:#20262e;--text:#e4e8ee;--dim:#9aa7b5;--link:#7db8ee}
+img{background:#fff}}
+body{font:16px/1.55 system-ui,sans-serif;color:var(--text);max-width:74rem;margin:0 auto;padding:1rem}
+h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.2rem;border-bottom:1px solid var(--line)}h3{font-size:1.05rem}
+a{color:var(--link)}nav{background:var(--soft);padding:.6rem 1rem;border-radius:.4rem}
+nav a{display:inline-block;margin:.1rem 1rem .1rem 0}
+.wide{overflow-x:auto}table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums}
+th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+td{white-space:nowrap}td small{display:block;color:var(--dim);font-size:.75em}
+td.long{white-space:normal;min-width:16rem}td.number,th.number{text-align:right}
+th{background:var(--soft);cursor:pointer;user-select:none}th[aria-sort=ascending]:after{content:" \\25b2"}
+th[aria-sort=descending]:after{content:" \\25bc"}
+img{max-width:100%;height:auto}
+.wide img{max-width:none;width:100%;min-width:60rem}
+pre{background:var(--soft);padding:.7rem;overflow-x:auto;border-radius:.4rem}
+code{font-size:.9em}.PASS{color:#16803c}.WARN{color:#a86400}.FAIL{color:#c01030;font-weight:bold}
+"""
+# Sorts the rows of a table by the cells of the column whose head is clicked: by their first number, or else as text.
+_SCRIPT = """
+document.querySelectorAll("table").forEach(table=>{
+ const heads=table.querySelectorAll("th"),body=table.querySelector("tbody");
+ heads.forEach((head,column)=>{
+  const sort=()=>{
+   const down=head.getAttribute("aria-sort")==="ascending";
+   heads.forEach(h=>h.removeAttribute("aria-sort"));
+   head.setAttribute("aria-sort",down?"descending":"ascending");
+   const key=row=>{const text=row.cells[column].textContent.trim(),n=parseFloat(text.replace(/,/g,""));
+    return head.classList.contains("number")?(isNaN(n)?-Infinity:n):text};
+   [...body.rows].sort((a,b)=>{const x=key(a),y=key(b);
+    return (x<y?-1:x>y?1:0)*(down?-1:1)}).forEach(row=>body.append(row))};
+  head.tabIndex=0;head.addEventListener("click",sort);
+  head.addEventListener("keydown",event=>{if(event.key==="Enter"){sort()}})})});
+"""
+_LONG = 60  # letters, beyond which a cell is wrapped
+_LARGEST = 20 * 2**20  # bytes of a picture
+_PANORAMA = 2.5  # width over height, beyond which a picture is scrolled rather than shrunk to a phone's width
+_LONGEST_CODE = 12  # lines, beyond which a code block is folded
+
+
+def write(path: str | os.PathLike, text: str) -> None:
+    """Write `text` as the markdown file `path`, and as an HTML page of the same name.
+
+    Pictures that the text shows must be there already, in the same directory.
+    """
+    path = pathlib.Path(path)
+    write_text(path, text)
+    write_text(path.with_suffix(".html"), render(text, path.parent))
+
+
+def render(text: str, directory: str | os.PathLike | None = None, pictures: Mapping[str, bytes] | None = None) -> str:
+    """Markdown as one self-contained HTML page.
+
+    Args:
+        text: the page; HTML in it is shown as text.
+        directory: where its pictures (PNG) are.
+        pictures: {name: PNG}, those that are in no file.
+
+    Raises:
+        UserError: a picture is not there, or is none.
+    """
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(text)
+    sections: list[tuple[str, str]] = []
+    title = "Report"
+    for place, token in enumerate(tokens):
+        if token.type == "heading_open":
+            name = tokens[place + 1].content
+            if token.tag == "h1":
+                title = name
+            else:
+                token.attrSet("id", f"section-{len(sections)}")
+                sections.append((token.tag, name))
+        for child in token.children or ():
+            if child.type == "image":
+                source = str(child.attrGet("src"))
+                picture = (pictures or {}).get(source) or _read(source, directory)
+                child.attrSet("src", _inline(source, picture))
+                if _aspect(picture) > _PANORAMA:
+                    tokens[place - 1].attrJoin("class", "wide")
+    _shape_tables(tokens)
+    body = parser.renderer.render(tokens, parser.options, {})
+    body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+    body = re.sub(r"<pre>.*?</pre>", _folded, body, flags=re.DOTALL)
+    body = re.sub(r'(<td class="number">[^<\[]*) (\[[^<]*\])', r"\1 <small>\2</small>", body)  # intervals stand below
+    links = "".join(
+        f'<a href="#section-{number}">{html.escape(name)}</a>' for number, (tag, name) in enumerate(sections)
+    )
+    head, _, rest = body.partition("</h1>") if "</h1>" in body else ("", "", body)
+    navigation = f"<nav>{links}</nav>" if len(sections) > 2 else ""
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
+        f"{head}{'</h1>' if head else ''}{navigation}{rest}<script>{_SCRIPT}</script></body></html>\n"
+    )
+
+
+def escaped(text: str) -> str:
+    """`text` as markdown that shows it as it is, also in a cell of a table."""
+    return re.sub(r"([\\`*_{}\[\]()#+.!|<>&~-])", r"\\\1", " ".join(text.split()))
+
+
+def _read(source: str, directory: str | os.PathLike | None) -> bytes:
+    path = pathlib.Path(directory or ".") / source
+    if directory is None or pathlib.PurePath(source).name != source or not path.is_file():
+        raise UserError(f"a page's pictures must be files beside it. Received: {source!r}.")
+    if path.stat().st_size > _LARGEST:
+        raise UserError(f"{path} must have at most {_LARGEST:,} bytes. Received: {path.stat().st_size:,}.")
+    return path.read_bytes()
+
+
+def _inline(source: str, picture: bytes) -> str:
+    if not picture.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise UserError(f"a page's pictures must be PNG. Received: {source!r}, which is none.")
+    return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def _aspect(picture: bytes) -> float:
+    """Width over height, which a PNG's header has."""
+    width, height = struct.unpack(">II", picture[16:24])
+    return width / max(height, 1)
+
+
+def _folded(found: re.Match[str]) -> str:
+    """A code block, which is to be opened first if it is long."""
+    lines = found.group().count("\n")
+    if lines <= _LONGEST_CODE:
+        return found.group()
+    return f"<details><summary>{lines} lines</summary>{found.group()}</details>"
+
+
+def _shape_tables(tokens: Sequence[Token]) -> None:
+    """Give the cells of tables their classes: numbers stand on the right, long texts are wrapped, statuses coloured."""
+    rows: list[list[tuple[Token, str]]] = []
+    for place, token in enumerate(tokens):
+        if token.type == "table_open":
+            rows = []
+        elif token.type == "tr_open":
+            rows.append([])
+        elif token.type in ("th_open", "td_open"):
+            rows[-1].append((token, tokens[place + 1].content))
+        elif token.type == "table_close":
+            for column in zip(*rows, strict=True):
+                numbers = is_numbers([text for _, text in column[1:]])
+                for cell, text in column:
+                    if numbers:
+                        cell.attrJoin("class", "number")
+                    elif len(text) > _LONG:
+                        cell.attrJoin("class", "long")
+                    elif text in ("PASS", "WARN", "FAIL"):
+                        cell.attrJoin("class", text)
