@@ -221,16 +221,10 @@ def test_served_scores_are_those_that_were_evaluated(served, home, model, predic
         np.testing.assert_allclose(found[task].numpy(), predictions.probabilities[:2000, k], rtol=0, atol=1e-6)
 
 
-def readmes(start):
-    """The code blocks of README's section that begins with `start`, up to the next heading, by language."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text[text.index(start):].split("\n#", 1)[0]
-    return re.findall(r"```(python|sh)\n(.*?)```", section, re.DOTALL)
-
-
-def test_readmes_requests_run_with_text_features(served, home, tmp_path):
-    """Its Python, as it stands but for paths and ports, in a process of its own; then its request to REST."""
-    blocks = [code for language, code in readmes("One user and a hundred candidates") if language == "python"]
+def test_the_guides_requests_run_with_text_features(served, home, tmp_path):
+    """The client of `docs/guides/serve.md`, as it stands but for paths and ports; then its request to REST."""
+    guide = (ROOT / "docs/guides/serve.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     assert len(blocks) == 1
     with server(served) as (grpc_port, rest_port):
         code = blocks[0].replace("quickstart/data", str(home / "data")).replace("20240108", MEASURED)

@@ -10,7 +10,8 @@ from typing import Any
 class EventLog:
     """Appends events to a file; a line has "time" (UTC, ISO 8601), "event" and the fields of that event.
 
-    Events: start, resumed, progress, checkpoint, validation, measured, best restored, interrupted, done.
+    Events: start, resumed, progress, checkpoint, validation, measured, step (what a daily step changed), best restored,
+    interrupted, done.
 
     Args:
         path: the file; None: events are dropped (processes that are not the chief).

@@ -253,11 +253,11 @@ def test_rest_errors(ports, path, body, status, said):
     assert found == status and said in content["error"]
 
 
-def test_examples_of_the_readme(ports, home, tmp_path):
-    """Its Python and its curl lines, as they stand there but for ports, the day and the interpreter."""
+def test_examples_of_the_guide(ports, home, tmp_path):
+    """The client and the curl lines of `docs/guides/serve.md`, as they stand there but for ports and the day."""
     if not shutil.which("curl"):
         pytest.skip("curl is not installed")
-    section = (ROOT / "README.md").read_text().split("\n## Serving\n")[1].split("\n## ")[0]
+    section = (ROOT / "docs/guides/serve.md").read_text()
     section = section.replace(":8500", f":{ports[0]}").replace(":8501", f":{ports[1]}").replace("20240108", DAY)
     blocks = re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL)
     (tmp_path / "quickstart").mkdir()
