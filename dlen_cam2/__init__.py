@@ -3,8 +3,8 @@
 The Python API is `dlen_cam2.api`: `open`, `Model`, `load`, and the parts of a model, all of them names of this package.
 
 Importing the package selects Keras 2 (`tf_keras`), because tensorflow-recommenders refuses Keras 3, and oneDNN's
-operations, which TensorFlow leaves off on processors without AVX-512; `BUILD.md` holds the measurements behind these
-choices.
+operations, which TensorFlow leaves off on processors without AVX-512; `docs/decisions/tooling.md` and `speed.md` hold
+the reasons and measurements.
 """
 
 import importlib

@@ -135,8 +135,8 @@ plt.show()
 # %% [markdown]
 # The same as Spearman correlations, with two things to compare with: X itself, since it stands in the labels and among
 # conformity's features, and the expected engagement that production ranks by. What is CAM2's own is what the scores
-# have beyond these two. In a world of this size relevance is weak; `README.md` has this table for a larger one and five
-# seeds, where it reaches 0.7.
+# have beyond these two. In a world of this size relevance is weak; `docs/results/cam2.md` has this table for a larger
+# one and five seeds, where it reaches 0.7.
 
 # %%
 rows = []
@@ -202,8 +202,8 @@ plt.show()
 # %% [markdown]
 # In the run that is stored here the branches cost about three tenths of a percent over all rows, and no slice gains,
 # new and little-shown videos neither. At this size CAM2 gives two interpretable scores and no accuracy. The paper's
-# gain of 0.139% is on 100 billion rows; `README.md` has our tables with five seeds and on KuaiRand, where it does not
-# show either.
+# gain of 0.139% is on 100 billion rows; `docs/results/cam2.md` has our tables with five seeds and on KuaiRand,
+# where it does not show either.
 #
 # The whole experiment, five variants and all tables of the paper, is
 # `python -m dlen_cam2 run_suite --suite=cam2 --data_dir=data --output=results --seeds=5`.

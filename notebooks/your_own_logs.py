@@ -168,5 +168,5 @@ who = inputs["uid"][0]
 print(f"user {who} likes: {', '.join(dishes[tastes[who]])}")
 
 # %% [markdown]
-# **Next**, in `README.md`: days that are added to a data set (`--since`), training that goes on from yesterday's model
-# (`--days … --eval=next`), calibration, and new versions of a served model.
+# **Next**, in `docs/guides`: days that are added to a data set (`--since`), training that goes on from yesterday's
+# model (`--days … --eval=next`), calibration, and new versions of a served model.

@@ -9,7 +9,7 @@ def experiment(trunk: Trunk, head: Head) -> Config:
     rest is DESIGN, since the paper does not state it.
 
     One pass: ids overfit in the second. The weight of profile_enter was chosen on 05-05, the cooldown on 05-04 (see
-    README).
+    `docs/results/kuairand.md`).
     """
     return Config(
         name=f"kuairand_{trunk.name}" + ("" if head.name == "logistic" else f"_{head.name}"),

@@ -17,7 +17,7 @@ class Experts(tf.keras.layers.Layer):
 
     They serve as the experts of MMOE and PLE (one input for all) and as the towers of all tasks (one input
     each). Each has products of its own: TensorFlow works on several at a time, and what an expert hands on stays in the
-    cache, while one product for all experts sends it through memory (`benchmarks/NOTES.md`).
+    cache, while one product for all experts sends it through memory (`docs/decisions/speed.md`).
 
     Each expert starts from its own draw, with the Glorot limit of a single expert's fan-in and fan-out, not
     of the stack's.

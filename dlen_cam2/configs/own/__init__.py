@@ -12,7 +12,7 @@ def experiment(trunk: Trunk, head: Head) -> Config:
     constant rates the last batches decide how often a rare task is predicted. Several passes need ids that are not
     learned by heart: the schema that `--suggest_schema` proposes gives a row of its own to ids with 100 rows only.
     Rates, passes and cooldown, and those of a daily step (`config.train.daily`), were chosen on two logs that have
-    little in common, a slice of KuaiRand's videos and a drawn shop; BUILD.md says how.
+    little in common, a slice of KuaiRand's videos and a drawn shop; `docs/decisions/own_logs.md` says how.
     """
     return Config(
         name=f"own_{trunk.name}" + ("" if head.name == "logistic" else f"_{head.name}"),

@@ -1,7 +1,8 @@
 """Multi-task loss balancing: what a training step does about tasks that pull in different directions.
 
 The losses that reach a balancer are ω_k L_k, with the schema's weights, over the rows of all replicas. A task without
-rows in a batch, or with the weight 0, has the loss 0. CERTAIN and DESIGN say where a choice is from, as in BUILD.md.
+rows in a batch, or with the weight 0, has the loss 0. CERTAIN and DESIGN say where a choice is from
+(CONTRIBUTING.md).
 """
 
 from collections.abc import Sequence

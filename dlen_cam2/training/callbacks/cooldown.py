@@ -15,7 +15,8 @@ class Cooldown(tf.keras.callbacks.Callback):
 
         factor of step s = min(1, (steps - s) / (cooldown * steps)),   s = 0 … steps - 1
 
-    At a constant rate the last few batches decide how often a rare task is predicted; see the README for how much.
+    At a constant rate the last few batches decide how often a rare task is predicted; `docs/results/kuairand.md`
+    shows by how much.
     Several steps in one call (`config.steps_per_execution`) have one rate, the mean of theirs.
 
     Args:

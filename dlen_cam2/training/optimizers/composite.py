@@ -14,8 +14,8 @@ def composite(
     """TFRS's `CompositeOptimizer` of two new-style Keras 2 optimizers.
 
     Adagrad is the one Keras optimizer that touches only the rows in the batch, so a step's cost does not
-    grow with the vocabulary (BUILD.md has the measurements). Its accumulator starts near 0: a row's gradient
-    is about 1 / batch size, and against the default start of 0.1 its first steps would be nearly none.
+    grow with the vocabulary (`docs/decisions/training.md` has the measurements). Its accumulator starts near 0: a
+    row's gradient is about 1 / batch size, and against the default start of 0.1 its first steps would be nearly none.
 
     Args:
         network: whose weights to train.

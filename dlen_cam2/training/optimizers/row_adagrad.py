@@ -13,9 +13,9 @@ class RowAdagrad(tf.keras.optimizers.Adagrad):
 
         a_r += g_r²        w_r -= η g_r / √(a_r + ε)        for each row r in the batch, g_r the sum of its gradients
 
-    Keras adds to rows in place, `scatter_add`, which costs four times as much as writing them (`benchmarks/NOTES.md`).
-    What another worker would add to a row between reading and writing is lost, so asynchronous workers add as Keras
-    does.
+    Keras adds to rows in place, `scatter_add`, which costs four times as much as writing them
+    (`docs/decisions/speed.md`). What another worker would add to a row between reading and writing is lost, so
+    asynchronous workers add as Keras does.
 
     Args:
         xla: whether XLA may compile the step, see `read_rows`. The others are those of Keras.

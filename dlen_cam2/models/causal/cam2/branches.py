@@ -155,7 +155,7 @@ def join(representation: tf.Tensor, embeddings: Mapping[str, tf.Tensor], config:
     CERTAIN: behind a stop-gradient, so the tasks' losses do not reach the branches. DESIGN: "joint_loss" is read as
     the sum of all losses without it; the causal losses then train the branches jointly with the tasks'. DESIGN: each
     embedding is normalised over its width, and the towers' weights for it start at 0 (`Experts.joined`), since the
-    towers read vectors that move while the branches learn (BUILD.md).
+    towers read vectors that move while the branches learn (`docs/decisions/cam2.md`).
     """
     joined = []
     for name, embedding in embeddings.items():
