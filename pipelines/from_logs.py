@@ -289,9 +289,9 @@ def _suggest(roles: Roles) -> None:
         console.say(f"{name}: {reason}")
     if FLAGS.schema:
         write_text(FLAGS.schema, pbtxt.dumps(schema))
-        console.say(f"The proposal is {FLAGS.schema}: read it, correct it, then run without --suggest_schema.")
+        console.next_step(f"read and correct {FLAGS.schema}, then run the command without --suggest_schema")
     else:
-        console.say(pbtxt.dumps(schema))
+        print(pbtxt.dumps(schema))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def test_the_command(log, model, tmp_path):
     bottom = model(trunk="shared_bottom")
     again = run(f"--model_dir={bottom}", f"--data_dir={log}", f"--day={DAY}", f"--output={output}")
     assert again.returncode == 0, again.stderr[-2000:]
-    assert "nothing to inspect" in again.stdout and [p.name for p in output.iterdir()] == ["inspect.md"]
+    assert "nothing to inspect" in again.stdout and {p.name for p in output.iterdir()} == {"inspect.md", "inspect.html"}
 
 
 @pytest.mark.parametrize("wrong", ["model", "day", "feature", "output", "nothing"])

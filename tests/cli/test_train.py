@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -42,9 +43,12 @@ def test_train_evaluate_export_score(log, tmp_path):
         f"--model_dir={model}", f"--train_days={DAYS}", f"--eval_days={DAY},{DAY}_random", *OVERRIDES,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "rows/s" in done.stdout and "ETA" in done.stdout
+    assert re.search(r"pass 1/\d \(.*\): [\d,]+ rows in \d+ s, [\d,]+ rows/s, loss [\d.]+\n", done.stdout)
+    assert done.stdout.splitlines()[-1] == f"next: dlen_cam2 export --model_dir={model} --output=served/model"
+    assert done.stderr == ""
     found = {p.name for p in model.iterdir()}
-    assert {"config.json", "schema.pbtxt", "metrics.json", "report.md", "report.png", "tensorboard"} <= found
+    assert {"config.json", "schema.pbtxt", "metrics.json", "tensorboard"} <= found
+    assert {"report.md", "report.html", "report.png"} <= found
     metrics = json.loads((model / "metrics.json").read_text())
     assert list(metrics) == [DAY, f"{DAY}_random"]
     assert list(metrics[DAY]) == [*simulate.TASKS, "user_favor"]
@@ -154,7 +158,7 @@ def test_a_damaged_shard_of_a_measured_day_costs_no_training(log, tmp_path, caps
     shutil.copy(data.shards(log, [DAY]).paths[0], shard)
     capsys.readouterr()
     metrics = train(small(bootstrap=0), copy, tmp_path / "m", DAYS, DAY)
-    assert "pass" not in capsys.readouterr().out.replace("pass 1 of it", "").split("goes on")[1].split("\n", 1)[1]
+    assert "pass" not in capsys.readouterr().out.split("resumes at")[1].split("\n", 1)[1]
     assert metrics == train(small(bootstrap=0), log, tmp_path / "whole", DAYS, DAY)
 
 

@@ -172,7 +172,7 @@ def test_the_mtl_suite(shop, tmp_path, capsys, monkeypatch):
 
     capsys.readouterr()
     ple.run(asked)  # the cells are kept, and say the same again
-    assert "0 cells to train, 6 kept" in capsys.readouterr().out
+    assert "0 cells to train, 6 finished" in capsys.readouterr().out
     assert json.loads((tmp_path / pages.RESULTS).read_text()) == results
 
 

@@ -36,13 +36,13 @@ def test_cells_run_in_processes_and_are_kept(tmp_path, capsys, monkeypatch):
     cells = [cell(0), cell(1, "fail"), cell(2)]
     with pytest.raises(UserError, match="1 of 3 cells failed, the others are kept .*cell1: ValueError: no answer for"):
         grid.run(cells, tmp_path, processes=2)
-    assert "cell 3/3" in capsys.readouterr().out
+    assert "3 of 3 cells (100%)" in capsys.readouterr().out
     logs = {path.name: path.read_text() for path in tmp_path.glob("*.log")}
     assert set(logs) == {"cell0.log", "cell1.log", "cell2.log"}
     assert "works on 0" in logs["cell0.log"] and "no answer for 1" in logs["cell1.log"]
 
     found = grid.run([cell(0, "fail"), cell(1), cell(2, "fail")], tmp_path, processes=2)  # 0 and 2 are there already
-    assert "1 cells to train, 2 kept" in capsys.readouterr().out
+    assert "1 cells to train, 2 finished" in capsys.readouterr().out
     assert {name: int(arrays["value"]) for name, arrays in found.items()} == {"cell0": 0, "cell1": 1, "cell2": 2}
     assert found["cell0"]["pid"] != os.getpid() and found["cell0"]["threads"] == 3  # its share of six cores
     assert found["cell1"]["pid"] == os.getpid()  # one that is left needs no other process

@@ -97,7 +97,7 @@ def test_a_data_set_that_is_replaced_is_named(tmp_path, capsys):
     write(tmp_path / "log.csv", log_rows())
     for said in (False, True):
         convert(str(tmp_path / "log.csv"), SCHEMA, ROLES, str(tmp_path / "out"))
-        assert (f"replaces the data set of 2 splits at {tmp_path / 'out'}" in capsys.readouterr().out) == said
+        assert (f"the earlier data set in {tmp_path / 'out'} (2 splits) is replaced" in capsys.readouterr().out) == said
 
 
 @pytest.mark.parametrize(("text", "known"), [
@@ -147,13 +147,13 @@ def test_commands(tmp_path):
 
     done = from_logs("--suggest_schema")
     assert done.returncode == 0, done.stderr
-    assert "is_click: a task" in done.stdout and "my.pbtxt: read it, correct it" in done.stdout
+    assert "is_click: a task" in done.stdout and "my.pbtxt, then run the command" in done.stdout
     again = from_logs("--suggest_schema")
     assert again.returncode == 1 and again.stderr.count("error: ") == 1 and "Traceback" not in again.stderr
     done = from_logs(f"--out={tmp_path / 'out'}", "--layout=block", "--compression=GZIP", "--workers=1")
     assert done.returncode == 0, done.stderr
     assert "200 rows read, 0 skipped, 0 exact duplicates dropped" in done.stdout
-    assert "200 rows of 1 splits are in" in done.stdout
+    assert "200 rows in 1 splits were written to" in done.stdout
     found = manifest.read_manifest(tmp_path / "out", "20220425")
     assert (found.layout, found.compression, found.rows) == ("block", "GZIP", 200)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["my.pbtxt", "out", "s"]

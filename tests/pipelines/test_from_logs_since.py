@@ -80,9 +80,9 @@ def test_rows_of_days_before_since_are_counted(tmp_path, capsys, computed):
     schema = COUNTED if computed else COUNTED.select(features=["uid", "video_id", "note"])
     write(tmp_path / "log.csv", rows)
     convert(str(tmp_path / "log.csv"), schema, AT, str(tmp_path / "out"))
-    assert "not written" not in capsys.readouterr().out
+    assert "are left out" not in capsys.readouterr().out
     write(tmp_path / "log.csv", [*rows[40:], rows[0] | {"note": 98}])
     convert(str(tmp_path / "log.csv"), schema, AT, str(tmp_path / "out"), how=Options(since="20220427"))
     said = capsys.readouterr().out
-    assert "21 rows read" in said and "1 rows of days before --since=20220427 are not written" in said
-    assert "replaces the data set" not in said
+    assert "21 rows read" in said and "1 rows of days before --since=20220427 are left out" in said
+    assert "is replaced" not in said

@@ -145,8 +145,8 @@ def test_the_command(tmp_path):
 
     write_1m(tmp_path / "in", random_ratings())
     done = run(f"--input={tmp_path / 'in'}", "--train_days=200004")
-    assert (done.returncode, done.stdout.splitlines()[-1].split(" rows ")[1]) == (
-        0, f"of 3 splits are in {tmp_path / 'out'}"), done.stderr
+    assert (done.returncode, done.stdout.splitlines()[-2].split(" rows ")[1]) == (
+        0, f"in 3 splits were written to {tmp_path / 'out'}"), done.stderr
     failed = run()
     assert failed.returncode == 1 and "error: exactly one of" in failed.stderr and "Traceback" not in failed.stderr
 

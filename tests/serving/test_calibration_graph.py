@@ -123,7 +123,7 @@ def test_the_command_fits_measures_and_draws(trained, tmp_path):
     assert found.knots.keys() == again.knots.keys()
     assert set(found.knots) < set(tasks), "this world has a task with too few positives: what follows tests that too"
     for task in tasks:
-        told = f"{task} is left as it is: fewer than 20 positives or 20 negatives on {DAY}." in done.stdout
+        told = f"{task} is left uncalibrated: it has fewer than 20 positives or 20 negatives on {DAY}" in done.stdout
         assert told == (task not in found.knots)
     lines = {tuple(line.split(" | ")[:2]): line for line in done.stdout.splitlines() if line.startswith("| 2024")}
     assert list(lines) == [(f"| {day}", task) for day in (DAY, NEXT) for task in tasks]

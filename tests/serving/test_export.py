@@ -81,7 +81,9 @@ def test_export_command_with_everything(served, tmp_path):
     ]
     done = command("dlen_cam2.cli.export", *flags)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines()[-1] == f"SavedModel: {tmp_path / 'ranker' / '1'}"
+    said, after = done.stdout.splitlines()[-2:]
+    assert said == f"SavedModel: {tmp_path / 'ranker' / '1'}"
+    assert after == f"next: dlen_cam2 serve --served={tmp_path / 'ranker'} --name=ranker"
     loaded = versions.load(tmp_path / "ranker" / "1")
     logs = request_log.read(tmp_path / "ranker" / "1" / request_log.WARM_UP)
     assert {request_log.inputs(log)[0] for log in logs} == set(loaded.signatures)

@@ -122,7 +122,7 @@ def test_parameter_servers_share_the_tables(tmp_path):
             process.kill()
             process.wait()
     assert "strategy parameter_server, workers 2" in out and "| click |" in out
-    assert "1 of 2 tables lie in parts on the servers" in out  # the other has fewer rows than are worth it
+    assert "1 of 2 tables are sharded across the parameter servers" in out  # the other has fewer rows than are worth it
     metrics = json.loads((tmp_path / "m" / "metrics.json").read_text())[DAY]
     assert metrics["click"]["rows"] == data.statistics(log)["days"][DAY]["rows"]
     assert np.isfinite(weights(tmp_path / "m")).all()

@@ -144,7 +144,7 @@ def test_the_command_goes_on_after_a_kill(log, tmp_path):
     assert 0 < given["metrics"]["click/auc"] < 1 and given["metrics"]["ne"] == given["metrics"]["click/ne"]
     assert {path.name for path in (out / "trials/trial_configured").iterdir()} == {"log.txt", "result.json"}
     assert "rows/s" in (out / "trials/trial_configured/log.txt").read_text()
-    assert "0 left, of about" in done.stdout and "1 failed." in done.stdout and "Traceback" not in done.stderr
+    assert "0 left, about" in done.stdout and "1 failed." in done.stdout and "Traceback" not in done.stderr
     assert {"best.py", "search.png", "tune.md", "tensorboard"} < {path.name for path in out.iterdir()}
     best = runpy.run_path(out / "best.py")["get_config"]()
     assert (best.train.seed, best.model.embedding_l2, best.model.tasks) == (3, 0.0, ("click",))

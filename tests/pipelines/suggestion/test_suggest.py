@@ -86,7 +86,7 @@ def test_the_command_on_a_news_sites_csv(tmp_path):
         "userId": "user", "articleId": "item", "articleSection": "item", "hasVideo": "item", "isSubscriber": "user",
         "weekday": "context", "ageDays": "context"}
     done = command("pipelines.from_logs", *flags, f"--out={tmp_path / 'out'}")
-    assert done.returncode == 0 and "3,000 rows of 3 splits" in done.stdout, done.stderr
+    assert done.returncode == 0 and "3,000 rows in 3 splits" in done.stdout, done.stderr
 
 
 def test_the_mask_is_the_nearest_feedback_that_lies_around_it(tmp_path):

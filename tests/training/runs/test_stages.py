@@ -74,7 +74,8 @@ def test_a_step_that_makes_a_day_worse_is_named(log, whole, tmp_path, capsys):
         wanted = config(daily=DailyConfig(1, rates, 0.0))
         days = DAY, "20240104,20240104_random"
         runs.train(train_request.once(wanted, log, tmp_path / name, *days, continue_from=whole))
-        found[name] = capsys.readouterr().out
+        shown = capsys.readouterr()
+        found[name] = shown.out + shown.err
         events = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         steps = {event["day"]: event["tasks"] for event in events if event["event"] == "step"}
         assert list(steps) == ["20240104", "20240104_random"]
@@ -86,7 +87,7 @@ def test_a_step_that_makes_a_day_worse_is_named(log, whole, tmp_path, capsys):
             np.testing.assert_allclose(*click["ne"], rtol=1e-3)
     assert "warning: the step made click worse on 20240104: NE" in found["wild"]
     assert "warning" not in found["calm"]
-    assert "a day more (config.train.daily): passes 1, rates times 1000, cooldown 0" in found["wild"]
+    assert "daily steps (config.train.daily): 1 passes, 1000 of the rates, cooldown 0" in found["wild"]
 
 
 def test_a_step_that_makes_validation_worse_is_named(log, whole, tmp_path, capsys):
