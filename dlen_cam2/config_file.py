@@ -1,4 +1,7 @@
-"""Experiment files: read, with what a command line changes (`--config=FILE --config.key=value`), and written."""
+"""Experiment files: read, with what a command line changes (`--config=FILE --config.key=value`), and written.
+
+`--config=own/mmoe` names an experiment that is installed with this package: `configs/own/mmoe.py`.
+"""
 
 import ast
 import dataclasses
@@ -15,12 +18,33 @@ from dlen_cam2.config import Config, check, replaced
 from dlen_cam2.parts import Part
 from dlen_cam2.utils.errors import UsageError, UserError
 
+CONFIGS = pathlib.Path(__file__).with_name("configs")
 _MODULE = "experiment"  # the name that an experiment file has while it is run
+_WANTED = "--config must be a Python file whose get_config() returns a Config, or the name of an installed experiment."
 _OVERRIDE = re.compile(r"--?config\.([\w.]+)(?:=(.*))?", re.DOTALL)
 # What the command line changes, in its order.
 _changes: list[tuple[str, str]] = []
 # The whole of it, as it was typed.
 _typed: list[str] = []
+
+
+def installed() -> dict[str, str]:
+    """{name: path} of the experiments that are installed with this package, such as `own/mmoe`."""
+    return {
+        path.relative_to(CONFIGS).with_suffix("").as_posix(): str(path)
+        for path in sorted(CONFIGS.rglob("*.py")) if "\ndef get_config()" in path.read_text(encoding="utf-8")
+    }
+
+
+class _Experiment(flags.ArgumentParser[str]):
+    """Turns the name of an installed experiment into its path, so that the flag is a path for all who read it.
+
+    A name has no extension and a Python file has one, so neither is ever taken for the other. `read` refuses a value
+    that is neither.
+    """
+
+    def parse(self, argument: str) -> str:
+        return installed().get(argument, argument)
 
 
 def read(path: str) -> Any:
@@ -29,12 +53,10 @@ def read(path: str) -> Any:
     Raises:
         UsageError: there is no such file, it cannot be run, or it has no `get_config`.
     """
-    if not pathlib.Path(path).is_file():
-        raise UsageError(f"--config must name a Python file whose get_config() returns a Config. Received: {path!r}, "
-                        "which is no file.")
+    if not path.endswith(".py") or not pathlib.Path(path).is_file():
+        raise UsageError(f"{_WANTED} Received: {path!r}. Known: {', '.join(installed())}.")
     spec = importlib.util.spec_from_file_location(_MODULE, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"--config must name a Python file, *.py. Received: {path!r}.")
+    assert spec is not None and spec.loader is not None  # a Python file has both
     module = importlib.util.module_from_spec(spec)
     here = str(pathlib.Path(path).resolve().parent)
     sys.path.append(here)  # so that it may import what lies beside it
@@ -66,12 +88,15 @@ def value_of(text: str) -> Any:
 
 
 def define(text: str) -> None:
-    """Define the flag `--config`; its value is what the file gave, changed by the flags `--config.key=value`.
+    """Define the flag `--config`, the path of an experiment file; `--config.key=value` changes what the file gives.
 
-    They are applied in their order, so that `--config.model.trunk=ple --config.model.trunk.levels=3` chooses a trunk
+    The changes are applied in their order, so that `--config.model.trunk=ple --config.model.trunk.levels=3` chooses a trunk
     and then its levels. `get` returns the result.
     """
-    flags.DEFINE_string("config", None, text)
+    flags.DEFINE(
+        _Experiment(), "config", None, f"{text} Installed experiments go by name: {', '.join(installed())}.",
+        serializer=flags.ArgumentSerializer[str](),
+    )
     _changes.clear()
     _typed[:] = sys.argv[1:]
     kept: list[str] = []
@@ -105,10 +130,11 @@ def get(default: Any = None, processes: bool = False) -> Config:
     """
     path = flags.FLAGS.config
     if path is None and default is None:
-        raise UsageError("--config must name a Python file whose get_config() returns a Config. Received: none.")
+        raise UsageError(f"{_WANTED} Received: none. Known: {', '.join(installed())}.")
     config = read(path) if path is not None else default()
     if not isinstance(config, Config):
-        raise UsageError(f"--config must name a Python file whose get_config() returns a Config. Received: {path}.")
+        raise UsageError(f"{_WANTED} Received: {path}, whose get_config() returns an object of type "
+                         f"{type(config).__name__}.")
     try:
         for key, value in _changes:
             config = replaced(config, {key: value_of(value)})

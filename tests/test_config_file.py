@@ -7,6 +7,7 @@ import pytest
 from dlen_cam2 import config as config_module
 from dlen_cam2 import config_file, parts
 from dlen_cam2.config import Config, TrainConfig
+from dlen_cam2.configs.own import mmoe as own_mmoe
 from dlen_cam2.models import CGC, MMOE, PLE
 from dlen_cam2.training import runs, train_request
 from dlen_cam2.training.balancing import Fixed, MetaBalance
@@ -31,14 +32,14 @@ def file(tmp_path):
 
 @pytest.fixture
 def trained(file, monkeypatch):
-    """A function of the command line's overrides: the configuration that `train` would train."""
+    """A function of the command line's flags: the configuration that `train` would train, of `file` by default."""
     found = []
     monkeypatch.setattr(train_request, "once", lambda config, *rest, **options: found.append(config))
     monkeypatch.setattr(runs, "train", lambda wanted, place: {})
 
-    def call(*overrides):
+    def call(*flags):
         done = command(
-            "dlen_cam2.cli.train", f"--config={file}", *overrides, "--data_dir=d", "--model_dir=m", "--train_days=1",
+            "dlen_cam2.cli.train", f"--config={file}", *flags, "--data_dir=d", "--model_dir=m", "--train_days=1",
             "--eval_days=2",
         )
         assert done.returncode == 0, done.stderr
@@ -50,6 +51,35 @@ def trained(file, monkeypatch):
 def test_the_file_alone(trained):
     config = trained()
     assert config.name == "file" and config.model.trunk == MMOE((8,), 3) and config.model.causal == branches(thresh=0.8)
+
+
+def test_an_installed_experiment_goes_by_its_name(trained, tmp_path, monkeypatch):
+    """From any directory, and changed as a file is. The name is no file's, even where a directory has it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own" / "mmoe").mkdir(parents=True)
+    assert trained("--config=own/mmoe") == own_mmoe.get_config()
+    assert trained("--config=quickstart_mmoe", "--config.train.epochs=1").train.epochs == 1
+
+
+def test_every_installed_experiment_has_a_name():
+    names = config_file.installed()
+    assert {"own/mmoe", "own/ple", "quickstart_mmoe", "kuairand_cam2"} <= set(names)
+    assert not {"spaces", "kuairand", "__init__", "own/__init__"} & set(names)
+    for path in names.values():
+        config_module.check(config_file.read(path))
+
+
+@pytest.mark.parametrize("name", [
+    "quickstart", "own", "spaces", "../configs/own/mmoe", "own/../own/mmoe", "dlen_cam2.configs.own.mmoe", "os", "",
+    "/etc/passwd",
+])
+def test_an_unknown_name_is_one_message(tmp_path, monkeypatch, name):
+    """Only the names themselves are known; nothing is imported or read by what was typed."""
+    monkeypatch.chdir(tmp_path)
+    done = command("dlen_cam2.cli.train", f"--config={name}", "--data_dir=d", "--model_dir=m", "--train_days=1",
+                   "--eval_days=2")
+    assert done.returncode == 2 and done.stderr.count("error: ") == 1 and "Traceback" not in done.stderr
+    assert f"or the name of an installed experiment. Received: {name!r}. Known: aliccp_mmoe, " in done.stderr
 
 
 def test_a_trunk_and_then_its_levels(trained):
@@ -128,7 +158,7 @@ def test_a_wrong_override_is_one_message(file, tmp_path, override, message):
 @pytest.mark.parametrize("text, message", [
     ("", "cannot be used. Received: AttributeError"),
     ("import nonsense_of_ours", "cannot be used. Received: ModuleNotFoundError"),
-    ("def get_config():\n    return 3", "--config must name a Python file whose get_config() returns a Config."),
+    ("def get_config():\n    return 3", "experiment.py, whose get_config() returns an object of type int."),
     ("from dlen_cam2.models import MMOE\n\ndef get_config():\n    return MMOE(levels=2)",
      "cannot be used. Received: TypeError: "),
     ("from dlen_cam2 import parts\n\ndef get_config():\n    return parts.make('trunk', 'moe')", TRUNKS[18:]),
@@ -142,7 +172,7 @@ def test_a_wrong_file_is_one_message(tmp_path, text, message):
         done = command("dlen_cam2.cli.train", f"--config={named}", f"--data_dir={tmp_path}",
                        f"--model_dir={tmp_path}/model", "--train_days=1", "--eval_days=2")
         assert done.returncode == 2 and done.stderr.count("error: ") == 1 and "Traceback" not in done.stderr
-        assert (message if named == path else f"Received: '{named}', which is no file.") in done.stderr
+        assert (message if named == path else f"Received: '{named}'. Known: aliccp_mmoe, ") in done.stderr
 
 
 @pytest.mark.parametrize("config", [
