@@ -90,8 +90,8 @@ def value_of(text: str) -> Any:
 def define(text: str) -> None:
     """Define the flag `--config`, the path of an experiment file; `--config.key=value` changes what the file gives.
 
-    The changes are applied in their order, so that `--config.model.trunk=ple --config.model.trunk.levels=3` chooses a trunk
-    and then its levels. `get` returns the result.
+    The changes are applied in their order, so that `--config.model.trunk=ple --config.model.trunk.levels=3` chooses a
+    trunk and then its levels. `get` returns the result.
     """
     flags.DEFINE(
         _Experiment(), "config", None, f"{text} Installed experiments go by name: {', '.join(installed())}.",
