@@ -1,4 +1,5 @@
-# All targets set up everything they need on a machine that has Python 3.11: `make quickstart`, `make check`, `make test`.
+# All targets set up everything they need on a machine that has Python 3.11, 3.12 or 3.13: `make quickstart`,
+# `make check`, `make test`.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -8,7 +9,7 @@ DATA := --data_dir=$(Q)/data
 .PHONY: quickstart check test notebooks docs clean
 
 $(VENV)/installed: setup.py
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and f"Python 3.11 is needed. Received: {sys.version}")'
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and f"Python must be 3.11, 3.12 or 3.13. Received: {sys.version}")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --editable '.[dev]'
 	touch $@

@@ -27,7 +27,9 @@ SCRIPTS = tuple(sorted(p for p in DIRECTORY.glob("*.py") if p.name != pathlib.Pa
 _LOGGED = ("INFO:tensorflow:", "WARNING:tensorflow:")
 
 INSTALL = '''\
-# Colab: Runtime, Change runtime type, a version that has Python 3.11. Elsewhere: run this in a clone after `make test`.
+# This cell does nothing where dlen_cam2 is installed. Elsewhere, as on Colab, write the repository's address below.
+# Python must be 3.11, 3.12 or 3.13. If an import fails right after the installation, an older version of a package was
+# already loaded: restart the session (on Colab: Runtime, Restart session) and run all cells again.
 import importlib.util
 import subprocess
 import sys
@@ -37,7 +39,8 @@ REPOSITORY = ""  # @param {type:"string"}
 if importlib.util.find_spec("dlen_cam2") is None:
     if not REPOSITORY:
         raise RuntimeError("REPOSITORY must be the address of the repository, as for git clone. Received: ''.")
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{REPOSITORY}"], check=True)'''
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{REPOSITORY}"], check=True)
+    importlib.invalidate_caches()'''
 
 
 def notebook(script: pathlib.Path) -> nbformat.NotebookNode:
