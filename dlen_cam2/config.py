@@ -289,6 +289,7 @@ def _convert(field: dataclasses.Field, hint: Any, value: Any, where: str) -> Any
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type, hint), value, where)
     item = typing.get_args(hint)[0] if isinstance(hint, types.GenericAlias) else None
+    value = [value] if item is str and isinstance(value, str) else value  # one name, as a command line has it
     with contextlib.suppress(OverflowError):  # a whole number that no float can hold
         if item:
             if isinstance(value, list) and all(type(v) is item or (item is float and type(v) is int) for v in value):

@@ -102,6 +102,7 @@ def test_a_trunk_and_then_its_levels(trained):
     (["-config.train.jit=true"], lambda c: c.train.jit is True),
     (["--config.model.tasks=('click',)", "--config.train.monitor=click/ne"],
      lambda c: (c.model.tasks, c.train.monitor) == (("click",), "click/ne")),
+    (["--config.model.tasks=click"], lambda c: c.model.tasks == ("click",)),
     (["--config.train.step_rule=metabalance", "--config.train.step_rule.main=like"],
      lambda c: c.train.step_rule == MetaBalance(main="like")),
     (["--config.train.step_rule=pcgrad", "--config.train.step_rule=fixed"], lambda c: c.train.step_rule == Fixed()),

@@ -10,7 +10,7 @@ from dlen_cam2.utils.event_log import EventLog
 
 
 class Progress(tf.keras.callbacks.Callback):
-    """Moves a pass's `console.Progress` on with its loss, and logs the same.
+    """Moves a pass's `console.Progress` on with its mean loss so far, and logs the same.
 
     The clock of rows/s starts after the first step of a pass, which waits for the graph and for the first window of
     rows. Where there is no other step, its own time counts.
@@ -32,6 +32,7 @@ class Progress(tf.keras.callbacks.Callback):
         self.by_epoch = by_epoch
         self._before = work.done // batch_size  # steps of an earlier process
         self._first = True
+        self._loss, self._losses = 0.0, 0
         self._logged = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -45,23 +46,24 @@ class Progress(tf.keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         if self.by_epoch:
             return
-        self.work.update(self.work.total or self.work.done, _loss(logs))
-        self._log(logs)
+        self.work.update(self.work.total or self.work.done, self._said())
+        self._log()
 
     def _move(self, steps: int, logs: Any) -> None:
         assert self.work.total is not None
-        self.work.update(min(steps * self.batch_size, self.work.total), _loss(logs))
+        if logs and "loss" in logs:
+            self._loss, self._losses = self._loss + float(logs["loss"]), self._losses + 1
+        self.work.update(min(steps * self.batch_size, self.work.total), self._said())
         if self._first and self.work.done < self.work.total:
             self.work.start_clock()
         self._first = False
         if time.monotonic() - self._logged >= console.EVERY:
-            self._log(logs)
+            self._log()
 
-    def _log(self, logs: Any) -> None:
+    def _said(self) -> str:
+        return f"loss {self._loss / self._losses:.4f}" if self._losses else ""
+
+    def _log(self) -> None:
         self._logged = time.monotonic()
         self.log.event("progress", of=self.work.what, rows=self.work.done, rows_per_second=round(self.work.rate),
-                       loss=repr(float((logs or {}).get("loss", float("nan")))))
-
-
-def _loss(logs: Any) -> str:
-    return f"loss {float(logs['loss']):.4f}" if logs and "loss" in logs else ""
+                       loss=repr(self._loss / self._losses if self._losses else float("nan")))
