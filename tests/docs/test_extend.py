@@ -29,6 +29,8 @@ NAMES = {
     "transfer": "cross_stitch", "label": "count", "step_rule": "random_weights", "score_adapter": "boost",
 }
 NETWORK = ("trunk", "head", "causal", "encoder", "transfer")
+# Values that are not the defaults, so that what forgets them is seen.
+VALUES = {"head": {"loading": 0.5}, "encoder": {"temperature": 2.0}, "transfer": {"own": 0.9}}
 DAY, NEXT = contract.DAYS
 
 
@@ -77,7 +79,7 @@ def read(tmp_path, monkeypatch):
 def part_of(read, page):
     """The part of a page, of small sizes."""
     read(page)
-    return contract.small(page, NAMES[page])
+    return dataclasses.replace(contract.small(page, NAMES[page]), **VALUES.get(page, {}))
 
 
 def start(log, *chosen, **values):
@@ -120,7 +122,7 @@ def test_a_part_of_a_network_is_trained_stored_and_served(page, read, log, batch
     contract.ranks_as_rows(Server(again, causes=page == "causal"), log)
 
 
-def test_what_the_pages_of_networks_say_of_their_parts(read, log, batches):
+def test_a_head_names_its_scores_and_what_is_watched(read, log, batches):
     head = part_of(read, "head")
     job = start(log, head)
     outputs = job.network(batches[DAY][0])
@@ -130,15 +132,20 @@ def test_what_the_pages_of_networks_say_of_their_parts(read, log, batches):
     shown = head.telemetry(outputs, job.schema)["appeal"]
     assert shown.shape == (64, 3) and set(head.captions) == {"appeal"}
 
-    trunk = read("trunk").TaskScale(3)
-    np.testing.assert_array_equal(trunk(tf.constant([[[2.0, 5.0]]])), [[[2, 5]] * 3])  # the shared vector, at the start
 
-    causal = part_of(read, "causal")
-    job = start(log, causal)
+def test_a_trunk_starts_with_what_is_shared(read):
+    layer = read("trunk").TaskScale(3)
+    np.testing.assert_array_equal(layer(tf.constant([[[2.0, 5.0]]])), [[[2, 5]] * 3])
+
+
+def test_causal_branches_start_at_what_they_fitted(read, log):
+    job = start(log, part_of(read, "causal"))
     # A purchase follows a click, so the clicks decide; hate does not count.
     assert job.fitted["any_positive"].rate == pytest.approx(job.schema.tasks[0].positive_rate)
     assert job.network.get_layer("popularity").rate == job.fitted["any_positive"].rate
 
+
+def test_an_encoder_weighs_by_the_candidate(read):
     layer = read("encoder").SimilarPooling()
     events = tf.constant([[[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]], [[1.0, 2.0]] * 3])
     present = tf.constant([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
@@ -147,6 +154,8 @@ def test_what_the_pages_of_networks_say_of_their_parts(read, log, batches):
     near = layer(events, present, tf.constant([[3.0, 0.0]] * 2))
     np.testing.assert_allclose(near[0], [e / (e + 1), 1 / (e + 1)], rtol=1e-5)
 
+
+def test_a_transfer_starts_as_it_is_told(read):
     stitch = read("transfer")
     x = tf.constant([[[1.0], [3.0], [5.0]]])
     np.testing.assert_allclose(stitch.Stitch(1.0)(x), x)
