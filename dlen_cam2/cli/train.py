@@ -21,7 +21,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    config_file.define("Experiment file, such as dlen_cam2/configs/kuairand_ple.py.")
+    config_file.define("Experiment file, *.py.")
     flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
     flags.DEFINE_string("model_dir", None, "Where the model goes; an earlier one is replaced.", required=True)
     flags.DEFINE_string("train_days", None, "Days to train on: 20220425..20220504 or a,b,c.")
