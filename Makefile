@@ -36,7 +36,7 @@ test: $(VENV)/installed
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
-	$(PY) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 	$(PY) -m pytest -n 2 --dist=loadfile
 
 # Run the scripts of notebooks/ and write their .ipynb with outputs: after a change of a script. `make test` runs them.
@@ -44,7 +44,7 @@ notebooks: $(VENV)/installed
 	$(PY) -m notebooks.render
 
 docs: $(VENV)/installed
-	$(PY) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) $(Q) build site *.egg-info
