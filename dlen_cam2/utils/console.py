@@ -162,10 +162,10 @@ class Progress:
         if self._bar is not None:
             if now - self._shown >= _BAR:
                 self._shown = now
-                _move(self._bar, done, self.line(short=True))
+                _move(self._bar, done, self._line(short=True))
         elif now - self._shown >= EVERY:
             self._shown = now
-            say(f"{self.what}: {self.line()}")
+            say(f"{self.what}: {self._line()}")
 
     def advance(self, by: int = 1, said: str = "") -> None:
         """`by` units more are done."""
@@ -179,7 +179,7 @@ class Progress:
             more = f", {self._said}" if self._said else ""
             say(f"{self.what}: {self.done:,} {self.unit} in {duration(time.monotonic() - self._began)}{rate}{more}")
 
-    def line(self, short: bool = False) -> str:
+    def _line(self, short: bool = False) -> str:
         """Where the work stands; `short` is what stands behind a bar."""
         if self.total:
             share = f"{self.done / self.total:.0%}"
