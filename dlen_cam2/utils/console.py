@@ -96,8 +96,10 @@ def _tables(text: str) -> list[tuple[int, int, Table]]:
 
 
 def _aligned(cells: list[list[str]]) -> Table:
-    """Text on the left, numbers on the right."""
+    """The rows with text on the left and numbers on the right."""
     head, *rows = cells
+    if sum(max(map(len, column)) + 3 for column in zip(*cells, strict=True)) > Console().width:
+        rows = [[cell.replace(" [", "\n[") for cell in row] for row in rows]  # intervals below their values
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name, column in zip(head, zip(*rows, strict=True) if rows else [()] * len(head), strict=True):
         table.add_column(Text(name), justify="right" if is_numbers(column) else "left")
