@@ -6,9 +6,11 @@ import pathlib
 import re
 import shlex
 
+import numpy as np
 import pytest
 
 from pipelines import simulate
+from tests.support.browser import BROWSER, screenshot
 from tests.support.builders import command
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -70,7 +72,10 @@ def test_the_commands_of_the_first_screen_fit_together(checkout, monkeypatch):
         done = command(f"dlen_cam2.cli.{words[1]}", *words[2:], *more)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1].startswith("next: "), done.stdout
-    assert "sort" in (checkout / "models/mmoe_dlen/report.html").read_text()
+    report = (checkout / "models/mmoe_dlen/report.html").read_text()
+    assert all(f'">{task}</h2>' in report for task in simulate.TASKS) and report.count("data:image/png") == 1
+    if BROWSER is not None:
+        assert np.std(screenshot(checkout / "models/mmoe_dlen/report.html", 1200, 1800)) > 0.05
     assert (checkout / "inspection/inspect.html").exists()
     # `serve` runs until it is ended (tests/serving has it): what it is given is what `export` wrote and said is next.
     assert done.stdout.splitlines()[-1] == f"next: {shlex.join(serve)}" and (checkout / "served/ranker/1").is_dir()

@@ -1,17 +1,14 @@
 """Pages as one HTML file: what is inside, what is escaped, and what a browser makes of it."""
 
-import pathlib
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 
 from dlen_cam2.utils import page
 from dlen_cam2.utils.errors import UserError
+from tests.support.browser import BROWSER, browse, screenshot
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TEXT = """# Two models
 
 ## Levels
@@ -93,17 +90,6 @@ def test_long_code_is_folded():
     assert shown.count("<details>") == 1 and "<summary>40 lines</summary>" in shown
 
 
-def browse(path: pathlib.Path, *options: str) -> str:
-    """What headless Chromium prints of a page."""
-    assert BROWSER is not None
-    quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             f"--user-data-dir={path.parent / 'profile'}")
-    done = subprocess.run([BROWSER, *quiet, *options, path.as_uri()], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 def test_a_browser_sorts_tables_and_fits_a_phone(directory):
@@ -119,8 +105,5 @@ def test_a_browser_sorts_tables_and_fits_a_phone(directory):
     shown = browse(directory / "clicked.html", "--dump-dom", "--window-size=500,900")
     assert "<title>acb bca abc abc true</title>" in shown
 
-    browse(directory / "report.html", f"--screenshot={directory / 'seen.png'}", "--window-size=500,900")
-    from matplotlib.image import imread
-
-    seen = imread(directory / "seen.png")
-    assert seen.shape[:2] == (900, 500) and np.std(seen[..., :3]) > 0.05  # something is drawn
+    seen = screenshot(directory / "report.html", 500, 900)
+    assert seen.shape[:2] == (900, 500) and np.std(seen) > 0.05  # something is drawn
