@@ -281,4 +281,4 @@ def test_a_suite_that_cannot_run(log, tmp_path, flags, message):
 def test_a_foreign_directory_is_left_alone(log, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     done = command("dlen_cam2.cli.run_suite", *FLAGS, f"--data_dir={log}", f"--output={tmp_path}")
-    assert done.returncode == 1 and "holds no earlier run" in done.stderr
+    assert done.returncode == 1 and "must be empty or hold an earlier run" in done.stderr

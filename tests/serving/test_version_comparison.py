@@ -66,7 +66,7 @@ def test_replay_against_known_scores(tmp_path):
     assert answers.scores["click"].tolist() == [2, 4, 12, 16, 14]
     assert [order.tolist() for order in answers.orders] == [[1, 2, 0]]
     for request, message in (
-        (log("other", x=[1.0]), r"request 0 asks for a signature of \['rank', 'raw'\] of live. Received: 'other'"),
+        (log("other", x=[1.0]), r"must be for a signature of live, one of \['rank', 'raw'\]. Received: 'other'"),
         (log("", x=[1.0]), "Received: 'serving_default'"), (log("raw", y=[1.0]), r"Received: .*\['x', 'y'\]"),
         (log("raw", x=[[1.0]]), r"request 0 \(raw\) cannot be answered by live"),
     ):

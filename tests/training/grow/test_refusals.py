@@ -46,7 +46,7 @@ def test_a_column_that_is_another_is_refused(log, model, tmp_path, case):
     def changed(feature):
         return dataclasses.replace(feature, **change) if name in (feature.name, feature.table * of_table) else feature
 
-    with pytest.raises(UserError, match=f"must keep its .* or bear a new name. Received: .*{message}"):
+    with pytest.raises(UserError, match=f"must keep its .* or get a new name. Received: .*{message}"):
         grow.resume(config(), copied(log, tmp_path / "data", changed), model, DAYS[1:])
 
 
@@ -58,7 +58,7 @@ def test_other_refusals(log, model, tmp_path):
         grow.resume(config(), log, model, DAYS[1:], place=Place("parameter_server"))
     with pytest.raises(UserError, match="holds no trained model"):
         grow.resume(config(), log, tmp_path, DAYS[1:])
-    with pytest.raises(UserError, match="hold no rows. Received: ''"):
+    with pytest.raises(UserError, match="must have rows. Received: none on ''"):
         grow.resume(config(), log, model, [])
     with pytest.raises(UserError, match="20300101"):
         grow.resume(config(), log, model, ["20300101"])
