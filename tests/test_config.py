@@ -205,7 +205,7 @@ def test_a_value_of_a_step_rule_out_of_range(rule, field, value, words):
 
 @pytest.mark.parametrize("key, value, message", [
     ("model.tables", "tpu", "config.model.embedding_l2 must be 0 with model.tables='tpu'. Received: 0.1."),
-    ("train.patience", 2, "config.train.monitor must be given where train.patience is. Received: ''."),
+    ("train.patience", 2, "config.train.monitor must be given if train.patience is. Received: ''."),
     ("model.causal.relevance", "interests", "config.model.causal.interest_feature must be the item feature that names "
      "interests, since config.model.causal.relevance='interests' needs known interests. Received: ''."),
 ])

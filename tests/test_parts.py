@@ -98,8 +98,8 @@ def test_one_of_two_parts_of_a_name_is_refused(registry):
     with pytest.raises(UserError) as error:
         parts.trunk("mmoe")(Mine)
     assert str(error.value) == (
-        f"a trunk must have a name of its own. Received: 'mmoe' for {Mine.__module__}.{Mine.__qualname__}, which is "
-        "dlen_cam2.models.trunks.mmoe.MMOE."
+        f"the name of a trunk must be unique. Received: 'mmoe' for {Mine.__module__}.{Mine.__qualname__}, which is the "
+        "name of dlen_cam2.models.trunks.mmoe.MMOE."
     )
     assert parts.classes("trunk")["mmoe"] is MMOE and (Mine.kind, Mine.name) == ("", "")
     parts.trunk("mine")(Mine)

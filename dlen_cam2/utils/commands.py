@@ -41,7 +41,7 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], positional: 
         console.quiet(flags.FLAGS.quiet)
         try:
             if positional and flags.FLAGS[positional].value is None:
-                raise UserError(f"{positional} must be given, with or without its --{positional}. Received: nothing.")
+                raise UserError(f"{positional} must be given, alone or as --{positional}. Received: nothing.")
             main()
         except (UserError, Interrupted, OSError) as error:  # an OSError is the machine's: the disk is full, …
             sys.stdout.flush()

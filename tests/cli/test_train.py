@@ -124,7 +124,7 @@ def test_a_day_without_positives_is_undefined_and_not_an_error(tmp_path):
     assert (forward["auc"], forward["ne"], forward["calibration"]) == (None, None, None)
     assert "| forward |" in (tmp_path / "m" / "report.md").read_text()
     assert "undefined" in (tmp_path / "m" / "report.md").read_text()
-    with pytest.raises(UserError, match="task 'forward' has no positives in the training days"):
+    with pytest.raises(UserError, match="task 'forward' has no positives on the training days"):
         train(small("dlen"), tmp_path / "data", tmp_path / "dlen", DAYS, DAY)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "m"]
 

@@ -171,7 +171,7 @@ def test_a_split_follows_the_first_days_only(log):
     assert first.thresh != both.thresh
     config = small()
     config.model.causal.thresh, config.model.causal.thresh_unit = 2.0, "value"
-    with pytest.raises(UserError, match="both sides of video_click_rate = 2, or a cause"):
+    with pytest.raises(UserError, match="both sides of video_click_rate = 2, else a cause"):
         jobs.start(config, log, DAYS[:1])
     config = small()
     config.model.causal.without = ("nope",)

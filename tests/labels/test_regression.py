@@ -189,7 +189,7 @@ def test_metrics_by_hand_and_where_they_are_undefined():
 def test_refusals(log):
     with pytest.raises(UserError, match=r"the kind of the task 'x' must be a label, one of \['binary', 'regression'\]"):
         Task("x", kind="number")
-    with pytest.raises(UserError, match="a column is either 0 or 1, or a number"):
+    with pytest.raises(UserError, match="a column must be either numeric, or a binary label or mask"):
         Schema("s", (), (Task("a"), Task("b", label="a", kind="regression")))
     config = contract.config(without=contract.NEW)
     with pytest.raises(UserError, match=r"Received: also \['watch'\], which are numbers"):

@@ -109,7 +109,7 @@ def test_both_ends_of_a_range_are_days(text, known):
     if known:
         assert manifest.parse_days(text, days) == [d for d in days[:3] if text[:8] <= d <= text[-8:]]
     else:
-        with pytest.raises(UserError, match=f"days '{text}' must name days of the data set, a range two.*Known"):
+        with pytest.raises(UserError, match=f"days must name days of the data set.*Received: '{text}'. Known"):
             manifest.parse_days(text, days)
 
 

@@ -213,7 +213,7 @@ def test_a_directory_that_is_not_ours_or_in_use_is_left_alone(log, tmp_path):
         with pytest.raises(UserError, match="not empty and was not written by this command"):
             find(log, tmp_path / "thesis", restart=restart)
     find(log, tmp_path / "out")
-    with locked(tmp_path / "out/lock", "a test"), pytest.raises(UserError, match="in use: another process is running a search"):
+    with locked(tmp_path / "out/lock", "a test"), pytest.raises(UserError, match="in use: another process is running"):
         find(log, tmp_path / "out")
 
 
