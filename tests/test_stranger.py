@@ -103,7 +103,7 @@ def test_the_proposal_is_what_the_shop_is(home, said):
     assert not {"request_id", "session_id", "ship_date", "shown_at", "stars", "explored"} & set(sides)
     assert {"user_clicks", "video_click_rate"} <= set(sides)
     assert re.search(r"stars: left out: [\d,]+ of 60,000 rows have no number", said["suggest"])
-    assert "60,000 rows read, 0 skipped" in said["since"]
+    assert "60,000 rows were read, 0 skipped" in said["since"]
 
 
 def test_the_model_is_written_and_measured_in_both_spaces(home, said, model):

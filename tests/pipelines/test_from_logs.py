@@ -152,7 +152,7 @@ def test_commands(tmp_path):
     assert again.returncode == 1 and again.stderr.count("error: ") == 1 and "Traceback" not in again.stderr
     done = from_logs(f"--out={tmp_path / 'out'}", "--layout=block", "--compression=GZIP", "--workers=1")
     assert done.returncode == 0, done.stderr
-    assert "200 rows read, 0 skipped, 0 exact duplicates dropped" in done.stdout
+    assert "200 rows were read, 0 skipped, and 0 exact duplicates dropped" in done.stdout
     assert "200 rows in 1 splits were written to" in done.stdout
     found = manifest.read_manifest(tmp_path / "out", "20220425")
     assert (found.layout, found.compression, found.rows) == ("block", "GZIP", 200)

@@ -200,6 +200,6 @@ def test_publish_command(served):
     assert done.returncode == 0, done.stderr[-2000:]
     lines = done.stdout.splitlines()
     assert lines[:2] == ["ranker: canary 4, stable 3; loaded versions: 3, 4", "removed versions: 1, 2"]
-    assert lines[3] == server_files.docker_run(served, "ranker")
+    assert lines[3] == f"next: {server_files.docker_run(served, 'ranker')}"
     done = command("dlen_cam2.cli.publish", f"--served={served}", "--canary=x")
     assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith("must be a number. Received: 'x'.")

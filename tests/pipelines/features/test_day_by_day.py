@@ -73,8 +73,8 @@ def test_going_on_needs_the_day_before(tmp_path):
     log = [one(n, n * HOUR, split=f"d{n}") for n in range(4)]
     compute(log[:2], tmp_path / "saved")
     for since, message in (
-        ("d5", "--since must be a day of the log. Received: 'd5'"), ("d0", "has no snapshot of a day before d0"),
-        ("d3", r"--since=d3 would leave out days that have no snapshot. Received: \['d2'\]"),
+        ("d5", "--since must be a day of the log. Received: 'd5'"), ("d0", "--since needs a snapshot"),
+        ("d3", r"--since must directly follow a day that has a snapshot.*Received: --since=d3, with \['d2'\]"),
     ):
         with pytest.raises(UserError, match=message):
             compute(log, tmp_path / f"new_{since}", tmp_path / "saved", since)

@@ -73,7 +73,7 @@ def test_other_refusals(log, model, tmp_path):
 def test_cam2_refuses_another_engagement_and_other_interests(log, tmp_path):
     values = cam2(engagement="click", relevance="interests", interest_feature="shelf")
     trained(log, tmp_path / "m", causal=values)
-    with pytest.raises(UserError, match=r"Received: tasks \['like', 'hate'\] without 'click'"):
+    with pytest.raises(UserError, match=r"splits, 'click'. Received: tasks \['like', 'hate'\]"):
         grow.resume(config(tasks=("like", "hate"), causal=values), log, tmp_path / "m", DAYS[1:])
     larger = copied(log, tmp_path / "data", lambda f: dataclasses.replace(f, size=8) if f.name == "shelf" else f)
     with pytest.raises(UserError, match="over the rows of 'shelf'. Received: 9 rows in place of 6"):
