@@ -185,7 +185,7 @@ def _as_before(
     source = content.get("source", {})
     for name, value in clock.items():
         if source.get(name, value) != value:
-            raise UserError(f"days must be added with the --{name}={source[name]} that {directory} was written with. "
+            raise UserError(f"days must be added with --{name}={source[name]}, as {directory} was written. "
                             f"Received: --{name}={value}.")
     ours, theirs = _parts(schema), _parts(stored)
     if different := sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)):

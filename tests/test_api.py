@@ -113,7 +113,7 @@ def test_saved_loaded_exported_and_a_day_more(data, model, tmp_path):
 
 
 def test_what_a_model_refuses():
-    with pytest.raises(UserError, match=r"a model has no value \['trunc'\]. Known: .*'trunk'"):
+    with pytest.raises(UserError, match=r"a model has no field \['trunc'\]. Known: .*'trunk'"):
         dc.Model(trunc="mmoe")
     with pytest.raises(UserError, match=r"no value \['levels'\].* There is config.model.trunk.levels of ple\.$"):
         dc.Model(trunk="ple", levels=3)

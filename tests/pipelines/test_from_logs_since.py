@@ -60,7 +60,7 @@ def test_days_are_added_by_the_clock_and_the_schema_of_the_data_set(tmp_path, co
         message = r"with the schema that .*out was written with: run without --since.*Received: different \['note'\]"
     else:
         roles = dataclasses.replace(roles, **{change: {"utc_offset": 8, "unit": "s", "random": ""}[change]})
-        message = r"out was written with --(utc_offset=0|time_unit=ms|random=rnd),.*Received: --\w+=(8|s|)\."
+        message = r"must be added with --(utc_offset=0|time_unit=ms|random=rnd), as .*Received: --\w+=(8|s|)\."
     with pytest.raises(UserError, match=message):
         convert(str(tmp_path / "log.parquet"), schema, roles, str(tmp_path / "out"), how=Options(since="20220427"))
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

@@ -142,7 +142,7 @@ def test_feedback_that_is_not_0_and_1_is_named(tmp_path):
     _, why = found(tmp_path, shared=shared)
     assert why["shared"].endswith("must be 0 and 1 or true and false. Received: ['yes', 'no']")
     path = save(tmp_path / "log.csv", {"ts": ts, "uid": u, "vid": v, "shared": shared})
-    with pytest.raises(UserError, match="feedback.*'shared' is left out: .*Received.*Otherwise write the schema by hand"):
+    with pytest.raises(UserError, match="'shared' is left out: .*Received.*Otherwise write the schema by hand"):
         proposed(path)
 
 
