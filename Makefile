@@ -17,9 +17,9 @@ $(VENV)/installed: setup.py
 # Simulate a feed, train two rankers, compare them with the known truth, export, score from a fresh process.
 quickstart: $(VENV)/installed
 	$(PY) -m pipelines.simulate --output=$(Q)/data --rows=200000 --seed=0
-	$(PY) -m dlen_cam2 train --config=dlen_cam2/configs/quickstart_mmoe.py $(DATA) --model_dir=$(Q)/mmoe \
+	$(PY) -m dlen_cam2 train --config=quickstart_mmoe $(DATA) --model_dir=$(Q)/mmoe \
 	    --train_days=20240101..20240107 --eval_days=20240108,20240108_random
-	$(PY) -m dlen_cam2 train --config=dlen_cam2/configs/quickstart_mmoe_dlen.py $(DATA) --model_dir=$(Q)/mmoe_dlen \
+	$(PY) -m dlen_cam2 train --config=quickstart_mmoe_dlen $(DATA) --model_dir=$(Q)/mmoe_dlen \
 	    --train_days=20240101..20240107 --eval_days=20240108,20240108_random
 	$(PY) -m dlen_cam2 compare_with_truth $(DATA) --model_dirs=$(Q)/mmoe,$(Q)/mmoe_dlen --day=20240108 --output=$(Q)/recovery
 	$(PY) -m dlen_cam2 export --model_dir=$(Q)/mmoe_dlen --output=$(Q)/served/mmoe_dlen
@@ -36,7 +36,7 @@ test: $(VENV)/installed
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
-	$(PY) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 	$(PY) -m pytest -n 2 --dist=loadfile
 
 # Run the scripts of notebooks/ and write their .ipynb with outputs: after a change of a script. `make test` runs them.
@@ -44,7 +44,7 @@ notebooks: $(VENV)/installed
 	$(PY) -m notebooks.render
 
 docs: $(VENV)/installed
-	$(PY) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) $(Q) build site *.egg-info

@@ -63,7 +63,7 @@ class Tally:
 
 @contextlib.contextmanager
 def server(served: pathlib.Path, *options: str) -> Iterator[tuple[int, int]]:
-    """`python -m dlen_cam2 serve` in a process of its own, on free ports: yields gRPC's and REST's."""
+    """`dlen_cam2 serve` in a process of its own, on free ports: yields gRPC's and REST's."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-m", "dlen_cam2", "serve", f"--served={served}", f"--name={NAME}", *options]
     ports = ["--port=0", "--rest_port=0"]

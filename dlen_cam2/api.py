@@ -174,7 +174,8 @@ class Model:
             pass
         job.refresh()
         self._trained = TrainedModel(self.config, job.schema, job.fitted, job.scored, list(job.days))
-        self.__dict__.pop("_server", None)
+        for made in ("_score", "_server"):  # of the weights before
+            self.__dict__.pop(made, None)
         return self
 
     def evaluate(self, dataset: Dataset, days: str | Sequence[str], bootstrap: int = 200) -> Metrics:
@@ -188,12 +189,15 @@ class Model:
             raise UserError(
                 f"a model must be measured on days that it was not trained on. Received: {seen}; trained on: "
                 f"{trained.days}.")
-        score = evaluation.scorer(trained.network, trained.read_out)
         return Metrics({
             day: evaluation.evaluate(
-                evaluation.predict(score, trained.schema, dataset.directory, day), trained.schema, bootstrap)
+                evaluation.predict(self._score, trained.schema, dataset.directory, day), trained.schema, bootstrap)
             for day in chosen
         })
+
+    @functools.cached_property
+    def _score(self) -> evaluation.Score:
+        return evaluation.scorer(self.trained.network, self.trained.read_out)
 
     @functools.cached_property
     def _server(self) -> Server:

@@ -118,7 +118,7 @@ def main() -> None:
     days = list(data.statistics(FLAGS.data_dir)["days"])
     trained = default_train_days(days)
     console.next_step(commands.line(
-        "train", config="dlen_cam2/configs/own/mmoe.py", data_dir=FLAGS.data_dir, model_dir="models/mmoe",
+        "train", config="own/mmoe", data_dir=FLAGS.data_dir, model_dir="models/mmoe",
         train_days="..".join(dict.fromkeys((trained[0], trained[-1]))), eval_days=_last(days)))
 
 

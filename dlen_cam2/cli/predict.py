@@ -32,8 +32,9 @@ def main() -> None:
         raise UserError(f"{version} must have the signature raw. Received: {sorted(model.signatures)}.")
     schema = pbtxt.load(FLAGS.data_dir).select(features=model.signatures["raw"].inputs)
     scores = model.run("raw", request_log.first_rows(FLAGS.data_dir, FLAGS.day, schema, FLAGS.rows))
-    rows = range(len(next(iter(scores.values()))))
-    console.page(markdown(["row", *scores], ([str(r), *(f"{scores[name][r]:.6g}" for name in scores)] for r in rows)))
+    rows = len(next(iter(scores.values())))
+    console.page(markdown(["score", *(f"row {r}" for r in range(rows))],
+                          ([name, *(f"{value:.6g}" for value in values)] for name, values in scores.items())))
     console.next_step(commands.line("serve", served=version.parent, name=version.parent.name))
 
 

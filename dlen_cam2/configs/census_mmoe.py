@@ -1,6 +1,6 @@
 """Census-Income, mmoe trunk, logistic head: 8 experts of one layer.
 
-python -m dlen_cam2 train --config=dlen_cam2/configs/census_mmoe.py --data_dir=DIR --model_dir=DIR \
+dlen_cam2 train --config=census_mmoe --data_dir=DIR --model_dir=DIR \
     --train_days=train --eval_days=test
 
 DESIGN: the sizes. Where only the test file is at hand, --train_days=validation.

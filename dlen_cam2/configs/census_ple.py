@@ -1,6 +1,6 @@
 """Census-Income, ple trunk, logistic head: 4 shared experts, 2 of each task's own of one layer.
 
-python -m dlen_cam2 train --config=dlen_cam2/configs/census_ple.py --data_dir=DIR --model_dir=DIR \
+dlen_cam2 train --config=census_ple --data_dir=DIR --model_dir=DIR \
     --train_days=train --eval_days=test
 
 DESIGN: the sizes. Where only the test file is at hand, --train_days=validation.

@@ -1,6 +1,6 @@
 """Two tasks of known correlation (pipelines.correlated), mmoe trunk, logistic head; the synthetic suite's sizes:
 
-python -m dlen_cam2 train --config=dlen_cam2/configs/correlated_mmoe.py --data_dir=DIR --model_dir=DIR \
+dlen_cam2 train --config=correlated_mmoe --data_dir=DIR --model_dir=DIR \
     --train_days=train --eval_days=test
 
 DESIGN: the sizes; neither paper states them. CGC and PLE have an expert of each task's own besides.

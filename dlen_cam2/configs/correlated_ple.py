@@ -1,6 +1,6 @@
 """Two tasks of known correlation (pipelines.correlated), ple trunk, logistic head; the synthetic suite's sizes:
 
-python -m dlen_cam2 train --config=dlen_cam2/configs/correlated_ple.py --data_dir=DIR --model_dir=DIR \
+dlen_cam2 train --config=correlated_ple --data_dir=DIR --model_dir=DIR \
     --train_days=train --eval_days=test
 
 DESIGN: the sizes; neither paper states them. An expert of each task's own, besides four that are shared.

@@ -1,6 +1,6 @@
 """KuaiRand-Pure, mmoe trunk, CAM2; `--config.model.causal.variant=task_arch|joint_loss|all_features|proposed`:
 
-python -m dlen_cam2 train --config=dlen_cam2/configs/kuairand_cam2.py --data_dir=DIR --model_dir=DIR \
+dlen_cam2 train --config=dlen_cam2/configs/kuairand_cam2.py --data_dir=DIR --model_dir=DIR \
     --train_days=20220425..20220504 --eval_days=20220505
 """
 

@@ -1,6 +1,6 @@
 """KuaiRand-Pure, mmoe trunk, logistic head:
 
-python -m dlen_cam2 train --config=dlen_cam2/configs/kuairand_mmoe.py --data_dir=DIR --model_dir=DIR \
+dlen_cam2 train --config=kuairand_mmoe --data_dir=DIR --model_dir=DIR \
     --train_days=20220425..20220504 --eval_days=20220505
 """
 

@@ -1,6 +1,6 @@
 """KuaiRand-Pure, shared_bottom trunk, logistic head:
 
-python -m dlen_cam2 train --config=dlen_cam2/configs/kuairand_shared_bottom.py --data_dir=DIR --model_dir=DIR \
+dlen_cam2 train --config=kuairand_shared_bottom --data_dir=DIR --model_dir=DIR \
     --train_days=20220425..20220504 --eval_days=20220505
 """
 

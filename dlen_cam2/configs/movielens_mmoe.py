@@ -1,6 +1,6 @@
 """MovieLens-1M, mmoe trunk, logistic head:
 
-python -m dlen_cam2 train --config=dlen_cam2/configs/movielens_mmoe.py --data_dir=DIR --model_dir=DIR \
+dlen_cam2 train --config=movielens_mmoe --data_dir=DIR --model_dir=DIR \
     --train_days=200004..200011 --eval_days=200012
 """
 

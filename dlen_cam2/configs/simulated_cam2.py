@@ -1,6 +1,6 @@
 """The simulated feed, mmoe trunk, CAM2; `--config.model.causal.variant=…` as for KuaiRand:
 
-python -m dlen_cam2 train --config=dlen_cam2/configs/simulated_cam2.py --data_dir=DIR --model_dir=DIR \
+dlen_cam2 train --config=dlen_cam2/configs/simulated_cam2.py --data_dir=DIR --model_dir=DIR \
     --train_days=20240101..20240107 --eval_days=20240108,20240108_random
 """
 

@@ -106,7 +106,7 @@ def predict(
 ) -> Predictions:
     """Score every row of `day` with what `scorer` returned, in file order. Arguments: see `dlen_cam2.data.read`."""
     parts: list[tuple[Any, ...]] = []
-    rows = data.statistics(directory)["days"].get(day, {"rows": 0})["rows"]  # `data.read` refuses an unknown day
+    rows = data.statistics(directory)["days"].get(day, {}).get("rows")  # `read` refuses a day that is not there
     with data.explained(directory, schema, [day]), console.Progress(f"scoring {day}", rows) as progress:
         for features, labels in data.read(directory, schema, [day], batch_size, on_bad_record=on_bad_record):
             columns = {column: labels[column] for column in schema.targets}

@@ -61,7 +61,7 @@ def run(cells: Sequence[Cell], directory: str | os.PathLike, processes: int = 0)
             if reason:
                 failed[one.name] = reason
             progress.advance(said=f"{len(failed)} failed" if failed else "")
-            console.say(f"cell {one.name} {f'failed: {reason}' if reason else 'is done'}; {progress.line()}")
+            console.say(f"cell {one.name} {f'failed: {reason}' if reason else 'is done'}")
     if failed:
         listed = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
         raise UserError(f"{len(failed)} of {len(cells)} cells failed; the others are kept in {directory}. "

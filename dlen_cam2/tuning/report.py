@@ -37,7 +37,7 @@ def _docstring(found: Found, output: pathlib.Path, command: str) -> str:
         f"{found.config.name}, tuned: {asked['objective']} {found.value:.5f} on {validation}, trained on {days}.\n\n"
         f"It is {origin}, the best of {len(found.trials)} ({asked['tuner']} search, seed {asked['seed']}):\n\n"
         f"{command}\n\n"
-        f"python -m dlen_cam2 train --config={output / CONFIG} --data_dir=DIR --model_dir=DIR --train_days=A..B "
+        f"dlen_cam2 train --config={output / CONFIG} --data_dir=DIR --model_dir=DIR --train_days=A..B "
         "--eval_days=C"
     )
 

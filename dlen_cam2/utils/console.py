@@ -96,8 +96,10 @@ def _tables(text: str) -> list[tuple[int, int, Table]]:
 
 
 def _aligned(cells: list[list[str]]) -> Table:
-    """Text on the left, numbers on the right."""
+    """The rows with text on the left and numbers on the right."""
     head, *rows = cells
+    if sum(max(map(len, column)) + 3 for column in zip(*cells, strict=True)) > Console().width:
+        rows = [[cell.replace(" [", "\n[") for cell in row] for row in rows]  # intervals below their values
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name, column in zip(head, zip(*rows, strict=True) if rows else [()] * len(head), strict=True):
         table.add_column(Text(name), justify="right" if is_numbers(column) else "left")
@@ -162,10 +164,10 @@ class Progress:
         if self._bar is not None:
             if now - self._shown >= _BAR:
                 self._shown = now
-                _move(self._bar, done, self.line(short=True))
+                _move(self._bar, done, self._line(short=True))
         elif now - self._shown >= EVERY:
             self._shown = now
-            say(f"{self.what}: {self.line()}")
+            say(f"{self.what}: {self._line()}")
 
     def advance(self, by: int = 1, said: str = "") -> None:
         """`by` units more are done."""
@@ -179,7 +181,7 @@ class Progress:
             more = f", {self._said}" if self._said else ""
             say(f"{self.what}: {self.done:,} {self.unit} in {duration(time.monotonic() - self._began)}{rate}{more}")
 
-    def line(self, short: bool = False) -> str:
+    def _line(self, short: bool = False) -> str:
         """Where the work stands; `short` is what stands behind a bar."""
         if self.total:
             share = f"{self.done / self.total:.0%}"

@@ -47,7 +47,7 @@ def test_the_command(log, model, tmp_path):
     directory, output = model(trunk="ple", head="dlen"), tmp_path / "out"
     done = run(directory, f"--data_dir={log}", f"--day={DAY}", f"--output={output}", "--batch_size=100")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert sorted(p.name for p in output.iterdir()) == ["gates.png", "inspect.md", "latent.png"]
+    assert sorted(p.name for p in output.iterdir()) == ["gates.png", "inspect.html", "inspect.md", "latent.png"]
     text = (output / "inspect.md").read_text()
     assert "# tiny: ple_dlen, 20240103" in text and "](gates.png)" in text and "](latent.png)" in text
     rows = data.statistics(log)["days"][DAY]["rows"]

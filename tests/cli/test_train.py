@@ -70,11 +70,12 @@ def test_train_evaluate_export_score(log, tmp_path):
     flags = [f"--model={tmp_path / 'served'}", f"--data_dir={log}", f"--day={DAY}", "--rows=3"]
     scored = run("dlen_cam2.cli.predict", *flags)
     assert scored.returncode == 0, scored.stderr[-2000:]
-    head, *lines = [line.split() for line in scored.stdout.splitlines() if line.strip()]
+    head, _, *lines = [line.strip("| ").split(" | ") for line in scored.stdout.splitlines() if line.startswith("|")]
     loaded = model_directory.load(model)
     wanted = evaluation.predict(evaluation.scorer(loaded.network, loaded.read_out), loaded.schema, log, DAY).serving
-    assert head == ["row", *sorted([*wanted, "fused"])]
-    found = dict(zip(head, np.array(lines, float).T, strict=True))
+    assert head == ["score", "row 0", "row 1", "row 2"]
+    found = {name: np.array(values, float) for name, *values in lines}
+    assert list(found) == sorted([*wanted, "fused"])
     for name, scores in wanted.items():
         np.testing.assert_allclose(found[name], scores[:3], atol=1e-6)
     np.testing.assert_allclose(found["fused"], np.prod([found[t] for t in loaded.schema.task_names], axis=0), atol=1e-6)

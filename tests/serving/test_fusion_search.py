@@ -186,8 +186,8 @@ def test_the_command_writes_its_directory(trained, tmp_path):
     out = tmp_path / "out"
     done = fuse(trained, "--subject_to=rate/like<=baseline", "--subject_to=ndcg/click>=0.1", f"--output={out}")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert sorted(p.name for p in out.iterdir()) == [
-        "fusion.html", "fusion.json", "fusion.md", "trade_off.png", "trials.csv"]
+    names = ["fusion.html", "fusion.json", "fusion.md", "trade_off.png", "trials.csv"]
+    assert sorted(p.name for p in out.iterdir()) == names
     chosen = Fusion.load(out / "fusion.json")
     with (out / "trials.csv").open(newline="") as file:
         rows = [{k: v if k == "form" else float(v) for k, v in row.items()} for row in csv.DictReader(file)]

@@ -1,6 +1,6 @@
 """Your own log, MMOE: a start for any log.
 
-python -m dlen_cam2 train --config=dlen_cam2/configs/own/mmoe.py --data_dir=DIR --model_dir=DIR \
+dlen_cam2 train --config=own/mmoe --data_dir=DIR --model_dir=DIR \
     --train_days=A..B --eval_days=C
 """
 

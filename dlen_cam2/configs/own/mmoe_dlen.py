@@ -1,6 +1,6 @@
 """Your own log, MMOE with DLEN's head: a latent state that the user prefers the item.
 
-python -m dlen_cam2 train --config=dlen_cam2/configs/own/mmoe_dlen.py --data_dir=DIR --model_dir=DIR \
+dlen_cam2 train --config=own/mmoe_dlen --data_dir=DIR --model_dir=DIR \
     --train_days=A..B --eval_days=C
 """
 

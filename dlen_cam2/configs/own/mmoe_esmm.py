@@ -1,6 +1,6 @@
 """Your own log, MMOE with ESMM's head, for tasks of which one follows another (`mask:` in the schema).
 
-python -m dlen_cam2 train --config=dlen_cam2/configs/own/mmoe_esmm.py --data_dir=DIR --model_dir=DIR \
+dlen_cam2 train --config=own/mmoe_esmm --data_dir=DIR --model_dir=DIR \
     --train_days=A..B --eval_days=C
 """
 

@@ -1,6 +1,6 @@
 """Your own log, a shared bottom, the least of the networks.
 
-python -m dlen_cam2 train --config=dlen_cam2/configs/own/shared_bottom.py --data_dir=DIR --model_dir=DIR \
+dlen_cam2 train --config=own/shared_bottom --data_dir=DIR --model_dir=DIR \
     --train_days=A..B --eval_days=C
 """
 

@@ -93,7 +93,7 @@ def test_a_step_that_makes_a_day_worse_is_named(log, whole, tmp_path, capsys):
 def test_a_step_that_makes_validation_worse_is_named(log, whole, tmp_path, capsys):
     wanted = config(monitor="ne", daily=DailyConfig(1, 1000.0, 0.0))
     runs.train(train_request.once(wanted, log, tmp_path / "m", DAY, "20240104_random", "20240104", continue_from=whole))
-    assert "the step made click worse on 20240104: NE" in capsys.readouterr().out
+    assert "the step made click worse on 20240104: NE" in capsys.readouterr().err
 
 
 def test_nothing_after_the_last_day_is_one_message(log, tmp_path):
