@@ -55,7 +55,7 @@ SUITES = (*CONFIGS, "synthetic")
 
 def define_flags() -> None:
     flags.DEFINE_enum("suite", None, SUITES, "Which tables to make.", required=True)
-    config_file.define("Experiment file. Default: the data set's own, by its name.")
+    config_file.define("Python file of the experiment. Default: the one of the data set, by its name.")
     flags.DEFINE_string("data_dir", None, "Directory of a data set that a pipeline wrote; synthetic needs none.")
     flags.DEFINE_string("output", None, "Directory to write the report, its pictures and the cells to.", required=True)
     flags.DEFINE_integer("seeds", 5, "Number of seeds (0, 1, …) that every row is trained with.", lower_bound=1)

@@ -22,7 +22,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    config_file.define("Experiment file, a Python file.")
+    config_file.define("Python file of the experiment, with get_config().")
     flags.DEFINE_string("data_dir", None, "Directory of a data set that a pipeline wrote.", required=True)
     flags.DEFINE_string("model_dir", None, "Directory to write the model to; an earlier model there is replaced.",
                         required=True)

@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    config_file.define("Experiment file, a Python file.")
+    config_file.define("Python file of the experiment, with get_config().")
     flags.DEFINE_string("data_dir", None, "Directory of a data set that a pipeline wrote.", required=True)
     flags.DEFINE_string("train_days", None, "Days to train on, such as 20220425..20220503 or a,b,c.", required=True)
     flags.DEFINE_string("validation_days", None, "Days to measure the trials on.", required=True)

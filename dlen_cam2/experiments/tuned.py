@@ -71,7 +71,7 @@ def tuned(
         configs = {}
         for task, config in row.configs.items():
             name = row.file_name(task)
-            console.say(f"hyperparameters of {name}: {trials} trials")
+            console.say(f"tuning {name} with {trials} trials")
             best = tuning.search(
                 config, spaces.fitting(config), log.data_dir, ",".join(train), ",".join(validation), OBJECTIVE, TUNER,
                 trials, 0, pathlib.Path(output) / name, processes or worker_processes.cores(),

@@ -85,7 +85,8 @@ def test_dlens_page(tmp_path):
     asked = tables.Asked(tiny_config(), Log("nowhere", ("1", "2", "3"), ("4",)), tmp_path, 3)
     dlen.write(asked, tables.Table(found))
     results, text = json.loads((tmp_path / pages.RESULTS).read_text()), (tmp_path / pages.REPORT).read_text()
-    assert {p.name for p in tmp_path.iterdir()} == {"report.md", "results.json", "differences.png", "mtl_gain.png"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "report.html", "report.md", "results.json", "differences.png", "mtl_gain.png"}
     assert results["dlen_on_each_trunk"]["MMOE-DLEN"]["click"]["auc"][0] > 0 > (
         results["dlen_on_each_trunk"]["PLE-DLEN"]["click"]["auc"][0])
     assert set(results["mtl_gain"]) == {"MMOE", "PLE", "MMOE-DLEN", "PLE-DLEN"}  # neither of rates nor of itself
@@ -190,7 +191,7 @@ def test_each_network_gets_a_search_of_the_same_budget(shop, tmp_path, capsys):
     assert (search.model, search.task, search.failed) == ("MMOE", "", 0) and search.best <= search.configured
     assert found[1].configs[""] == replaced(network.configs[""], search.values)
     assert tuned.tuned([network], log, ("validation",), 1, tmp_path, processes=1)[1] == [search]
-    assert "search for MMOE: 1 trials" in capsys.readouterr().out
+    assert "tuning MMOE with 1 trials" in capsys.readouterr().out
     section = tuned.section([search], 1, ("validation",))
     assert "tuned with 1 random trials" in section and f"| {search.configured:.4f} |" in section
 
