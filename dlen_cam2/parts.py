@@ -266,5 +266,5 @@ def _words(value: Any, rule: dict[str, Any]) -> str:
         else:
             text = "finite"
     if isinstance(value, tuple | list):
-        return f"a tuple{' that is not empty,' if rule['some'] else ''} of values {text}"
+        return f"a {'non-empty ' if rule['some'] else ''}tuple of values {text}"
     return text

@@ -124,7 +124,7 @@ def with_value(key, value):
     return config
 
 
-SIZES, SOME_SIZES = "a tuple of values at least 1", "a tuple that is not empty, of values at least 1"
+SIZES, SOME_SIZES = "a tuple of values at least 1", "a non-empty tuple of values at least 1"
 
 
 @pytest.mark.parametrize("key, value, rule", [
@@ -189,8 +189,8 @@ def test_a_value_out_of_range(key, value, rule):
 
 
 @pytest.mark.parametrize("rule, field, value, words", [
-    (Decay, "gammas", (0.9, 0.0), "a tuple that is not empty, of values in (0, 1]"),
-    (Decay, "gammas", (), "a tuple that is not empty, of values in (0, 1]"),
+    (Decay, "gammas", (0.9, 0.0), "a non-empty tuple of values in (0, 1]"),
+    (Decay, "gammas", (), "a non-empty tuple of values in (0, 1]"),
     (Uncertainty, "learning_rate", 0.0, "above 0 and finite"),
     (GradNorm, "alpha", -1.0, "at least 0 and finite"),
     (GradNorm, "learning_rate", math.inf, "above 0 and finite"),

@@ -61,7 +61,7 @@ def by_task(found: Comparison) -> list[str]:
                     cells.append("" if same else signed(found.difference(model, found.baseline, task, metric)))
             rows.append(cells)
         head = [name for metric, label in METRICS.items()
-                for name in ([label, f"{label} - that of {found.baseline}"] if metric in ("auc", "ne") else [label])]
+                for name in ([label, f"{label} minus {found.baseline}"] if metric in ("auc", "ne") else [label])]
         parts += [f"## {task}", markdown(["model", *head], rows)]
     return parts
 

@@ -96,7 +96,7 @@ def write(asked: Asked, table: Table, title: str, more: Sequence[str], plain: Ma
         "![differences](differences.png)\n![MTL gain](mtl_gain.png)",
     ]
     pages.draw(asked.output / "differences.png", {
-        f"{label} - that of {found.baseline}": {
+        f"{label} minus {found.baseline}": {
             m: {t: found.difference(m, found.baseline, t, metric) for t in tasks} for m in others
         } for metric, label in (("auc", "AUC"), ("ne", "NE"))
     }, "difference, 95% interval")
