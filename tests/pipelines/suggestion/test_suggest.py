@@ -57,7 +57,7 @@ def test_the_shops_log(tmp_path, random):
     for name, reason in reasons.items():
         assert why[name].startswith("left out: ") and reason in why[name]
     ones = made.log.column("purchase").to_numpy().sum()
-    assert f"a task: {ones:,} of 20,000 rows are 1" in why["purchase"] and "mask add_to_cart" in why["purchase"]
+    assert f"a task: {ones:,} of 20,000 rows are 1" in why["purchase"] and "mask is add_to_cart" in why["purchase"]
     convert(pattern, schema, Roles("shown_at", "visitor", "sku", random), str(tmp_path / "out"))
 
 
@@ -77,8 +77,8 @@ def test_the_command_on_a_news_sites_csv(tmp_path):
              f"--schema={tmp_path / 'my.pbtxt'}"]
     done = command("pipelines.from_logs", *flags, "--suggest_schema")
     assert done.returncode == 0, done.stderr
-    for line in ("sessionId: left out: ", "requestId: left out: ", "publishedAt: left out: a date or time such as 1",
-                 "timeOfDay: left out: a time of day such as 23:", "isClicked: a task: ", "dwellTime: a target"):
+    for line in ("sessionId: left out: ", "requestId: left out: ", "publishedAt: left out: it is a date or time such as",
+                 "timeOfDay: left out: it is a time of day such as 23:", "isClicked: a task: ", "dwellTime: a target"):
         assert f"\n{line}" in done.stdout
     schema = pbtxt.loads((tmp_path / "my.pbtxt").read_text())
     assert tasks(schema) == {"isClicked": ("", False), "isShared": ("isClicked", False)}
@@ -97,8 +97,8 @@ def test_the_mask_is_the_nearest_feedback_that_lies_around_it(tmp_path):
     schema, why = converted(tmp_path, add_to_cart=cart, checkout_flag=buy, purchase=bought, skip=skip)
     assert tasks(schema) == {"click": ("", False), "add_to_cart": ("click", False), "purchase": ("add_to_cart", False),
                              "checkout_flag": ("add_to_cart", False), "skip": ("", True)}
-    assert f"mask add_to_cart, which is 1 in {buy.sum() / bought.sum():.1%} of them, and the other 3 do not count" in \
-        why["purchase"]
+    inside = f"its mask is add_to_cart, which is 1 in {buy.sum() / bought.sum():.1%} of these rows"
+    assert f"{inside}, and the other 3 do not count" in why["purchase"]
     assert not {"checkout_flag", "purchase"} & features(schema).keys()
 
 
