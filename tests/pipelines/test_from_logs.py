@@ -88,7 +88,7 @@ def test_vocabularies_are_of_the_training_days_only(tmp_path, train_days, wanted
 @pytest.mark.parametrize("days", ["2024", "20220425..20220431"])
 def test_training_days_that_are_none_are_refused_before_any_day_is_written(tmp_path, capsys, schema, days):
     write(tmp_path / "log.csv", named(fed()))
-    with pytest.raises(UserError, match=f"days '{days}' must name days.*Known: .*20220427"):
+    with pytest.raises(UserError, match=f"days must name days of the data set.*Received: '{days}'. Known: .*20220427"):
         convert(str(tmp_path / "log.csv"), schema, AT, str(tmp_path / "out"), how=Options(train_days=days))
     assert "shards" not in capsys.readouterr().out
 

@@ -261,7 +261,7 @@ def test_no_item_key_is_one_message(tmp_path):
     done = run(f"--data_dir={source}", f"--output={tmp_path / 'out'}")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"error: the schema of {source} must have an item key")
-    assert "Received keys: {'user': 'user', 'time': 'ms'}" in done.stderr and not (tmp_path / "out").exists()
+    assert "Received: {'user': 'user', 'time': 'ms'}" in done.stderr and not (tmp_path / "out").exists()
 
 
 def test_no_day_at_all(tmp_path):

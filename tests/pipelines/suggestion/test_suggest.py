@@ -77,7 +77,7 @@ def test_the_command_on_a_news_sites_csv(tmp_path):
              f"--schema={tmp_path / 'my.pbtxt'}"]
     done = command("pipelines.from_logs", *flags, "--suggest_schema")
     assert done.returncode == 0, done.stderr
-    for line in ("sessionId: left out: ", "requestId: left out: ", "publishedAt: left out: it is a date or time such as",
+    for line in ("sessionId: left out: ", "requestId: left out: ", "publishedAt: left out: it is a date or time such",
                  "timeOfDay: left out: it is a time of day such as 23:", "isClicked: a task: ", "dwellTime: a target"):
         assert f"\n{line}" in done.stdout
     schema = pbtxt.loads((tmp_path / "my.pbtxt").read_text())
