@@ -115,7 +115,7 @@ def test_saved_loaded_exported_and_a_day_more(data, model, tmp_path):
 def test_what_a_model_refuses():
     with pytest.raises(UserError, match=r"a model has no field \['trunc'\]. Known: .*'trunk'"):
         dc.Model(trunc="mmoe")
-    with pytest.raises(UserError, match=r"no value \['levels'\].* There is config.model.trunk.levels of ple\.$"):
+    with pytest.raises(UserError, match=r"no field \['levels'\].* There is config.model.trunk.levels of ple\.$"):
         dc.Model(trunk="ple", levels=3)
     with pytest.raises(UserError, match=r"must be a Config, such as Config\(model=ModelConfig\(…\)\). Received: Model"):
         dc.Model(dc.ModelConfig())

@@ -159,7 +159,7 @@ def test_a_damaged_shard_of_a_measured_day_costs_no_training(log, tmp_path, caps
     shutil.copy(data.shards(log, [DAY]).paths[0], shard)
     capsys.readouterr()
     metrics = train(small(bootstrap=0), copy, tmp_path / "m", DAYS, DAY)
-    assert "pass" not in capsys.readouterr().out.split("resumes at")[1].split("\n", 1)[1]
+    assert "pass" not in capsys.readouterr().out.split("resuming at")[1].split("\n", 1)[1]
     assert metrics == train(small(bootstrap=0), log, tmp_path / "whole", DAYS, DAY)
 
 

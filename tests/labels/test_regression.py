@@ -192,5 +192,5 @@ def test_refusals(log):
     with pytest.raises(UserError, match="a column must be either numeric, or a binary label or mask"):
         Schema("s", (), (Task("a"), Task("b", label="a", kind="regression")))
     config = contract.config(without=contract.NEW)
-    with pytest.raises(UserError, match=r"Received: also \['watch'\], which are numbers"):
+    with pytest.raises(UserError, match=r"Received: \['watch'\] as well, which are numbers"):
         zoo.rows(config, Log(str(log), contract.DAYS[:1], contract.DAYS[1:]), ["MMOE"])

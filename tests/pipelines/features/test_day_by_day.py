@@ -24,7 +24,7 @@ def test_a_day_may_hold_exposures_that_are_up_to_23_hours_older_than_the_newest_
 def test_an_exposure_that_is_older_than_that_is_refused(late, before):
     log = [one(0, 500 * HOUR, split=before), one(1, 500 * HOUR, split="d2"),
            one(2, 500 * HOUR - late, split="d2_random")]
-    message = (rf"day d2: exposures must be at most 23 hours older than the newest of the days before.*"
+    message = (rf"day d2: exposures must be at most 23 hours older than the newest exposure of the days before.*"
                rf"Received: time_ms={START + 500 * HOUR - late}\.")
     with pytest.raises(UserError, match=message):
         compute(log)

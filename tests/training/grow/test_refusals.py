@@ -52,7 +52,7 @@ def test_a_column_that_is_another_is_refused(log, model, tmp_path, case):
 
 def test_other_refusals(log, model, tmp_path):
     trunk = r"different \['trunk'\]: \[\{'kind': 'mmoe', 'units': \(6,\), 'experts': 3\}\] in place of"
-    with pytest.raises(UserError, match=f"but for tasks, .*Received: {trunk}"):
+    with pytest.raises(UserError, match=f"except for tasks, .*Received: {trunk}"):
         grow.resume(config(experts=3), log, model, DAYS[1:])
     with pytest.raises(UserError, match=r"Received: --strategy=parameter_server"):
         grow.resume(config(), log, model, DAYS[1:], place=Place("parameter_server"))
