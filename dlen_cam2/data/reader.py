@@ -1,5 +1,6 @@
 """TFRecord shards -> batches of feature groups and labels."""
 
+import collections
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,9 @@ from dlen_cam2.utils.errors import UserError
 POLICIES = ("fail", "skip")
 
 Groups = dict[str, dict[str, tf.Tensor]]
+
+# (schema, layout, graph) of parsers that were used last.
+_TRACED: collections.deque[tuple[Schema, str, Any]] = collections.deque(maxlen=4)
 
 
 def fit(directory: str | os.PathLike, schema: Schema, days: Sequence[str]) -> Schema:
@@ -122,7 +126,7 @@ def read(
     else:
         serialized = elements.flat_map(records) if bad or context else open_shard(list(found.paths), found.compression)
         chunks = _share(serialized, share).batch(chunk(found.layout))
-    batches = chunks.map(_parser(schema, found.layout), PARALLEL, deterministic=True)
+    batches = chunks.map(_traced_parser(schema, found.layout), PARALLEL, deterministic=True)
     if shuffle:
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
         # The next window is made while this one is trained on, or training would wait for it.
@@ -165,6 +169,18 @@ def explained(directory: str | os.PathLike, schema: Schema, days: Sequence[str])
         for path, bad in corrupt_records.screen(found, schema, _parser(schema, found.layout), first=True).items():
             raise UserError(f"shard {path} is damaged or breaks the schema: {bad.reason}") from error
         raise
+
+
+def _traced_parser(schema: Schema, layout: str) -> Callable[[tf.Tensor], tuple[Groups, dict[str, tf.Tensor]]]:
+    """`_parser` as a graph that later passes over data of this schema use again: to trace it takes long."""
+    if not tf.executing_eagerly():  # a graph of its own, as of parameter servers' workers, has tables of its own
+        return _parser(schema, layout)
+    for known, of_layout, traced in _TRACED:
+        if of_layout == layout and known == schema:
+            return traced
+    records = tf.TensorSpec([None], tf.string)
+    _TRACED.append((schema, layout, tf.function(_parser(schema, layout), [records], autograph=False)))
+    return _TRACED[-1][-1]
 
 
 def _parser(schema: Schema, layout: str) -> Callable[[tf.Tensor], tuple[Groups, dict[str, tf.Tensor]]]:

@@ -68,10 +68,15 @@ def flops(network: tf.keras.Model) -> int:
     combination of its indices. Table look-ups and sigmoids are not counted.
     """
     shaped = tf.nest.map_structure(lambda t: tf.TensorSpec((1, *t.shape[1:]), t.dtype), network.input)
-    graph = tf.function(lambda features: network(features)).get_concrete_function(shaped).graph
-    profiler = tf.compat.v1.profiler
+    graph = tf.function(lambda features: network(features), autograph=False).get_concrete_function(shaped).graph
+    profiler, logger = tf.compat.v1.profiler, tf.get_logger()
     wanted = profiler.ProfileOptionBuilder.float_operation() | {"output": "none"}
-    total = profiler.profile(graph, options=wanted).total_float_ops
+    level = logger.level
+    logger.setLevel("ERROR")  # the profiler itself calls what TensorFlow warns of as deprecated
+    try:
+        total = profiler.profile(graph, options=wanted).total_float_ops
+    finally:
+        logger.setLevel(level)
     for op in graph.get_operations():
         if op.type == "Einsum":
             indices = op.get_attr("equation").decode().partition("->")[0].replace(",", "")

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from dlen_cam2.layers.axes import Axes, Axis, Reached
 from dlen_cam2.layers.candidates import Candidates, of_each, project, rows
+from dlen_cam2.utils.custom_gradient import custom_gradient
 
 
 @tf.keras.utils.register_keras_serializable(package="dlen_cam2")
@@ -134,7 +135,7 @@ def _layer(inputs: Sequence[tf.Tensor], kernel: tf.Variable, bias: tf.Variable, 
         axis: of the experts in the kernel.
     """
 
-    @tf.custom_gradient
+    @custom_gradient
     def layer(kernel: tf.Tensor, bias: tf.Tensor, *inputs: tf.Tensor) -> tuple[Sequence[tf.Tensor], Callable[..., Any]]:
         outputs = _outputs(inputs, tf.unstack(kernel, axis=axis), tf.unstack(bias))
 

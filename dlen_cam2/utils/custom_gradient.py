@@ -1,0 +1,42 @@
+"""`tf.custom_gradient` whose graphs can be freed."""
+
+import functools
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework import ops
+
+Function = Callable[..., Sequence[tf.Tensor]]
+
+
+def custom_gradient(function: Callable[..., tuple[Sequence[tf.Tensor], Callable[..., Any]]]) -> Function:
+    """`tf.custom_gradient` of a function of tensors that returns a list of tensors.
+
+    In a graph TensorFlow registers every such gradient under a name of its own, for as long as the process lives, and
+    the gradient refers to its tensors, hence to the whole graph. So no graph of any training step would ever be
+    freed: a process that trains one model after another would grow with each of them. Here a gradient is registered
+    for as long as its graph is there.
+    """
+    with_gradient = tf.custom_gradient(function)
+
+    @functools.wraps(function)
+    def call(*tensors: tf.Tensor) -> Sequence[tf.Tensor]:
+        outputs = with_gradient(*tensors)
+        if not tf.executing_eagerly():
+            _register_weakly(outputs[0].op)
+        return outputs
+
+    return call
+
+
+def _register_weakly(op: tf.Operation) -> None:
+    """Let the graph of `op` own the gradient of `op`, and the registry only refer to it."""
+    name = op.get_attr("_gradient_op_type").decode()
+    graph, registered = op.graph, ops.gradient_registry._registry
+    gradient = registered[name]["type"]
+    graph._own_gradients = [*getattr(graph, "_own_gradients", ()), gradient]
+    of_graph: Any = weakref.ref(gradient)
+    registered[name]["type"] = lambda op, *of_outputs: of_graph()(op, *of_outputs)
+    weakref.finalize(graph, registered.pop, name, None).atexit = False
