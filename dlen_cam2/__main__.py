@@ -32,7 +32,8 @@ def main() -> None:
         width = max(map(len, known))
         print("dlen_cam2 COMMAND [--flags]: multi-task ranking for feeds\n")
         print("\n".join(f"  {command:<{width}}  {what}" for command, what in known.items()))
-        print("\nThe flags of one: dlen_cam2 COMMAND --help. Data sets are made by python -m pipelines.<source>.")
+        print("\nTo see a command's flags, run dlen_cam2 COMMAND --help. To write a data set, run python -m "
+              "pipelines.<source>.")
     elif name == "--version":
         print(f"dlen_cam2 {__version__}")
     elif name in known:

@@ -116,7 +116,7 @@ class Model:
             raise UserError("a model's configuration must be a Config, such as Config(model=ModelConfig(…)). "
                             f"Received: {config!r:.200}.")
         if unknown := sorted(set(values) - set(sections)):
-            raise UserError(f"a model has no value {unknown}. Known: {sorted(sections)}.{elsewhere(Config, unknown)}")
+            raise UserError(f"a model has no field {unknown}. Known: {sorted(sections)}.{elsewhere(Config, unknown)}")
         self.config = replaced(config or Config(), {f"{sections[name]}.{name}": v for name, v in values.items()})
         self._job: Job | None = None
         self._trained: TrainedModel | None = None
@@ -137,7 +137,8 @@ class Model:
     def trained(self) -> TrainedModel:
         """The network with what was fitted. Raises `UserError` before `fit`."""
         if self._trained is None:
-            raise UserError("the model must be fitted first: model.fit(data, days). Received: a new one.")
+            raise UserError("the model must be fitted first: model.fit(data, days). Received: a model that is not "
+                            "fitted.")
         return self._trained
 
     @property
@@ -159,13 +160,13 @@ class Model:
         chosen = dataset.parse(days)
         if self._job is None:
             if self._trained is not None:
-                raise UserError("a model that was loaded has no optimizer state here: go on with dlen_cam2 train "
-                                "--continue_from=DIR. Received: fit of a loaded model.")
+                raise UserError("only a model that was fitted here has the optimizer state that fit needs: continue a "
+                                "loaded one with dlen_cam2 train --continue_from=DIR. Received: a loaded model.")
             self._job = jobs.start(self.config, dataset.directory, chosen)
             stages = plan(self.config.train, chosen)
         else:
             if again := [day for day in chosen if day in self._job.days]:
-                raise UserError(f"a day may be trained on once. Received again: {again}.")
+                raise UserError(f"each day may be trained on only once. Received again: {again}.")
             stages = [Stage((day,), daily=True) for day in chosen]
         job = self._job
         job.data_dir, job.position = dataset.directory, Position()
@@ -186,7 +187,8 @@ class Model:
         trained, chosen = self.trained, dataset.parse(days)
         if seen := [day for day in chosen if day in trained.days]:
             raise UserError(
-                f"a day that was trained on measures nothing. Received: {seen}; trained on: {trained.days}.")
+                f"a model must be measured on days that it was not trained on. Received: {seen}; trained on: "
+                f"{trained.days}.")
         return Metrics({
             day: evaluation.evaluate(
                 evaluation.predict(self._score, trained.schema, dataset.directory, day), trained.schema, bootstrap)
@@ -220,7 +222,7 @@ class Model:
             raise UserError(f"rows must have a column for each feature. Received: none for {missing}.")
         columns = {f.name: _column(f, named[f.name]) for f in schema.features}
         if len({len(column) for column in columns.values()}) > 1:
-            raise UserError("columns must be equally long. Received: "
+            raise UserError("columns must have the same length. Received: "
                             f"{ {name: len(column) for name, column in columns.items()} }.")
         try:
             scores = self._server.score_raw(**{name: tf.constant(column) for name, column in columns.items()})
@@ -239,7 +241,7 @@ class Model:
             UserError: the model was loaded, or the directory holds something else.
         """
         if self._job is None:
-            raise UserError("only a model that was fitted here can be saved. Received: a new or loaded one.")
+            raise UserError("only a model that was fitted here can be saved. Received: a new or a loaded model.")
         job = self._job
         with staged(directory, model_directory.CONFIG) as stage:
             model_directory.save(stage, self.config, job.schema, job.fitted, job.checkpoint, job.days)
@@ -268,7 +270,7 @@ def _column(feature: Feature, values: Any) -> np.ndarray:
         UserError: the values are not of the feature's type.
     """
     if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
-        raise UserError(f"column {feature.name!r} must have a value for each row, [value] of one. "
+        raise UserError(f"column {feature.name!r} must have a value for each row; write a single row as [value]. "
                         f"Received: {values!r}.")
     values = values.to_pylist() if hasattr(values, "to_pylist") else list(values)  # Arrow's own, or any other
     kind: Any = {"int": np.int64, "float": np.float32, "string": object}[feature.dtype]

@@ -171,7 +171,7 @@ def check(config: Config) -> None:
     rule(not train.cooldown or model.tables == "gather", "train.cooldown", "0 with model.tables='tpu'", train.cooldown)
     rule(train.monitor.rpartition("/")[2] in ("", *MONITORS), "train.monitor",
          f"empty, one of {tuple(MONITORS)}, or TASK/ and one of these", train.monitor)
-    rule(not train.patience or bool(train.monitor), "train.monitor", "given where train.patience is", train.monitor)
+    rule(not train.patience or bool(train.monitor), "train.monitor", "given if train.patience is", train.monitor)
 
 
 def _check_tree(values: Any, where: str) -> None:

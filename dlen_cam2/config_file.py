@@ -94,7 +94,8 @@ def define(text: str) -> None:
     trunk and then its levels. `get` returns the result.
     """
     flags.DEFINE(
-        _Experiment(), "config", None, f"{text} Installed experiments go by name: {', '.join(installed())}.",
+        _Experiment(), "config", None,
+        f"{text} An installed experiment may be given by its name: {', '.join(installed())}.",
         serializer=flags.ArgumentSerializer[str](),
     )
     _changes.clear()
@@ -144,8 +145,8 @@ def get(default: Any = None, processes: bool = False) -> Config:
     held = [*vars(config.model).values(), *vars(config.train).values()]
     own = [part.name for part in held if isinstance(part, Part) and type(part).__module__ == _MODULE]
     if processes and own:
-        raise UsageError(f"--config: {path}: other processes are to use its parts, which must lie in a module that "
-                         f"the file imports. Received, in the file itself: {own}.")
+        raise UsageError(f"--config: {path}: parts must be defined in a module that the file imports, since other "
+                         f"processes use them. Received: {own}, defined in the file itself.")
     return config
 
 

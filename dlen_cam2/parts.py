@@ -82,8 +82,8 @@ def register(kind: str, name: str) -> Callable[[type[P]], type[P]]:
         known = _CLASSES[kind].get(name)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise UserError(
-                f"a {kind} must have a name of its own. Received: {name!r} for {cls.__module__}.{cls.__qualname__}, "
-                f"which is {known.__module__}.{known.__qualname__}."
+                f"the name of a {kind} must be unique. Received: {name!r} for {cls.__module__}.{cls.__qualname__}, "
+                f"which is the name of {known.__module__}.{known.__qualname__}."
             )
         if not name.isidentifier() or not dataclasses.is_dataclass(cls):
             raise UserError(f"a part must be a dataclass whose name is an identifier. Received: {cls!r} as {name!r}.")
@@ -160,8 +160,8 @@ def find(kind: str, name: Any, where: str) -> type[Part]:
     """
     known = classes(kind)
     if not isinstance(name, str) or name not in known:
-        raise UserError(f"{where} must be a {kind}, one of {list(known)}. Received: {name!r}. The module of a part of "
-                        f"your own must be imported first, or be an entry point of {ENTRY_POINTS}.")
+        raise UserError(f"{where} must be a {kind}, one of {list(known)}. Received: {name!r}. If the part is yours, "
+                        f"import its module first, or make it an entry point of {ENTRY_POINTS}.")
     return known[name]
 
 
@@ -266,5 +266,5 @@ def _words(value: Any, rule: dict[str, Any]) -> str:
         else:
             text = "finite"
     if isinstance(value, tuple | list):
-        return f"a tuple{' that is not empty,' if rule['some'] else ''} of values {text}"
+        return f"a {'non-empty ' if rule['some'] else ''}tuple of values {text}"
     return text

@@ -1,31 +1,32 @@
-"""Ali-CCP to a data set: `python -m pipelines.aliccp --input=DIR --output=DIR`.
+"""Turn Ali-CCP into a data set: `python -m pipelines.aliccp --input=DIR --output=DIR`.
 
 DIR holds the official `sample_skeleton_train.csv`, `sample_skeleton_test.csv`, `common_features_train.csv` and
 `common_features_test.csv` (no header). The splits are "train" and "test", in the files' order; the tasks are click, and
 conversion among clicks.
 
-What each field means is REPORTED: it follows the data set's public description and was not checked on its files.
+The meaning of each field is REPORTED: it follows the data set's public description and was not checked on its files.
 
 - 101: `user_id`, also the key. 121, 122, 124, 125, 126, 127, 128, 129: `profile`, `profile_group`, `gender`, `age`,
   `consumption_1`, `consumption_2`, `occupation`, `geography`.
-- 109_14, 110_14, 127_14, 150_14: categories, shops, brands and intentions of the user's past behaviour, several each;
+- 109_14, 110_14, 127_14, 150_14: lists of the categories, shops, brands and intentions of the user's past behaviour;
   the value is the logarithm of a count.
-- 205: `item_id`, also the key. 206, 207, 216: `category`, `shop`, `brand`. 210: `intentions`, several.
+- 205: `item_id`, also the key. 206, 207, 216: `category`, `shop`, `brand`. 210: `intentions`, a list.
 - 301: `position`.
-- 508, 509, 702, 853: 206 where it is among 109_14, 207 among 110_14, 216 among 127_14, 210 among 150_14 (several).
+- 508, 509, 702, 853: 206 if it is among 109_14, 207 among 110_14, 216 among 127_14, 210 among 150_14 (a list).
 
-What was made of them:
+The fields become features as follows:
 
 - REPORTED: ids are disjoint between fields (109_14 and 206 number categories differently), so no two share a table.
-- DESIGN: of a history the 20 ids with the greatest values, of 210 and 853 the first 10. Values of 508, 509, 702 and 853
-  (the greatest of several) are numeric features `*_strength`; being the user's own interest they are content, not
-  popularity. A field that stands twice where it should once has its first id.
-- DESIGN: ids learn vocabularies of what 10 training rows hold. Hashing would need a size per field, and would let
-  frequent ids collide with millions of rare ones; so only those rare ones share buckets. Attributes with few values
-  have no buckets: a value that is new in the test means nothing yet.
+- DESIGN: a history keeps the 20 ids with the greatest values; 210 and 853 keep their first 10. Values of 508, 509, 702
+  and 853 (the greatest of several) are numeric features `*_strength`. They are the user's own interest, so they are
+  content, not popularity. If a single-valued field occurs twice, its first id is used.
+- DESIGN: the vocabulary of an id is learned from values with at least 10 training rows. Hashing would need a size for
+  each field, and frequent ids would collide with millions of rare ones; so only the rare ones share buckets. Attributes
+  with few values have no buckets, since a value that is new in the test has no meaning yet.
 - DESIGN: a conversion without a click is dropped and counted.
 
-Memory: DuckDB's limit, and `_SLICE` rows; samples and common features lie on disk, beside the output, while this runs.
+Memory use is DuckDB's limit plus `_SLICE` rows. Samples and common features are kept on disk, beside the output, while
+the command runs.
 """
 
 import pathlib
@@ -103,7 +104,7 @@ def convert(source: pathlib.Path, output: str, how: Options = Options()) -> dict
         bounds = _check(engine, paths)
         read = {split: high - low for split, (low, high) in bounds.items()}
         dropped = engine.one("SELECT count(*) FROM samples WHERE click = 0 AND conversion = 1")
-        console.say(f"{sum(read.values()):,} samples read, {dropped:,} conversions without a click dropped")
+        console.say(f"{sum(read.values()):,} samples were read, {dropped:,} conversions without a click were dropped")
         report = {"pipeline": "aliccp", "rows_read": read, "contradictions_dropped": dropped}
         splits = ((split, _rows(engine, *bounds[split])) for split in SPLITS)
         return write_dataset(output, SCHEMA, splits, report, form=how.form, train_days=how.train_days)
@@ -152,7 +153,7 @@ def _check(engine: Engine, paths: dict[tuple[str, str], pathlib.Path]) -> dict[s
           "each common_feature_index may have one row")
     first("skeleton", f"{row('samples', 't.sample_id')}, t.common_feature_index FROM samples AS t "
                       "ANTI JOIN common AS c USING (split, common_feature_index) ORDER BY t.rowid LIMIT 1",
-          "its common_feature_index must stand in the common features of the split")
+          "its common_feature_index must be in the common features of the split")
     bounds = dict.fromkeys(SPLITS, (0, 0))
     found = engine.query("SELECT split, min(rowid), 1 + max(rowid), count(*) FROM samples GROUP BY split")
     for split, low, high, count in found:

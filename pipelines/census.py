@@ -1,18 +1,19 @@
-"""Census-Income (KDD) to a data set: `python -m pipelines.census --input=DIR --output=DIR [--pair=income|education]`.
+"""Turn Census-Income (KDD) into a data set: `python -m pipelines.census --input=DIR --output=DIR`.
 
-DIR holds UCI's `census-income.data` and `census-income.test`, both or one of them, each also as `.gz`. The pairs of
-tasks are those of MMOE (Ma et al. 2018): an income above 50,000 dollars and never married (`income`), an education of
-at least college and never married (`education`).
+DIR holds UCI's `census-income.data`, `census-income.test`, or both; each may be compressed as `.gz`. `--pair` chooses
+the pair of tasks of MMOE (Ma et al. 2018): an income above 50,000 dollars and never married (`income`), or an education
+of at least college and never married (`education`).
 
-- CERTAIN: the columns stand in the order in which `census-income.names` describes their values; its list of the
-  bureau's names has more. The instance weight is a sampling weight that "should *not* be used in the classifiers".
-- REPORTED: MMOE trains on `.data` ("train") and divides `.test` 1:1. DESIGN: the lines of `.test` are in turn
+- CERTAIN: the columns are in the order in which `census-income.names` describes their values; its list of the bureau's
+  names has more. The instance weight is a sampling weight that "should *not* be used in the classifiers".
+- REPORTED: MMOE trains on `.data` ("train") and divides `.test` 1:1. DESIGN: the lines of `.test` alternate between
   "validation" and "test".
 - DESIGN: "at least college" is an associate's degree or more. MMOE does not define it, but REPORTED correlations of its
   pairs' labels are .1768 and .2373 (absolute); `.test` has .1787 for `income`, and for `education` .2376 with this
   reading, .1964 from a bachelor's degree on and .2810 from some college on.
-- DESIGN: a column that a label is made of is no feature of its pair: `marital_stat` and `income` never are, `education`
-  is in the pair `income`. Others still tell nearly all ("Child under 18 never married"): REPORTED AUCs are .99, too.
+- DESIGN: a column that a label is made from is not a feature of its pair: `marital_stat` and `income` never are, and
+  `education` is one in the pair `income` only. Other columns still give away nearly everything ("Child under 18 never
+  married"); REPORTED AUCs are .99, too.
 - "Not in universe" (the question does not apply) is a value, "?" a missing one.
 - There are no users, items or times: the schema has no keys.
 """
@@ -157,7 +158,8 @@ def _schema(pair: str) -> Schema:
 
 def define_flags() -> None:
     flags.DEFINE_string("input", None, "Directory with census-income.data, census-income.test, or both.", required=True)
-    flags.DEFINE_enum("pair", "income", list(PAIRS), "Which of MMOE's pairs of tasks.")
+    flags.DEFINE_enum("pair", "income", list(PAIRS), "MMOE's pair of tasks: income, or education, each with never "
+                      "married.")
     options.define_flags(point_in_time=False)
 
 

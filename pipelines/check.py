@@ -1,8 +1,8 @@
-"""Is a data set what it says, and fit to learn from? `python -m pipelines.check DIR`.
+"""Check that a data set is intact and fit to learn from: `python -m pipelines.check DIR`.
 
-Prints one line for each check, and with `--output=PAGE.html` writes a page with pictures. Exit status 1 if a check
-fails. What could not be checked is a warning, never a pass. A logged day is compared with logged days only, and
-`DAY_random` (or another suffix) only with splits of the same suffix, for they differ by design.
+The command prints one line for each check, and with `--output=PAGE.html` writes a page with pictures. The exit status
+is 1 if a check fails. A check that could not be made is a warning, never a pass. A logged day is compared with logged
+days only, and `DAY_random` (or another suffix) with splits of the same suffix only, since these differ by design.
 """
 
 import os
@@ -86,9 +86,9 @@ def _rows(report: Report, directory: str | os.PathLike, schema: Schema, statisti
         tracker.add(name, split)
 
     days = len(statistics["days"])
-    report.add("rows readable", FAIL, f"{days - len(unread)} of {days} splits as the schema says", unread)
+    report.add("rows readable", FAIL, f"{days - len(unread)} of {days} splits agree with the schema", unread)
     read = sum(len(h) for h in hashes["records"].values())
-    report.add("counts", FAIL, f"{read:,} rows and the positives of {len(schema.tasks)} tasks compared", wrong)
+    report.add("counts", FAIL, f"{read:,} rows and the positives of {len(schema.tasks)} tasks were compared", wrong)
     label_rates.check(report, tracker.small)
     distribution_shift.check(report, tracker, limit)
     leaks.check(report, schema, {n: Column.concatenate(parts) for n, parts in sample.items()}, leak_auc)
@@ -96,10 +96,10 @@ def _rows(report: Report, directory: str | os.PathLike, schema: Schema, statisti
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("data_dir", None, "The data set to check.")
-    flags.DEFINE_string("output", None, "HTML page to write; without it only the table is printed.")
-    flags.DEFINE_float("leak_auc", 0.95, "AUC of a single feature above which it fails as a leak.", 0.5, 1.0)
-    flags.DEFINE_float("drift", 0.25, "Population stability index above which a feature's drift is a warning.", 0.0)
+    flags.DEFINE_string("data_dir", None, "Directory of the data set to check; required.")
+    flags.DEFINE_string("output", None, "HTML page to write. Default: the checks are only printed.")
+    flags.DEFINE_float("leak_auc", 0.95, "AUC of a single feature above which it counts as a leak.", 0.5, 1.0)
+    flags.DEFINE_float("drift", 0.25, "Population stability index above which drift is a warning.", 0.0)
 
 
 def main() -> None:

@@ -1,15 +1,15 @@
-"""Two tasks of known correlation: `python -m pipelines.correlated --output=DIR --correlation=0.5 --rows=N --seed=S`.
+"""Simulate two tasks of known correlation: `python -m pipelines.correlated --output=DIR --correlation=0.5`.
 
-The synthetic data of MMOE (Ma et al., 2018, section 3.2) and PLE (Tang et al., 2020, section 4.4). With orthogonal unit
-vectors u1, u2:
+These are the synthetic data of MMOE (Ma et al., 2018, section 3.2) and PLE (Tang et al., 2020, section 4.4). With
+orthogonal unit vectors u1, u2:
 
     w1 = c u1,  w2 = c (p u1 + sqrt(1 - p²) u2)
     y_k = w_k·x + Σ_{i<=m} sin(α_i w_k·x + β_i) + ε,   x ~ N(0, I), ε ~ N(0, .01), α, β ~ N(0, 1)
 
-CERTAIN: the equations; p is the cosine of the weights, in which the labels' correlation is monotone. REPORTED (PLE):
-c = 1, m = 10, α, β ~ N(0, 1), 512 columns, 1.4 million rows. DESIGN: ε's .01 is read as its variance; 32 columns and
-far fewer rows by default, so that it takes minutes; and since our tasks are binary, the label of task k is whether y_k
-is above its median of all rows. The last fifth of the rows is the split `test`.
+CERTAIN: the equations; p is the cosine of the weights, and the labels' correlation is monotone in it. REPORTED (PLE):
+c = 1, m = 10, α, β ~ N(0, 1), 512 columns, 1.4 million rows. DESIGN: ε's .01 is read as its variance. The defaults
+are 32 columns and far fewer rows, so that an experiment takes minutes. Since our tasks are binary, the label of task k
+is whether y_k is above its median over all rows. The last fifth of the rows is the split `test`.
 """
 
 import pathlib
@@ -73,10 +73,10 @@ def write(
 
 
 def define_flags() -> None:
-    flags.DEFINE_float("correlation", 0.5, "p, the cosine of the two tasks' weights.")
-    flags.DEFINE_integer("rows", 50_000, "Rows, of which the last fifth is `test`.", lower_bound=100)
-    flags.DEFINE_integer("columns", 32, "Columns of x.")
-    flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0)
+    flags.DEFINE_float("correlation", 0.5, "p, the cosine of the two tasks' weights, from -1 to 1.")
+    flags.DEFINE_integer("rows", 50_000, "Number of rows; the last fifth is the split `test`.", lower_bound=100)
+    flags.DEFINE_integer("columns", 32, "Number of columns of x; at least 2.")
+    flags.DEFINE_integer("seed", 0, "Seed of all random numbers.", lower_bound=0)
     options.define_flags(point_in_time=False)
 
 

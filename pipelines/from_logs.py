@@ -1,14 +1,14 @@
-"""Any log to a data set: Parquet, CSV or JSON lines, and a schema that says what its columns are.
+"""Turn any log (Parquet, CSV or JSON lines) into a data set, with a schema that describes its columns.
 
     python -m pipelines.from_logs --logs='s/*.csv' --time=ts --user=uid --item=vid --schema=my.pbtxt --suggest_schema
     python -m pipelines.from_logs --logs='s/*.csv' --time=ts --user=uid --item=vid --schema=my.pbtxt --out=data/my
 
-The first reads a sample and proposes a schema, to be read and corrected; the second writes the data set. Columns have
-the schema's names. A missing id is -1, a missing string "", a missing list empty; labels, numbers and keys must be
-there. In text a list is JSON, `["a", "b"]`, or values separated by spaces. A log without times takes --split_by in
-place of --time.
+The first command reads a sample and proposes a schema, which you read and correct. The second writes the data set. The
+columns of the log must have the schema's names. A missing id is written as -1, a missing string as "", and a missing
+list as empty; labels, numbers and keys must not be missing. In text, a list is JSON, such as `["a", "b"]`, or values
+separated by spaces. For a log without times, pass --split_by in place of --time.
 
-The schema's tags say what a column is:
+The tags of the schema describe the columns:
 
     side:user|item|context and cause:statistical|content|context: a feature
     task:NAME: a label of 0 and 1; with negative if it shows dislike, and weight:W
@@ -16,11 +16,11 @@ The schema's tags say what a column is:
         label of another task, which this one follows (purchases among clicks), or a column tagged sample_space.
     task:NAME with kind:regression: a label that is a number, such as watch seconds
     target:N: a number to keep beside the labels
-    transform:log1p|logit, min_count:N, oov_buckets:N, hash_buckets:N, embedding_width:N, table:NAME: of a feature
+    transform:log1p|logit, min_count:N, oov_buckets:N, hash_buckets:N, embedding_width:N, table:NAME: for a feature
 
-A feature of the schema that `features/point_in_time.py` lists and the log does not have is computed from the log:
-`user_click_rate` of a log with a column or task `click`, say. `CONTRACT` of `logs/typed_columns.py` has the
-columns that they are made of.
+If the schema names a feature that `features/point_in_time.py` lists and the log does not have it, it is computed from
+the log: `user_click_rate` from a column or task `click`, for example. `CONTRACT` in `logs/typed_columns.py` lists the
+columns that such features are computed from.
 """
 
 import dataclasses
@@ -88,9 +88,9 @@ def convert(
     if on_bad_row not in POLICIES:
         raise UserError(f"on_bad_row must be one of {POLICIES}. Received: {on_bad_row!r}.")
     if how.engine != "duckdb":
-        raise UserError(f"from_logs runs with --engine=duckdb. Received: {how.engine!r}.")
+        raise UserError(f"--engine must be duckdb for from_logs. Received: {how.engine!r}.")
     if how.since and not roles.time:
-        raise UserError(f"--since adds days, which a log without times does not have. Received: --since={how.since}.")
+        raise UserError(f"--since needs a log with times, since it adds days. Received: --since={how.since}.")
     with how.connect(output) as engine:
         log = open_log(engine, files(logs))
         for column in filter(None, (*roles.keys.values(), roles.random, roles.split_column)):
@@ -118,7 +118,7 @@ def convert(
             roles.split_by.divide(engine, schema)
         report["rows_repeated"] = report["rows_read"] - sum(report["rows_skipped"].values()) - engine.one(
             "SELECT count(*) FROM exposures")
-        console.say(f"{report['rows_read']:,} rows read, {sum(report['rows_skipped'].values()):,} skipped, "
+        console.say(f"{report['rows_read']:,} rows were read, {sum(report['rows_skipped'].values()):,} skipped, and "
                     f"{report['rows_repeated']:,} exact duplicates dropped")
         if older := engine.one(f"SELECT count(*) FROM exposures WHERE split < {literal(how.since)}"):
             console.say(f"{older:,} rows of days before --since={how.since} are left out")
@@ -148,7 +148,7 @@ def _with_keys(schema: Schema, roles: Roles, texts: Sequence[str] = ()) -> Schem
     if len(set(keys.values())) < len(keys):
         raise UserError(f"--{', --'.join(keys)} must be different columns. Received: {keys}.")
     if ours := sorted(set(OURS) & set(schema.columns)):
-        raise UserError(f"the schema must not have columns named 'split' or 'broken', our own. Received: {ours}.")
+        raise UserError(f"the schema must not use the reserved column names 'split' and 'broken'. Received: {ours}.")
     wrong = {role: column for role, column in schema.keys.items() if keys.get(role) != column}
     if wrong:
         raise UserError(f"the schema's keys must be the columns of --user, --item and --time. Received: {wrong} in the "
@@ -159,22 +159,22 @@ def _with_keys(schema: Schema, roles: Roles, texts: Sequence[str] = ()) -> Schem
 def _calculable(schema: Schema, computed: set[str], roles: Roles) -> None:
     """Raise `UserError` if counters could not be made of the schema's columns."""
     if computed and not roles.time:
-        raise UserError("point-in-time features are made of the rows that came before, which a log without times does "
-                        f"not tell: remove them from the schema, or give --time. Received: {sorted(computed)}.")
+        raise UserError("point-in-time features need a log with times, since they are computed from earlier rows: "
+                        f"remove them from the schema, or pass --time. Received: {sorted(computed)}.")
     item = schema.columns[schema.keys["item"]]
     for feature in schema.features:
         if feature.name in computed & set(HISTORIES) and feature.dtype != item:
-            raise UserError(f"feature {feature.name!r}, a list of earlier items, must be of the type of the item's "
-                            f"ids, {item!r}. Received: {feature.dtype!r}.")
+            raise UserError(f"feature {feature.name!r}, a list of earlier items, must have the type of the item ids, "
+                            f"{item!r}. Received: {feature.dtype!r}.")
     numeric = {f.name for f in schema.features if f.is_numeric} | set(schema.targets)
     for name in CONTRACT if computed else ():
         kind = schema.columns.get(name)
         if kind and name in SECONDS and name not in numeric:
-            raise UserError(f"column {name!r} must be FLOAT in the schema: counters such as {min(computed)!r} read it "
-                            f"as seconds. Received: {kind!r}.")
+            raise UserError(f"column {name!r} must be FLOAT in the schema, since counters such as {min(computed)!r} "
+                            f"read it as seconds. Received: {kind!r}.")
         if kind and name in BINARY and name not in schema.binary_columns:
-            raise UserError(f"column {name!r} must be a label or a mask in the schema: counters such as "
-                            f"{min(computed)!r} read it as 0 or 1. Received: a feature, {kind!r}.")
+            raise UserError(f"column {name!r} must be a label or a mask in the schema, since counters such as "
+                            f"{min(computed)!r} read it as 0 or 1. Received: a feature of type {kind!r}.")
 
 
 def _as_before(
@@ -185,12 +185,12 @@ def _as_before(
     source = content.get("source", {})
     for name, value in clock.items():
         if source.get(name, value) != value:
-            raise UserError(f"{directory} was written with --{name}={source[name]}, and days are added to it with the "
-                            f"same. Received: --{name}={value}.")
+            raise UserError(f"days must be added with --{name}={source[name]}, as {directory} was written. "
+                            f"Received: --{name}={value}.")
     ours, theirs = _parts(schema), _parts(stored)
     if different := sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)):
-        raise UserError(f"{directory} was written with another schema, and days are added with the same: run without "
-                        f"--since to write all days anew. Received: different {different}.")
+        raise UserError(f"days must be added with the schema that {directory} was written with: run without --since to "
+                        f"write all days again. Received: different {different}.")
     return source.get("text_ids", ())
 
 
@@ -234,7 +234,7 @@ def _splits(engine: Engine, schema: Schema, how: Options) -> Iterator[tuple[str,
         found.sort(key=lambda split: SPLITS.index(split.partition("_")[0]))  # what is trained on comes first
     how.check_days(found)
     if how.since and how.since not in {split.split("_")[0] for split in found}:
-        raise UserError(f"--since must be a day of the log. Received: {how.since!r}. Days: {found}.")
+        raise UserError(f"--since must be a day of the log. Received: {how.since!r}. Known: {found}.")
     for split in found:
         if split >= how.since:
             yield split, engine.stream(
@@ -243,20 +243,22 @@ def _splits(engine: Engine, schema: Schema, how: Options) -> Iterator[tuple[str,
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("logs", None, "Files: a pattern, or several separated by commas.", required=True)
-    flags.DEFINE_string("schema", None, "The schema's file; with --suggest_schema, where to write it.")
-    flags.DEFINE_bool("suggest_schema", False, "Propose a schema from a sample of the log.")
-    flags.DEFINE_string("time", "", "Column of the time of exposure.")
+    flags.DEFINE_string("logs", None, "Files of the log: a pattern, or several separated by commas.", required=True)
+    flags.DEFINE_string("schema", None, "File of the schema; with --suggest_schema, a new file to write it to.")
+    flags.DEFINE_bool("suggest_schema", False, "Propose a schema from a sample of the log, and write no data set.")
+    flags.DEFINE_string("time", "", "Column of the time of exposure; required unless --split_by is given.")
     flags.DEFINE_string("user", None, "Column of the user's id.", required=True)
     flags.DEFINE_string("item", None, "Column of the item's id.", required=True)
-    flags.DEFINE_string("random", "", "Column that is 1 for uniformly random exposures.")
-    flags.DEFINE_enum("time_unit", "ms", list(UNITS), "Of an integer time.")
-    flags.DEFINE_integer("utc_offset", 0, "Hours by which days begin earlier than in UTC (8: Beijing).", -14, 14)
-    flags.DEFINE_enum("split_by", None, WAYS, "For a log without times: all rows of a user, or of an item, are in "
-                      "train or in test; label: rows of each combination of labels; split: --split_column says it.")
-    flags.DEFINE_string("split_column", "split", "Column that is train, validation or test, for --split_by=split.")
-    flags.DEFINE_float("test_share", 0.2, "Share of users, items or rows that --split_by holds out.")
-    flags.DEFINE_enum("on_bad_row", "fail", POLICIES, "What to do about rows that break a rule.")
+    flags.DEFINE_string("random", "", "Column that is 1 for uniformly random exposures. Default: none.")
+    flags.DEFINE_enum("time_unit", "ms", list(UNITS), "Unit of a time that is an integer.")
+    flags.DEFINE_integer("utc_offset", 0, "Hours by which days begin earlier than in UTC, such as 8 for Beijing.",
+                         -14, 14)
+    flags.DEFINE_enum("split_by", None, WAYS, "Split of a log without times. user, item: all rows of one are in train "
+                      "or in test; label: each combination of labels is divided; split: --split_column names it.")
+    flags.DEFINE_string("split_column", "split", "Column that is train, validation or test, with --split_by=split.")
+    flags.DEFINE_float("test_share", 0.2, "Share of users, items or rows that --split_by puts into test.")
+    flags.DEFINE_enum("on_bad_row", "fail", POLICIES, "Rows that break a rule: fail stops, skip leaves them out and "
+                      "counts them.")
     options.define_flags(output=False)
     flags.DEFINE_alias("out", "output")
 

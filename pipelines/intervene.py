@@ -1,12 +1,13 @@
-"""An intervened split of a log: `python -m pipelines.intervene --data_dir=DIR --output=DIR --seed=S`.
+"""Make an intervened split of a data set: `python -m pipelines.intervene --data_dir=DIR --output=DIR --seed=S`.
 
-For logs without uniformly random exposures: exposures that are sampled by inverse popularity of their item stand in
-for a test under another exposure policy (Zheng et al. 2021, "Disentangling User Interest and Conformity for
-Recommendation with Causal Embedding", section 5.1; there applied to positive interactions, here to all exposures).
-Split D of the output holds the training rows of day D, D_validation and D_intervened its validation and test rows.
+Use this command for data sets without uniformly random exposures. It samples exposures by the inverse popularity of
+their item, as a substitute for a test under another exposure policy (Zheng et al. 2021, "Disentangling User Interest
+and Conformity for Recommendation with Causal Embedding", section 5.1; there applied to positive interactions, here to
+all exposures). Split D of the output holds the training rows of day D; D_validation and D_intervened hold its
+validation and test rows.
 
-The rows move between splits as they are, so a counter or history of a training row counts earlier held-out exposures
-and their feedback. Measure a model on days after those that it was trained on, as the suites do.
+Rows are moved between splits unchanged, so a counter or history of a training row counts earlier held-out exposures and
+their feedback. Measure a model on days after those that it was trained on, as the suites do.
 """
 
 import pathlib
@@ -87,18 +88,19 @@ def write(data_dir: str, output: str, seed: int) -> tuple[np.ndarray, np.ndarray
     """
     source = pathlib.Path(data_dir).resolve()
     if source.is_relative_to(pathlib.Path(output).resolve()):
-        raise UserError(f"output must not be data_dir or hold it, since it is replaced. Received: {output!r}.")
+        raise UserError(f"--output is replaced, so it must not be or contain --data_dir. Received: {output!r}.")
     schema, statistics = pbtxt.load(data_dir), data.statistics(data_dir)
     if "item" not in schema.keys:
-        raise UserError(f"the schema of {data_dir} must have an item key, whose exposures are counted. "
-                        f"Received keys: {dict(schema.keys)}.")
+        raise UserError(f"the schema of {data_dir} must have an item key, by which exposures are counted. "
+                        f"Received: {dict(schema.keys)}.")
     rows = {split: day["rows"] for split, day in statistics["days"].items()}
     days = [split for split, count in rows.items() if split.isdigit() and count]
     left_out = {split: count for split, count in rows.items() if not split.isdigit()}
     if not days:
         raise UserError(f"{data_dir} must have rows in splits that are days, such as 20240101. Received: {rows}.")
     if left_out:
-        console.say(f"{sum(left_out.values()):,} rows are left out, whose splits are no days: {', '.join(left_out)}")
+        console.say(f"{sum(left_out.values()):,} rows are left out, since their splits are not days: "
+                    f"{', '.join(left_out)}")
     data.read(data_dir, schema, days, _BATCH)  # refuses shards that are absent, truncated or lack a column
 
     items = _items(data_dir, schema, days)
@@ -149,13 +151,13 @@ def summary(items: np.ndarray, parts: np.ndarray) -> str:
     for name, part in (("training", TRAIN), ("validation", VALIDATION), ("test", INTERVENED)):
         shown = np.bincount(items[parts == part], minlength=len(popularity))
         rank, share = spearmanr(popularity, shown).statistic, shown[top].sum() / shown.sum()
-        lines.append(f"{name}: {shown.sum():,} rows; Spearman correlation of an item's popularity and its exposures "
-                     f"{rank:.3f}; the most popular tenth of the items has {share:.1%} of them")
+        lines.append(f"{name}: {shown.sum():,} rows; the Spearman correlation of an item's popularity and its "
+                     f"exposures is {rank:.3f}; the most popular tenth of the items has {share:.1%} of the exposures")
     return "\n".join(lines)
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("data_dir", None, "Data set to split.", required=True)
+    flags.DEFINE_string("data_dir", None, "Directory of the data set to split.", required=True)
     flags.DEFINE_string("output", None, "Directory of the data set to write.", required=True)
     flags.DEFINE_integer("seed", 0, "Seed of the sampling.", lower_bound=0)
 

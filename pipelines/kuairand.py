@@ -1,8 +1,8 @@
-"""KuaiRand-Pure to a data set: `python -m pipelines.kuairand --input=DIR --output=DIR`.
+"""Turn KuaiRand-Pure into a data set: `python -m pipelines.kuairand --input=DIR --output=DIR`.
 
-DIR is the official directory (or a part of it): any of its `log_*.csv` files, the random-exposure log
-included, `user_features_*.csv`, `video_features_basic_*.csv`, and, if there, `user_history_before_*.csv`.
-The statistic file of the videos is not read: it aggregates over the whole log and so sees the future.
+DIR is the official directory, or a part of it: any of its `log_*.csv` files, including the log of random exposures,
+`user_features_*.csv`, `video_features_basic_*.csv`, and optionally `user_history_before_*.csv`. The statistics file of
+the videos is not read, since it aggregates over the whole log and so sees the future.
 """
 
 import csv
@@ -88,8 +88,8 @@ def convert(source: pathlib.Path, output: str, how: Options = Options()) -> dict
         read = engine.one("SELECT count(*) FROM log")
         kept = engine.one("SELECT count(*) FROM exposures WHERE split IS NOT NULL")
         distinct = engine.one("SELECT count(*) FROM (SELECT DISTINCT user_id, video_id, time_ms FROM log) AS keys")
-        console.say(f"{read:,} exposures read, {read - kept:,} exact duplicates dropped; {kept - distinct:,} of the "
-                    "rows kept repeat (user, video, time) with other values")
+        console.say(f"{read:,} exposures were read, {read - kept:,} exact duplicates were dropped; {kept - distinct:,} "
+                    "of the remaining rows repeat (user, video, time) with other values")
         report = {"pipeline": "kuairand", "rows_read": read, "duplicates_dropped": read - kept,
                   "reported_again": kept - distinct}
         return publish(engine, output, _schema(engine), report, how)
@@ -192,7 +192,7 @@ def _schema(engine: Engine) -> Schema:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("input", None, "KuaiRand directory.", required=True)
+    flags.DEFINE_string("input", None, "Directory with KuaiRand-Pure's files.", required=True)
     options.define_flags()
 
 

@@ -1,4 +1,4 @@
-"""MovieLens to a data set: `python -m pipelines.movielens --input=DIR --output=DIR`, or with `--tfds=NAME` for --input.
+"""Turn MovieLens into a data set: `python -m pipelines.movielens --input=DIR --output=DIR`.
 
 DIR is one of:
 
@@ -7,20 +7,21 @@ DIR is one of:
 - RecBole's atomic files: one `NAME.inter` with `NAME.user` and `NAME.item` (tabs, UTF-8, a header such as
   `user_id:token`).
 
-`--tfds=movielens/1m-ratings` (or 100k-ratings) loads TensorFlow Datasets' copy, from `--tfds_dir` or its default
-directory, and downloads it if it is not there.
+In place of `--input`, `--tfds=movielens/1m-ratings` (or 100k-ratings) loads the copy of TensorFlow Datasets from
+`--tfds_dir`, and downloads it first if necessary.
 
-MovieLens has ratings and no feed feedback. DESIGN: an exposure is a rating at its time, and the tasks are thresholds of
-it: "like" (at least 4), "favourite" (5), "dislike" (at most 2). What was shown and not rated is unknown, so these are
-no click rates, and time is that of the rating, not of the watching: many users rate their whole past in one sitting.
-Splits are months, UTC ("200004"), and count as days wherever days are named. Counters: movielens.sql.
+MovieLens has ratings, but no feedback of a feed. DESIGN: an exposure is a rating at its time, and the tasks are
+thresholds of it: "like" (at least 4), "favourite" (5), "dislike" (at most 2). Items that were shown and not rated are
+unknown, so these are not click rates. Times are when users rated, not when they watched: many users rate their whole
+past in one sitting. Splits are months in UTC ("200004"), and count as days wherever days are named. The counters are
+in movielens.sql.
 
-Ids are those of the files; RecBole's tokens that are no integers are numbered by the lines of its .user or .item file.
-The spelling of occupations and genres is that of the source, and differs: 1M has codes for occupations, TensorFlow
-Datasets writes "Children" for "Children's".
+Ids are the ids of the files; tokens of RecBole that are not integers are numbered by the lines of its .user or .item
+file. Occupations and genres are spelled as in the source: 1M has codes for occupations, and TensorFlow Datasets writes
+"Children" for "Children's".
 
 Source: F. M. Harper and J. A. Konstan, The MovieLens Datasets: History and Context, ACM TiiS 5(4), 2015, and the README
-of each. Their terms do not allow passing the data on: this project holds none.
+of each data set. Their terms do not allow redistribution, so this project contains none of the data.
 """
 
 import pathlib
@@ -139,8 +140,8 @@ def _schema() -> Schema:
 
 def define_flags() -> None:
     flags.DEFINE_string("input", "", "Directory of MovieLens-1M, MovieLens-100K or RecBole's atomic files.")
-    flags.DEFINE_string("tfds", "", f"Instead of --input, a data set of TensorFlow Datasets: {', '.join(TFDS_NAMES)}.")
-    flags.DEFINE_string("tfds_dir", "", "Data directory of TensorFlow Datasets; empty: its default.")
+    flags.DEFINE_string("tfds", "", f"Data set of TensorFlow Datasets, in place of --input: {', '.join(TFDS_NAMES)}.")
+    flags.DEFINE_string("tfds_dir", "", "Data directory of TensorFlow Datasets. Default: its own.")
     options.define_flags(point_in_time=False)
 
 

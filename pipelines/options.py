@@ -97,16 +97,17 @@ def finish(statistics: Mapping[str, Any], more: str = "") -> None:
 def define_flags(point_in_time: bool = True, output: bool = True) -> None:
     """Define the flags; those of engines and days only with `point_in_time`; is there always an `output`?"""
     flags.DEFINE_string("output", None, "Directory of the data set to write.", required=output)
-    flags.DEFINE_enum("layout", "example", LAYOUTS, "A tf.train.Example a row, or records of some thousand rows.")
-    flags.DEFINE_enum("compression", "", COMPRESSIONS, "Of the shards.")
-    flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes that encode shards.", lower_bound=1)
-    flags.DEFINE_string("train_days", "", "Splits that vocabularies are learned of; by default all days but the last.")
-    flags.DEFINE_string("memory", "2GB", "What the engine may use before it goes to disk.")
+    flags.DEFINE_enum("layout", "example", LAYOUTS, "Layout of the records: example is one row, block some thousand "
+                      "rows.")
+    flags.DEFINE_enum("compression", "", COMPRESSIONS, "Compression of the shards. Default: none.")
+    flags.DEFINE_integer("workers", os.cpu_count() or 1, "Number of processes that encode shards.", lower_bound=1)
+    flags.DEFINE_string("train_days", "", "Days that vocabularies are learned from. Default: all but the last.")
+    flags.DEFINE_string("memory", "2GB", "Memory that the engine may use before it writes to disk, such as 2GB.")
     if point_in_time:
-        flags.DEFINE_enum("engine", "duckdb", engines.ENGINES, "What runs the SQL.")
-        flags.DEFINE_string("spark_master", "local[*]", "Spark's master, such as yarn or spark://host:7077.")
-        flags.DEFINE_string("since", "", "Add this day and later ones to the data set, from its snapshot of the day "
-                            "before.")
+        flags.DEFINE_enum("engine", "duckdb", engines.ENGINES, "Engine that runs the SQL.")
+        flags.DEFINE_string("spark_master", "local[*]", "Master of Spark, such as yarn or spark://host:7077.")
+        flags.DEFINE_string("since", "", "First day to add, with all later ones, to the data set in --output, from its "
+                            "snapshot of the day before. Default: write the whole data set.")
 
 
 def from_flags() -> Options:

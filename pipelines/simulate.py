@@ -1,7 +1,7 @@
-"""A feed with known truth: `python -m pipelines.simulate --output=DIR --rows=N --seed=S`.
+"""Simulate a feed with known truth: `python -m pipelines.simulate --output=DIR --rows=N --seed=S`.
 
-Writes the same contract as the real sources, and beside it `truth.parquet`, which no reader of features
-opens: one row per exposure (key: time_ms) with the latent preference and every true probability.
+The data set has the columns of the real sources. Beside it, `truth.parquet` has one row for each exposure (key:
+time_ms) with the latent preference and every true probability; no reader of features opens this file.
 """
 
 import dataclasses
@@ -62,9 +62,9 @@ def write(world: World, output: str, how: Options = Options()) -> dict[str, Any]
 
 
 def define_flags() -> None:
-    flags.DEFINE_integer("rows", 200_000, "Exposures to simulate, random ones included.", lower_bound=100)
-    flags.DEFINE_integer("seed", 0, "Seed of everything random.", lower_bound=0)
-    flags.DEFINE_float("broken", 0.0, "How far DLEN's story is broken, see World: 0 it holds, 1 not at all.")
+    flags.DEFINE_integer("rows", 200_000, "Number of exposures to simulate, including random ones.", lower_bound=100)
+    flags.DEFINE_integer("seed", 0, "Seed of all random numbers.", lower_bound=0)
+    flags.DEFINE_float("broken", 0.0, "How far DLEN's assumptions are broken: 0, they hold; 1, not at all.")
     options.define_flags()
 
 

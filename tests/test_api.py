@@ -44,7 +44,7 @@ def test_it_measures_what_the_command_measures(data, model):
     shown = evaluation.predict(score, trained.schema, data.directory, contract.DAYS[1])
     assert found == {contract.DAYS[1]: evaluation.evaluate(shown, trained.schema, bootstrap=0)}
     assert "| click |" in str(found) and "| watch |" in str(found) and "trained on 20220425" in repr(model)
-    with pytest.raises(UserError, match="a day that was trained on measures nothing"):
+    with pytest.raises(UserError, match="must be measured on days that it was not trained on"):
         model.evaluate(data, contract.DAYS[0])
 
 
@@ -73,9 +73,9 @@ def test_a_table_of_rows_scores_as_what_is_served(data, model):
     ({"city": [1] * 5}, "column 'city' must hold strings"),
     ({"seen": [3] * 5}, "column 'seen' must hold ints, a list in each row"),
     ({"uid": [1.5] * 5}, "column 'uid' must hold ints"),
-    ({"uid": 1}, r"column 'uid' must have a value for each row, \[value\] of one. Received: 1"),
+    ({"uid": 1}, r"column 'uid' must have a value for each row; write a single row as \[value\]. Received: 1"),
     ({"active": [None] * 5}, "column 'active' must hold floats"),
-    ({"uid": [1] * 4}, "columns must be equally long. Received: .*'uid': 4"),
+    ({"uid": [1] * 4}, "columns must have the same length. Received: .*'uid': 4"),
     ({"active": [float("nan")] * 5}, "active.*must be numbers. Received: NaN"),
 ])
 def test_rows_that_cannot_be_scored(data, model, change, message):
@@ -101,21 +101,21 @@ def test_saved_loaded_exported_and_a_day_more(data, model, tmp_path):
     np.testing.assert_array_equal(again.predict(rows)["fused"], model.predict(rows)["fused"])
     assert model_directory.load(tmp_path / "m").days == [contract.DAYS[0]]
     assert (again.export(tmp_path / "served") / "saved_model.pb").is_file()
-    with pytest.raises(UserError, match="go on with dlen_cam2 train --continue_from"):
+    with pytest.raises(UserError, match="with dlen_cam2 train --continue_from"):
         again.fit(data, contract.DAYS[1])
     with pytest.raises(UserError, match="only a model that was fitted here can be saved"):
         again.save(tmp_path / "other")
     before = model.predict(rows)["fused"]
     model.fit(data, contract.DAYS[1])
     assert model.trained.days == list(contract.DAYS) and not np.array_equal(model.predict(rows)["fused"], before)
-    with pytest.raises(UserError, match="a day may be trained on once"):
+    with pytest.raises(UserError, match="each day may be trained on only once"):
         model.fit(data, contract.DAYS[1])
 
 
 def test_what_a_model_refuses():
-    with pytest.raises(UserError, match=r"a model has no value \['trunc'\]. Known: .*'trunk'"):
+    with pytest.raises(UserError, match=r"a model has no field \['trunc'\]. Known: .*'trunk'"):
         dc.Model(trunc="mmoe")
-    with pytest.raises(UserError, match=r"no value \['levels'\].* There is config.model.trunk.levels of ple\.$"):
+    with pytest.raises(UserError, match=r"no field \['levels'\].* There is config.model.trunk.levels of ple\.$"):
         dc.Model(trunk="ple", levels=3)
     with pytest.raises(UserError, match=r"must be a Config, such as Config\(model=ModelConfig\(…\)\). Received: Model"):
         dc.Model(dc.ModelConfig())

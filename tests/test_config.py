@@ -124,7 +124,7 @@ def with_value(key, value):
     return config
 
 
-SIZES, SOME_SIZES = "a tuple of values at least 1", "a tuple that is not empty, of values at least 1"
+SIZES, SOME_SIZES = "a tuple of values at least 1", "a non-empty tuple of values at least 1"
 
 
 @pytest.mark.parametrize("key, value, rule", [
@@ -189,8 +189,8 @@ def test_a_value_out_of_range(key, value, rule):
 
 
 @pytest.mark.parametrize("rule, field, value, words", [
-    (Decay, "gammas", (0.9, 0.0), "a tuple that is not empty, of values in (0, 1]"),
-    (Decay, "gammas", (), "a tuple that is not empty, of values in (0, 1]"),
+    (Decay, "gammas", (0.9, 0.0), "a non-empty tuple of values in (0, 1]"),
+    (Decay, "gammas", (), "a non-empty tuple of values in (0, 1]"),
     (Uncertainty, "learning_rate", 0.0, "above 0 and finite"),
     (GradNorm, "alpha", -1.0, "at least 0 and finite"),
     (GradNorm, "learning_rate", math.inf, "above 0 and finite"),
@@ -205,7 +205,7 @@ def test_a_value_of_a_step_rule_out_of_range(rule, field, value, words):
 
 @pytest.mark.parametrize("key, value, message", [
     ("model.tables", "tpu", "config.model.embedding_l2 must be 0 with model.tables='tpu'. Received: 0.1."),
-    ("train.patience", 2, "config.train.monitor must be given where train.patience is. Received: ''."),
+    ("train.patience", 2, "config.train.monitor must be given if train.patience is. Received: ''."),
     ("model.causal.relevance", "interests", "config.model.causal.interest_feature must be the item feature that names "
      "interests, since config.model.causal.relevance='interests' needs known interests. Received: ''."),
 ])

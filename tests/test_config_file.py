@@ -216,7 +216,7 @@ def test_a_part_in_the_file_is_for_one_process(tmp_path, monkeypatch, processes)
     try:
         config_file.flags.FLAGS(sys.argv)
         if processes:
-            with pytest.raises(UserError, match=r"must lie in a module that the file imports. .*\['of_the_file'\]"):
+            with pytest.raises(UserError, match=r"defined in a module that the file imports.*\['of_the_file'\]"):
                 config_file.get(processes=True)
         else:
             assert config_file.get().model.trunk.name == "of_the_file"

@@ -98,8 +98,8 @@ def test_one_of_two_parts_of_a_name_is_refused(registry):
     with pytest.raises(UserError) as error:
         parts.trunk("mmoe")(Mine)
     assert str(error.value) == (
-        f"a trunk must have a name of its own. Received: 'mmoe' for {Mine.__module__}.{Mine.__qualname__}, which is "
-        "dlen_cam2.models.trunks.mmoe.MMOE."
+        f"the name of a trunk must be unique. Received: 'mmoe' for {Mine.__module__}.{Mine.__qualname__}, which is the "
+        "name of dlen_cam2.models.trunks.mmoe.MMOE."
     )
     assert parts.classes("trunk")["mmoe"] is MMOE and (Mine.kind, Mine.name) == ("", "")
     parts.trunk("mine")(Mine)
@@ -218,11 +218,11 @@ NAN, INF = math.nan, math.inf
     ({"choices": (1, 2)}, [1, 2], [0, 3], "one of (1, 2)"),
     ({"least": 1}, [(), (1, 2), []], [(0,), (1, 0)], "a tuple of values at least 1"),
     ({"least": 1, "some": True}, [(1,), (1, 2)], [(), (0,), (1, 0)],
-     "a tuple that is not empty, of values at least 1"),
+     "a non-empty tuple of values at least 1"),
     ({"above": 0, "most": 1, "some": True}, [(1.0, 0.5)], [(), (0.5, NAN), (INF,)],
-     "a tuple that is not empty, of values in (0, 1]"),
+     "a non-empty tuple of values in (0, 1]"),
     ({"choices": ("a", "b")}, [(), ("a",)], [("a", "c")], "a tuple of values one of ('a', 'b')"),
-    ({"some": True}, [("a",), ("",)], [()], "a tuple that is not empty, of values finite"),
+    ({"some": True}, [("a",), ("",)], [()], "a non-empty tuple of values finite"),
     ({"least": 0}, [], [True, "1", None], "at least 0"),  # of another type, which `dlen_cam2.config` refuses first
     ({}, [True, "", "x", ("x",)], [], ""),
 ], ids=str)

@@ -103,7 +103,7 @@ def test_the_proposal_is_what_the_shop_is(home, said):
     assert not {"request_id", "session_id", "ship_date", "shown_at", "stars", "explored"} & set(sides)
     assert {"user_clicks", "video_click_rate"} <= set(sides)
     assert re.search(r"stars: left out: [\d,]+ of 60,000 rows have no number", said["suggest"])
-    assert "60,000 rows read, 0 skipped" in said["since"]
+    assert "60,000 rows were read, 0 skipped" in said["since"]
 
 
 def test_the_model_is_written_and_measured_in_both_spaces(home, said, model):
@@ -163,7 +163,7 @@ def test_a_day_more(home, tmp_path):
     said = succeeded("dlen_cam2.cli.train", OWN, *FEW, f"--data_dir={home / 'data'}",
                      f"--model_dir={tmp_path / 'next'}", f"--train_days={CALIBRATED}", f"--eval_days={MEASURED}",
                      f"--continue_from={home / 'model'}", "--grow")
-    assert "daily steps (config.train.daily): 1 passes, 0.3 of the rates, cooldown 0.5" in said
+    assert "daily steps (config.train.daily): 1 passes, rates times 0.3, cooldown 0.5" in said
     before, after = (json.loads((directory / "metrics.json").read_text())[MEASURED]
                      for directory in (home / "model", tmp_path / "next"))
     for task in CHAIN:
@@ -205,7 +205,7 @@ def served(home):
     succeeded("dlen_cam2.cli.search_fusion", *common, f"--day={CALIBRATED}", f"--measure_day={MEASURED}", "--trials=64",
               "--maximize=ndcg/purchase", "--subject_to=rate/click>=0", f"--output={home / 'fusion'}")
     said = succeeded("dlen_cam2.cli.export", f"--model_dir={home / 'model'}", f"--output={home / 'served'}")
-    assert "building the signatures" in said and "writes the SavedModel with the signatures" in said
+    assert "building the signatures" in said and "writing the SavedModel with the signatures" in said
     succeeded("dlen_cam2.cli.export", *common, f"--day={MEASURED}", f"--output={home / 'served'}",
               f"--calibration={home / 'calibration.json'}", f"--fusion={home / 'fusion' / 'fusion.json'}")
     return home / "served"

@@ -2,9 +2,9 @@
 
     dlen_cam2 calibrate --model_dir=DIR --data_dir=DIR --day=D --output=FILE.json [--measure_day=E]
 
-The day is one that the model was not trained on; the maps are for `dlen_cam2 export --calibration=FILE.json`. Prints
-what they change on that day and on `--measure_day`, which neither the model nor the maps have seen, and draws
-`FILE.png`.
+Choose a day that the model was not trained on, and pass the maps to `dlen_cam2 export --calibration=FILE.json`. The
+command prints what the maps change on that day and on `--measure_day`, which neither the model nor the maps have seen,
+and draws `FILE.png`.
 """
 
 import pathlib
@@ -28,12 +28,13 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2 train wrote.", required=True)
-    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
+    flags.DEFINE_string("model_dir", None, "Directory of a model that dlen_cam2 train wrote.", required=True)
+    flags.DEFINE_string("data_dir", None, "Directory of a data set that a pipeline wrote.", required=True)
     flags.DEFINE_string("day", None, "Day to fit on, later than the training days.", required=True)
-    flags.DEFINE_string("measure_day", None, "Another day, to measure on what was not fitted.")
-    flags.DEFINE_enum("method", "isotonic", list(METHODS), "A curve, or a line in the logit.")
-    flags.DEFINE_string("output", None, "FILE.json; the picture goes beside it.", required=True)
+    flags.DEFINE_string("measure_day", None, "A second day to measure on, which the maps were not fitted on.")
+    flags.DEFINE_enum("method", "isotonic", list(METHODS), "Shape of the maps: a monotone curve, or a line in the "
+                      "logit.")
+    flags.DEFINE_string("output", None, "JSON file to write; the picture is written beside it.", required=True)
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
     dlen_cam2 change_fusion --served=served/ranker --fusion=fusion.json
 
-The network and all else is as in the version that it is made of; see `dlen_cam2.serving.fusion` for the formula.
+Everything else, including the network, is copied from the earlier version. `dlen_cam2.serving.fusion` documents the
+formula.
 """
 
 from absl import flags
@@ -14,9 +15,9 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("served", None, "Directory of versions, as dlen_cam2 export writes it.", required=True)
-    flags.DEFINE_string("fusion", None, "JSON file, as dlen_cam2 search_fusion writes it or by hand.", required=True)
-    flags.DEFINE_integer("version", None, "Version to take. Default: the newest.", lower_bound=0)
+    flags.DEFINE_string("served", None, "Directory of versions that dlen_cam2 export wrote.", required=True)
+    flags.DEFINE_string("fusion", None, "JSON file that dlen_cam2 search_fusion or you wrote.", required=True)
+    flags.DEFINE_integer("version", None, "Version to copy. Default: the newest.", lower_bound=0)
 
 
 def main() -> None:

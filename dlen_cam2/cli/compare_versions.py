@@ -1,10 +1,11 @@
-"""Say whether a new version is fit to take the live one's place.
+"""Check whether a new version is fit to replace the live one.
 
     dlen_cam2 compare_versions --live=DIR/3 --candidate=DIR/4
 
-Sends the same requests to both, as a server would, and prints how far each score moved. Requests: a file of recorded
-ones (--requests), rows of a day (--data_dir, --day), or else the warm-up file of the live version. Exit status 1 if the
-candidate fails: other signatures, a score that is not finite, or one that moved further than a day's training explains.
+The command sends the same requests to both, as a server would, and prints how far each score moved. The requests come
+from a file of recorded requests (--requests), from the rows of a day (--data_dir, --day), or else from the warm-up file
+of the live version. The exit status is 1 if the candidate fails: its signatures differ, a score is not finite, or a
+score moved further than a day's training explains.
 """
 
 import pathlib
@@ -29,21 +30,24 @@ MAX_DRIFT, MIN_AGREEMENT = 0.5, 0.7
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("live", None, "Version that is served now.", required=True)
-    flags.DEFINE_string("candidate", None, "Version that is to take its place.", required=True)
-    flags.DEFINE_string("requests", None, "TFRecords of PredictionLog, as TensorFlow Serving logs them.")
-    flags.DEFINE_string("data_dir", None, "Or a data set whose rows are sent.")
-    flags.DEFINE_string("day", None, "Its day.")
-    flags.DEFINE_integer("rows", 2000, "How many rows of it, 500 a request.", lower_bound=1)
-    flags.DEFINE_float("max_drift", MAX_DRIFT, "Greatest relative change of a score's mean.", lower_bound=0)
-    flags.DEFINE_float("min_agreement", MIN_AGREEMENT, "Least rank correlation of live and candidate.", lower_bound=-1)
-    flags.DEFINE_string("output", None, "Directory for verify.md, verify.html and verify.png.")
+    flags.DEFINE_string("live", None, "Directory of the version that is served now.", required=True)
+    flags.DEFINE_string("candidate", None, "Directory of the version that is to replace it.", required=True)
+    flags.DEFINE_string("requests", None, "File of requests to send: TFRecords of PredictionLog, as TensorFlow "
+                        "Serving logs them.")
+    flags.DEFINE_string("data_dir", None, "Directory of a data set whose rows are sent, in place of --requests.")
+    flags.DEFINE_string("day", None, "Day of --data_dir whose first rows are sent.")
+    flags.DEFINE_integer("rows", 2000, "Number of rows of --day to send, 500 in a request.", lower_bound=1)
+    flags.DEFINE_float("max_drift", MAX_DRIFT, "Greatest relative change of a score's mean that is accepted.",
+                       lower_bound=0)
+    flags.DEFINE_float("min_agreement", MIN_AGREEMENT, "Least rank correlation between the scores of both versions "
+                       "that is accepted.", lower_bound=-1)
+    flags.DEFINE_string("output", None, "Directory to write verify.md, verify.html and verify.png to. Default: none.")
 
 
 def main() -> None:
     live, candidate = versions.load(FLAGS.live), versions.load(FLAGS.candidate)
     if changed := version_comparison.changes(live.signatures, candidate.signatures):
-        raise UserError(f"{FLAGS.candidate} must answer what clients of {FLAGS.live} ask. Received: "
+        raise UserError(f"{FLAGS.candidate} must keep the signatures of {FLAGS.live}, which clients rely on. Received: "
                             f"{'; '.join(changed)}.")
     logs = _requests(live)
     before = version_comparison.replay(live, logs, FLAGS.live)
@@ -51,7 +55,8 @@ def main() -> None:
     drifts = version_comparison.compare(before, after)
     text = version_comparison.table(drifts)
     if (share := version_comparison.overlap(before, after)) is not None:
-        text += f"\n\nOf the first {version_comparison.TOP} items of a `rank` request, {share:.1%} are the same."
+        text += (f"\n\nThe two versions agree on {share:.1%} of the first {version_comparison.TOP} items of a `rank` "
+                 "request.")
     failed = version_comparison.failures(drifts, FLAGS.max_drift, FLAGS.min_agreement)
     verdict = "fails: " + "; ".join(failed) if failed else "is fit"
     if FLAGS.output:
@@ -72,13 +77,13 @@ def main() -> None:
 def _requests(live: versions.Loaded) -> list[request_log.PredictionLog]:
     given = [name for name in ("requests", "data_dir") if FLAGS[name].value]
     if len(given) > 1 or (FLAGS.data_dir is None) != (FLAGS.day is None):
-        raise UserError("--requests, or --data_dir with --day, may be given, and not both. Received: "
+        raise UserError("either --requests, or --data_dir and --day together, may be given. Received: "
                             f"requests={FLAGS.requests}, data_dir={FLAGS.data_dir}, day={FLAGS.day}.")
     if FLAGS.data_dir is None:
         return request_log.read(FLAGS.requests or pathlib.Path(FLAGS.live) / request_log.WARM_UP)
     asked = [name for name in ("raw", "rank") if name in live.signatures]
     if not asked:
-        raise UserError(f"{FLAGS.live} must have the signature raw or rank to be sent rows. Received: "
+        raise UserError(f"{FLAGS.live} must have the signature raw or rank, so that rows can be sent to it. Received: "
                             f"{sorted(live.signatures)}.")
     schema = pbtxt.load(FLAGS.data_dir).select(features=live.signatures[asked[0]].inputs)
     columns = request_log.first_rows(FLAGS.data_dir, FLAGS.day, schema, FLAGS.rows)

@@ -2,11 +2,11 @@
 
     dlen_cam2 compare_with_truth --data_dir=DIR --model_dirs=A,B --day=D --output=DIR
 
-Reads `truth.parquet` beside the shards and writes `recovery.md`, `recovery.html` and `recovery.png`.
+The command reads `truth.parquet`, beside the shards, and writes `recovery.md`, `recovery.html` and `recovery.png`:
 
 - mean |p̂ - p|: how far a task's probability is from the true one;
-- P(UP): AUC of the latent state against the true preference, and the share of the way from 0.5 to the AUC of
-  the oracle (the true P(UP)) that it covers.
+- P(UP): AUC of the latent state against the true preference, and how much of the way from 0.5 to the AUC of the oracle
+  (the true P(UP)) it covers.
 """
 
 import pathlib
@@ -27,10 +27,12 @@ REPORT = "recovery.md"
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("data_dir", None, "Data set that pipelines.simulate wrote.", required=True)
-    flags.DEFINE_list("model_dirs", None, "Models trained on it.", required=True)
+    flags.DEFINE_string("data_dir", None, "Directory of a data set that pipelines.simulate wrote.", required=True)
+    flags.DEFINE_list("model_dirs", None, "Directories of models that were trained on it, separated by commas.",
+                      required=True)
     flags.DEFINE_string("day", None, "Day to measure on.", required=True)
-    flags.DEFINE_string("output", None, "Directory for recovery.md and recovery.png.", required=True)
+    flags.DEFINE_string("output", None, "Directory to write recovery.md, recovery.html and recovery.png to.",
+                        required=True)
 
 
 def main() -> None:

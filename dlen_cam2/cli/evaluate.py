@@ -17,12 +17,15 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2 train wrote.", required=True)
-    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
-    flags.DEFINE_string("days", None, "Days to measure on: 20220501..20220505, 20240108_random.", required=True)
-    flags.DEFINE_string("output", None, "Also write the metrics to this JSON file.")
-    flags.DEFINE_integer("bootstrap", 200, "Resamples of users behind each interval; 0: none.", lower_bound=0)
-    flags.DEFINE_enum("on_bad_record", "fail", data.POLICIES, "Damaged records: stop, or skip and count them.")
+    flags.DEFINE_string("model_dir", None, "Directory of a model that dlen_cam2 train wrote.", required=True)
+    flags.DEFINE_string("data_dir", None, "Directory of a data set that a pipeline wrote.", required=True)
+    flags.DEFINE_string("days", None, "Days to measure on, such as 20220501..20220505 or 20240108_random.",
+                        required=True)
+    flags.DEFINE_string("output", None, "JSON file to write the metrics to. Default: they are only printed.")
+    flags.DEFINE_integer("bootstrap", 200, "Bootstrap resamples of the users for the intervals; 0: no intervals.",
+                         lower_bound=0)
+    flags.DEFINE_enum("on_bad_record", "fail", data.POLICIES, "Damaged records: fail stops, skip leaves them out and "
+                      "counts them.")
 
 
 def main() -> None:

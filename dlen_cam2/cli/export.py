@@ -19,16 +19,19 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2 train wrote.", required=True)
-    flags.DEFINE_string("output", None, "Directory of versions; the next number is added.", required=True)
+    flags.DEFINE_string("model_dir", None, "Directory of a model that dlen_cam2 train wrote.", required=True)
+    flags.DEFINE_string("output", None, "Directory of versions; the new version gets the next number.", required=True)
     flags.DEFINE_bool("causes", False, "Serve CAM2's conformity and relevance scores beside the tasks'.")
-    flags.DEFINE_string("calibration", None, "JSON file that dlen_cam2 calibrate wrote. Default: as trained.")
-    flags.DEFINE_string("fusion", None, "File that dlen_cam2 search_fusion wrote. Default: the product of the "
+    flags.DEFINE_string("calibration", None, "JSON file that dlen_cam2 calibrate wrote. Default: no calibration.")
+    flags.DEFINE_string("fusion", None, "JSON file that dlen_cam2 search_fusion wrote. Default: the product of the "
                         "tasks that are probabilities.")
-    flags.DEFINE_bool("classify", False, "Add the signature classify: tasks as classes, for the Classify method.")
-    flags.DEFINE_string("regress", "", "Add the signature regress: this score, such as fused, for the Regress method.")
-    flags.DEFINE_string("data_dir", None, "Data set whose rows warm a server up. Default: rows made of the schema.")
-    flags.DEFINE_string("day", None, "Its day.")
+    flags.DEFINE_bool("classify", False, "Add the signature classify, whose classes are the tasks, for Classify "
+                      "requests.")
+    flags.DEFINE_string("regress", "", "Score, such as fused, that the signature regress answers, for Regress "
+                        "requests. Default: no such signature.")
+    flags.DEFINE_string("data_dir", None, "Directory of a data set whose rows warm up a server. Default: rows that are "
+                        "generated from the schema.")
+    flags.DEFINE_string("day", None, "Day of --data_dir to take these rows from.")
 
 
 def main() -> None:

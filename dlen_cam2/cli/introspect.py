@@ -1,11 +1,12 @@
-"""Show what a trained model does inside: gates, caps, the latent state.
+"""Show the gates, the caps and the latent state of a trained model.
 
     dlen_cam2 introspect MODEL_DIR --data_dir=DIR --day=D --output=DIR
 
-Prints tables and writes them with pictures, `inspect.md`, `gates.png`, `latent.png`, over all rows of the day:
+The command prints tables over all rows of the day, and writes them with pictures to `inspect.md`, `gates.png` and
+`latent.png`:
 
-- gates: how much each task listens to each expert, how evenly, and which experts nobody uses;
-- DLEN: how near P(k|¬UP) is to its cap, and P(UP) by the number of positive behaviours.
+- gates: how much weight each task gives to each expert, how evenly, and which experts no task uses;
+- DLEN: how close P(k|¬UP) is to its cap, and P(UP) by the number of positive behaviours.
 """
 
 from absl import flags
@@ -25,12 +26,13 @@ REPORT = "inspect.md"
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2 train wrote.")
-    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
-    flags.DEFINE_string("day", None, "Day to look at: 20220505, 20240108_random.", required=True)
-    flags.DEFINE_string("output", None, "Directory for inspect.md and its pictures.", required=True)
-    flags.DEFINE_integer("batch_size", 4096, "Rows that are scored together.", lower_bound=1)
-    flags.DEFINE_enum("on_bad_record", "fail", data.POLICIES, "Damaged records: stop, or skip and count them.")
+    flags.DEFINE_string("model_dir", None, "Directory of a model that dlen_cam2 train wrote; required.")
+    flags.DEFINE_string("data_dir", None, "Directory of a data set that a pipeline wrote.", required=True)
+    flags.DEFINE_string("day", None, "Day to look at, such as 20220505 or 20240108_random.", required=True)
+    flags.DEFINE_string("output", None, "Directory to write inspect.md and its pictures to.", required=True)
+    flags.DEFINE_integer("batch_size", 4096, "Number of rows that are scored together.", lower_bound=1)
+    flags.DEFINE_enum("on_bad_record", "fail", data.POLICIES, "Damaged records: fail stops, skip leaves them out and "
+                      "counts them.")
 
 
 def main() -> None:
@@ -40,8 +42,8 @@ def main() -> None:
     absent = [name for name in model.schema.columns if name not in stored]
     if absent:
         raise UserError(
-            f"{FLAGS.data_dir} lacks columns that the model in {FLAGS.model_dir} reads: {absent}. "
-            f"It has: {list(stored)}."
+            f"{FLAGS.data_dir} must have the columns that the model in {FLAGS.model_dir} reads. Received: no "
+            f"{absent} among {list(stored)}."
         )
     with data.explained(FLAGS.data_dir, model.schema, [FLAGS.day]):
         batches = data.read(

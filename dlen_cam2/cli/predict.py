@@ -1,9 +1,9 @@
-"""Ask a SavedModel for scores of a day's first rows.
+"""Score the first rows of a day with an exported SavedModel.
 
     dlen_cam2 predict --model=DIR --data_dir=DIR --day=D [--rows=5]
 
-It knows nothing of how the model was built: it restores the SavedModel into a TensorFlow session, as a
-serving process would, and sends the raw columns of the day's first rows.
+The command does not need the code that built the model: it restores the SavedModel into a TensorFlow session, as a
+serving process would, and sends the raw columns of the rows.
 """
 
 from absl import flags
@@ -18,10 +18,11 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model", None, "A version directory, or the directory of versions (newest).", required=True)
-    flags.DEFINE_string("data_dir", None, "Data set to take rows from.", required=True)
+    flags.DEFINE_string("model", None, "Directory of a version, or of versions, of which the newest is used.",
+                        required=True)
+    flags.DEFINE_string("data_dir", None, "Directory of a data set to take rows from.", required=True)
     flags.DEFINE_string("day", None, "Day to take rows from.", required=True)
-    flags.DEFINE_integer("rows", 5, "How many rows to score.", lower_bound=1)
+    flags.DEFINE_integer("rows", 5, "Number of rows to score.", lower_bound=1)
 
 
 def main() -> None:

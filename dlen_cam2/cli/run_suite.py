@@ -1,17 +1,18 @@
-"""Make a paper's tables on your data.
+"""Reproduce a paper's tables on your data.
 
     dlen_cam2 run_suite --suite=NAME --data_dir=DIR --output=DIR --seeds=5
 
-| suite | what |
+| suite | tables |
 |---|---|
 | dlen | DLEN's tables 1 and 3: MMOE and PLE with and without DLEN, and baselines, on a log with several tasks |
 | cam2 | the five variants of CAM2's table 1 by recurring training, with slices, rankings and causal scores |
 | mtl | PLE's table of multi-task against single-task models, on pipelines.census or any other log |
-| synthetic | where the truth is known: MTL gain by the tasks' correlation, DLEN's cap, its story broken |
+| synthetic | data with a known truth: MTL gain by the tasks' correlation, DLEN's cap, DLEN where its story is broken |
 
-Writes `report.md`, `report.html`, `results.json` and pictures. Finished cells are kept in `OUTPUT/cells`, so a command
-that was stopped resumes. `--config` is an experiment file, whose sizes and rates all rows have; without it, data sets
-of our pipelines take theirs from dlen_cam2/configs, and others `own/mmoe.py` there (but for cam2, which needs one).
+The command writes `report.md`, `report.html`, `results.json` and pictures. Finished cells are kept in `OUTPUT/cells`;
+the same command resumes after it was stopped. All rows use the sizes and rates of the experiment file `--config`.
+Without it, a data set of one of our pipelines uses its own file in dlen_cam2/configs, and any other data set uses
+`own/mmoe.py` there; only cam2 has no such default.
 """
 
 import pathlib
@@ -53,21 +54,24 @@ SUITES = (*CONFIGS, "synthetic")
 
 
 def define_flags() -> None:
-    flags.DEFINE_enum("suite", None, SUITES, "Which tables.", required=True)
-    config_file.define("Experiment file; the default follows the data set's name.")
-    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote; synthetic makes its own.")
-    flags.DEFINE_string("output", None, "Directory for the page, its pictures and the cells.", required=True)
-    flags.DEFINE_integer("seeds", 5, "Seeds 0, 1, … of every row.", lower_bound=1)
-    flags.DEFINE_integer("processes", 0, "Cells that train at a time; 0: as many as there are cores.", lower_bound=0)
-    flags.DEFINE_string("train_days", "", "dlen, mtl: days to train on; default: all but the measured ones.")
-    flags.DEFINE_string("eval_days", "", "dlen, mtl: days to measure on; default: the last, or `test`.")
-    flags.DEFINE_integer("trials", 0, "dlen, mtl: trials of each network's search for hyperparameters; 0: none.",
+    flags.DEFINE_enum("suite", None, SUITES, "Which tables to make.", required=True)
+    config_file.define("Python file of the experiment. Default: the one of the data set, by its name.")
+    flags.DEFINE_string("data_dir", None, "Directory of a data set that a pipeline wrote; synthetic needs none.")
+    flags.DEFINE_string("output", None, "Directory to write the report, its pictures and the cells to.", required=True)
+    flags.DEFINE_integer("seeds", 5, "Number of seeds (0, 1, …) that every row is trained with.", lower_bound=1)
+    flags.DEFINE_integer("processes", 0, "Number of cells to train at the same time; 0: one per core.", lower_bound=0)
+    flags.DEFINE_string("train_days", "", "dlen, mtl: days to train on. Default: all but the measured ones.")
+    flags.DEFINE_string("eval_days", "", "dlen, mtl: days to measure on. Default: `test` if there is one, else the "
+                        "last day.")
+    flags.DEFINE_integer("trials", 0, "dlen, mtl: trials of the hyperparameter search of each network; 0: no search.",
                          lower_bound=0)
-    flags.DEFINE_string("validation_days", "", "dlen, mtl: what --trials measures; default: the last training day, or "
-                        "`validation`.")
+    flags.DEFINE_string("validation_days", "", "dlen, mtl: days to measure the trials on. Default: `validation` if "
+                        "there is one, else the last training day.")
     flags.DEFINE_integer("rows", 200_000, "synthetic: rows of the simulated feed.", lower_bound=2000)
-    flags.DEFINE_integer("warm_days", 0, "cam2: days to train on before the first is measured; 0: half.", lower_bound=0)
-    flags.DEFINE_integer("top_k", 3, "cam2: rows of a user's ranking that count as shown.", lower_bound=1)
+    flags.DEFINE_integer("warm_days", 0, "cam2: days to train on before the first measured day; 0: half of them.",
+                         lower_bound=0)
+    flags.DEFINE_integer("top_k", 3, "cam2: number of first rows of a user's ranking that count as shown.",
+                         lower_bound=1)
     flags.DEFINE_string("age", "video_age_days", "cam2: column of the item's age in days.")
     flags.DEFINE_string("popularity", "video_impressions", "cam2: column of the item's popularity before the row.")
 
@@ -76,8 +80,8 @@ def _config() -> Config:
     name, known = pbtxt.load(FLAGS.data_dir).name, CONFIGS[FLAGS.suite]
     if FLAGS.config is None and name not in known and FLAGS.suite == "cam2":  # whose causes nobody can guess
         raise UserError(
-            f"--config must name an experiment file, since the data set {name!r} has none of its own. Known: "
-            f"{sorted(known)}."
+            f"--config must name an experiment file, since there is none for the data set {name!r}. Received: none. "
+            f"Data sets that have one: {sorted(known)}."
         )
     return config_file.get(known.get(name, own_mmoe.get_config), processes=True)
 
@@ -117,7 +121,7 @@ def main() -> None:
         raise UserError(f"--data_dir must name a data set for --suite={FLAGS.suite}. Received: none.")
     output = pathlib.Path(FLAGS.output)
     if output.is_dir() and any(output.iterdir()) and not (output / "cells").is_dir():
-        raise UserError(f"{output} is not empty and holds no earlier run (it has no cells), so it is left alone.")
+        raise UserError(f"--output must be empty or hold an earlier run (a directory `cells`). Received: {output}.")
     if FLAGS.suite == "cam2":
         _cam2()
     elif FLAGS.suite == "dlen":

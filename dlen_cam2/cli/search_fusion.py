@@ -1,16 +1,17 @@
-"""Search the weights of the fused score.
+"""Search for the best weights of the fused score.
 
     dlen_cam2 search_fusion --model_dir=M --data_dir=D --day=A --measure_day=B --maximize=ndcg/long_view \\
         --subject_to='rate/hate<=baseline' --output=DIR
 
-Ranks the exposures of `--day` again for each user, and writes into DIR:
+The command ranks the exposures of `--day` again for each user, and writes to DIR:
 
 - fusion.json: the best weights that keep the constraints, for `dlen_cam2 export` and `dlen_cam2 change_fusion`;
-- fusion.md, fusion.html: every goal under the baseline and under these, on both days, with the change, its interval;
-- trade_off.png: all that was tried; trials.csv: the same as numbers.
+- fusion.md, fusion.html: every goal under the baseline and under these weights, on both days, with the change and its
+  interval;
+- trade_off.png: all fusions that were tried; trials.csv: the same as numbers.
 
-Constraints are kept on `--day`; what they come to on a day that nothing was fitted on stands in the last rows of the
-table. Nothing is written if no weights keep them.
+The constraints are kept on `--day`. The last rows of the table show whether they also hold on `--measure_day`, which
+nothing was fitted on. Nothing is written if no weights keep the constraints.
 """
 
 import csv
@@ -39,24 +40,26 @@ PAGE = "fusion.md"
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model_dir", None, "Model that dlen_cam2 train wrote.", required=True)
-    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
+    flags.DEFINE_string("model_dir", None, "Directory of a model that dlen_cam2 train wrote.", required=True)
+    flags.DEFINE_string("data_dir", None, "Directory of a data set that a pipeline wrote.", required=True)
     flags.DEFINE_string("day", None, "Day to search on, later than the training days.", required=True)
-    flags.DEFINE_string("measure_day", None, "Another day, to measure what was not searched; required.", required=True)
-    flags.DEFINE_string("maximize", None, "Goal: ndcg/<task> or rate/<task>.", required=True)
+    flags.DEFINE_string("measure_day", None, "A second day to measure on, which was not searched on; required.",
+                        required=True)
+    flags.DEFINE_string("maximize", None, "Goal to maximize: ndcg/<task> or rate/<task>.", required=True)
     flags.DEFINE_multi_string(
-        "subject_to", None, "A goal, <= or >=, and a number or the word baseline; required, may be repeated, one panel "
-        "of the picture each.", required=True,
+        "subject_to", None, "Constraint: a goal, <= or >=, and a number or the word baseline; required. The flag may "
+        "be repeated, and each constraint gets a panel of the picture.", required=True,
     )
-    flags.DEFINE_list("scores", None, "Scores to weigh. Default: the tasks that are probabilities.")
-    flags.DEFINE_string("baseline", None, "Fusion to compare with, a JSON file. Default: the product of all tasks that "
-                        "are probabilities.")
-    flags.DEFINE_string("calibration", None, "Calibration of the tasks, as dlen_cam2 calibrate wrote it.")
-    flags.DEFINE_enum("form", "product", FORMS, "Weighted product of powers, or weighted sum.")
-    flags.DEFINE_integer("top", 10, "Ranks of each user that count.", lower_bound=1)
-    flags.DEFINE_integer("trials", 3000, "Fusions to try, about.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of the search and of the bootstrap.", lower_bound=0)
-    flags.DEFINE_string("output", None, "Directory to write.", required=True)
+    flags.DEFINE_list("scores", None, "Scores to weight, separated by commas. Default: the tasks that are "
+                      "probabilities.")
+    flags.DEFINE_string("baseline", None, "JSON file of the fusion to compare with. Default: the product of all tasks "
+                        "that are probabilities.")
+    flags.DEFINE_string("calibration", None, "JSON file that dlen_cam2 calibrate wrote. Default: no calibration.")
+    flags.DEFINE_enum("form", "product", FORMS, "Form of the fused score: a product of powers, or a weighted sum.")
+    flags.DEFINE_integer("top", 10, "Number of first ranks of each user that count.", lower_bound=1)
+    flags.DEFINE_integer("trials", 3000, "Approximate number of fusions to try.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Seed of the search and of the bootstrap.", lower_bound=0)
+    flags.DEFINE_string("output", None, "Directory to write the report and the files to.", required=True)
 
 
 def main() -> None:
@@ -92,9 +95,10 @@ def main() -> None:
         _write_trials(stage / "trials.csv", trials)
         draw(stage / "trade_off.png", days, baseline, best.fusion, maximize, constraints, trials)
         page.write(stage / PAGE, (
-            f"# Fusion for {maximize}, subject to {', '.join(map(str, constraints))}\n\nThe first {FLAGS.top} rows of "
-            f"each user; {len(trials):,} fusions tried on {FLAGS.day}, none on {FLAGS.measure_day}. Brackets: 95% "
-            f"intervals of the relative change, paired bootstrap over users.\n\n{text}\n\n"
+            f"# Fusion for {maximize}, subject to {', '.join(map(str, constraints))}\n\nGoals count the first "
+            f"{FLAGS.top} rows of each user. {len(trials):,} fusions were tried on {FLAGS.day}, none on "
+            f"{FLAGS.measure_day}. Brackets are 95% intervals of the relative change, by a paired bootstrap over "
+            f"users.\n\n{text}\n\n"
             "![all fusions that were tried](trade_off.png)\n"
         ))
     console.page(text)
@@ -173,7 +177,7 @@ def draw(
     for axis, constraint in zip(axes, constraints, strict=True):
         x = np.array([trial.values[constraint.goal] for trial in trials])
         axis.scatter(x[~kept], y[~kept], s=6, color="lightgrey", linewidths=0, label="breaks a constraint")
-        axis.scatter(x[kept], y[kept], s=6, color="C0", linewidths=0, label="keeps all")
+        axis.scatter(x[kept], y[kept], s=6, color="C0", linewidths=0, label="keeps all constraints")
         front = front_of(x if constraint.sign == "<=" else -x, y)
         axis.plot(x[front], y[front], color="C1", linewidth=1, marker=".", markersize=4, label="Pareto front")
         axis.axvline(x[0] if constraint.bound is None else constraint.bound, color="grey", linewidth=0.8, linestyle=":")

@@ -1,10 +1,10 @@
-"""Serve versions locally, in place of TensorFlow Serving, by gRPC and REST.
+"""Serve versions locally over gRPC and REST, in place of TensorFlow Serving.
 
     dlen_cam2 serve --served=DIR --name=ranker
 
-For tests, and for trying out where Docker is not at hand: it listens on the loopback interface only, and Python is in
-the way of every request. Production uses the tensorflow/serving image on the same directory. Ends on SIGTERM or Ctrl-C,
-after the requests in flight.
+Use this server for tests, and where Docker is not available. It listens on the loopback interface only, and it is slow,
+since every request passes through Python. In production, run the tensorflow/serving image on the same directory. The
+server finishes the requests in flight and stops on SIGTERM or Ctrl-C.
 """
 
 import signal
@@ -23,10 +23,12 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     flags.DEFINE_string("served", None, "Directory of versions that dlen_cam2 export wrote.", required=True)
     flags.DEFINE_string("name", "ranker", "The model's name in requests.")
-    flags.DEFINE_integer("port", 8500, "Of gRPC; 0: a free one.", lower_bound=0, upper_bound=65535)
-    flags.DEFINE_integer("rest_port", 8501, "Of REST; 0: a free one.", lower_bound=0, upper_bound=65535)
-    flags.DEFINE_string("models_config", None, "TensorFlow Serving's models.config: which versions, and their labels.")
-    flags.DEFINE_float("poll_seconds", 1, "How often the directory and the config are looked at.", lower_bound=0.01)
+    flags.DEFINE_integer("port", 8500, "Port for gRPC; 0: any free port.", lower_bound=0, upper_bound=65535)
+    flags.DEFINE_integer("rest_port", 8501, "Port for REST; 0: any free port.", lower_bound=0, upper_bound=65535)
+    flags.DEFINE_string("models_config", None, "TensorFlow Serving's models.config, which names the versions to serve "
+                        "and their labels. Default: the newest version.")
+    flags.DEFINE_float("poll_seconds", 1, "Seconds between two looks at the directory and at --models_config.",
+                       lower_bound=0.01)
 
 
 def main() -> None:
@@ -40,7 +42,8 @@ def main() -> None:
     server, port = grpc_server.start(model, FLAGS.port)
     web = rest.start(model, FLAGS.rest_port)
     console.say(f"{FLAGS.name}: gRPC on 127.0.0.1:{port}, REST on 127.0.0.1:{web.server_port}")
-    console.next_step(f"curl -s http://127.0.0.1:{web.server_port}/v1/models/{FLAGS.name}/metadata  # Ctrl-C ends this")
+    console.next_step(f"curl -s http://127.0.0.1:{web.server_port}/v1/models/{FLAGS.name}/metadata  # Ctrl-C stops the "
+                      f"server")
     while not ended.wait(FLAGS.poll_seconds):
         try:
             model.poll()

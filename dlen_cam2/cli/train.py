@@ -1,9 +1,10 @@
-"""Train a model, measure it and write its directory.
+"""Train a model, measure it and write it to a directory.
 
     dlen_cam2 train --config=FILE --data_dir=DIR --model_dir=DIR --train_days=A..B --eval_days=C
 
-Day by day: `--continue_from=YESTERDAYS_MODEL_DIR` goes on from its weights and optimizer state, and `--days=A..B
---eval=next` does that for many days at once. A command that was killed goes on when it is started again.
+To train day by day, start from yesterday's weights and optimizer state with `--continue_from=YESTERDAYS_MODEL_DIR`, or
+train on many days one after another with `--days=A..B --eval=next`. A command that was killed resumes when you run it
+again.
 """
 
 import pathlib
@@ -21,25 +22,33 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    config_file.define("Experiment file, *.py.")
-    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
-    flags.DEFINE_string("model_dir", None, "Where the model goes; an earlier one is replaced.", required=True)
-    flags.DEFINE_string("train_days", None, "Days to train on: 20220425..20220504 or a,b,c.")
+    config_file.define("Python file of the experiment, with get_config().")
+    flags.DEFINE_string("data_dir", None, "Directory of a data set that a pipeline wrote.", required=True)
+    flags.DEFINE_string("model_dir", None, "Directory to write the model to; an earlier model there is replaced.",
+                        required=True)
+    flags.DEFINE_string("train_days", None, "Days to train on, such as 20220425..20220504 or a,b,c.")
     flags.DEFINE_string("eval_days", None, "Days to measure on at the end.")
-    flags.DEFINE_string("days", None, "In place of both, with --eval=next: days to train on one after another.")
-    flags.DEFINE_enum("eval", None, ["next"], "Measure the day after each of --days before training on it.")
-    flags.DEFINE_string("validation_days", "", "Days for config.train.monitor, which chooses the best pass.")
-    flags.DEFINE_string("continue_from", None, "Yesterday's model: start from its weights and optimizer state.")
+    flags.DEFINE_string("days", None, "Days to train on one after another, with --eval=next, in place of --train_days "
+                        "and --eval_days.")
+    flags.DEFINE_enum("eval", None, ["next"], "next: after training on each of --days, measure the day that follows "
+                      "it.")
+    flags.DEFINE_string("validation_days", "", "Days on which config.train.monitor is measured to choose the best "
+                        "pass.")
+    flags.DEFINE_string("continue_from", None, "Directory of yesterday's model, whose weights and optimizer state to "
+                        "start from.")
     flags.DEFINE_bool("grow", False, "With --continue_from: take in new vocabulary values, features and tasks.")
-    flags.DEFINE_enum("on_bad_record", "fail", data.POLICIES, "Damaged records: stop, or skip and count them.")
-    flags.DEFINE_enum("strategy", "one", distribution.STRATEGIES, "Where to train; clusters are read from TF_CONFIG.")
-    flags.DEFINE_integer("cpu_devices", 0, "Logical devices of the CPU, for mirrored without GPUs.", lower_bound=0)
-    flags.DEFINE_string("tpu", "", "Name or address of the TPU.")
+    flags.DEFINE_enum("on_bad_record", "fail", data.POLICIES, "Damaged records: fail stops, skip leaves them out and "
+                      "counts them.")
+    flags.DEFINE_enum("strategy", "one", distribution.STRATEGIES, "Devices to train on; the addresses of a cluster are "
+                      "read from the environment variable TF_CONFIG.")
+    flags.DEFINE_integer("cpu_devices", 0, "Number of logical CPU devices, for --strategy=mirrored without GPUs.",
+                         lower_bound=0)
+    flags.DEFINE_string("tpu", "", "Name or address of the TPU, for --strategy=tpu.")
     flags.DEFINE_integer("checkpoint_steps", 0, "Steps between checkpoints; 0: by time only.", lower_bound=0)
     flags.DEFINE_float("checkpoint_seconds", 600, "Seconds between checkpoints; 0: by steps only.", lower_bound=0)
-    flags.DEFINE_integer("keep", 3, "Checkpoints that stay.", lower_bound=1)
-    flags.DEFINE_bool("restart", False, "Drop the state of an earlier run that was not finished.")
-    flags.DEFINE_list("profile_steps", [], "First and last step to profile: 100,120.")
+    flags.DEFINE_integer("keep", 3, "Number of checkpoints to keep.", lower_bound=1)
+    flags.DEFINE_bool("restart", False, "Discard the state of an earlier run that was not finished.")
+    flags.DEFINE_list("profile_steps", [], "First and last step to profile, such as 100,120. Default: no profile.")
 
 
 def main() -> None:
@@ -71,7 +80,7 @@ def _request() -> train_request.Request:
     if all(once) and not any(recurring):
         return train_request.once(config_file.get(), FLAGS.data_dir, FLAGS.model_dir, *once, **options)
     raise UserError(
-        "give --train_days and --eval_days, or --days and --eval=next. Received: "
+        "either --train_days and --eval_days, or --days and --eval=next must be given. Received: "
         f"train_days={FLAGS.train_days}, eval_days={FLAGS.eval_days}, days={FLAGS.days}, eval={FLAGS.eval}."
     )
 

@@ -1,11 +1,11 @@
-"""Search hyperparameters.
+"""Search for the best hyperparameters of a model.
 
     dlen_cam2 tune --config=FILE --data_dir=DIR --train_days=A..B --validation_days=C --output=DIR
 
-Tries `--trials` choices of a search space (`dlen_cam2/configs/spaces.py`) with keras-tuner, trains each as
-`dlen_cam2 train` does on the training days, and measures it on the validation days. OUTPUT gets `tune.md` with
-`search.png`, `best.py` for `dlen_cam2 train --config=`, and `tensorboard`. The same command goes on where it was
-killed.
+The command draws `--trials` configurations from a search space (`dlen_cam2/configs/spaces.py`) with keras-tuner, trains
+each on the training days as `dlen_cam2 train` does, and measures it on the validation days. It writes `tune.md` with
+`search.png`, `best.py` for `dlen_cam2 train --config=`, and `tensorboard` to the output directory. A command that was
+killed resumes when you run it again.
 """
 
 import pathlib
@@ -23,19 +23,21 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    config_file.define("Experiment file, *.py.")
-    flags.DEFINE_string("data_dir", None, "Data set that a pipeline wrote.", required=True)
-    flags.DEFINE_string("train_days", None, "Days to train on: 20220425..20220503 or a,b,c.", required=True)
-    flags.DEFINE_string("validation_days", None, "Days to measure on.", required=True)
-    flags.DEFINE_string("output", None, "Directory of the search.", required=True)
-    flags.DEFINE_string("objective", "ne", "What to improve: ne, auc, gauc (means over tasks), or of a task: click/ne.")
-    flags.DEFINE_enum("tuner", "random", tuning.TUNERS, "How values are chosen.")
-    flags.DEFINE_integer("trials", 20, "How many choices to try, besides the configuration as given.", lower_bound=1)
-    flags.DEFINE_string("space", None, "Sections to search, joined by +: training, trunk, head, causal, … Default: "
-                        "space(hp) of the experiment file, or all of them.")
-    flags.DEFINE_integer("seed", 0, "Of the choices.", lower_bound=0)
-    flags.DEFINE_integer("processes", 1, "Trials at the same time; each gets its share of the cores.", lower_bound=1)
-    flags.DEFINE_bool("restart", False, "Drop what another search left in the output.")
+    config_file.define("Python file of the experiment, with get_config().")
+    flags.DEFINE_string("data_dir", None, "Directory of a data set that a pipeline wrote.", required=True)
+    flags.DEFINE_string("train_days", None, "Days to train on, such as 20220425..20220503 or a,b,c.", required=True)
+    flags.DEFINE_string("validation_days", None, "Days to measure the trials on.", required=True)
+    flags.DEFINE_string("output", None, "Directory to write the search to.", required=True)
+    flags.DEFINE_string("objective", "ne", "Metric to improve: ne, auc or gauc (the mean over tasks), or one task's, "
+                        "such as click/ne.")
+    flags.DEFINE_enum("tuner", "random", tuning.TUNERS, "Method that chooses the values.")
+    flags.DEFINE_integer("trials", 20, "Number of trials, besides the configuration as given.", lower_bound=1)
+    flags.DEFINE_string("space", None, "Sections to search, joined by +, such as training+trunk+head. Default: "
+                        "space(hp) of the experiment file if it has one, else all sections.")
+    flags.DEFINE_integer("seed", 0, "Seed of the choices.", lower_bound=0)
+    flags.DEFINE_integer("processes", 1, "Number of trials to run at the same time; they share the cores.",
+                         lower_bound=1)
+    flags.DEFINE_bool("restart", False, "Discard an earlier search in the output directory.")
 
 
 def _space(config: Config) -> spaces.Space:

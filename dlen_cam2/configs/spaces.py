@@ -35,7 +35,8 @@ def named(config: Config, name: str) -> Space:
     known = sections(config)
     chosen = name.split("+")
     if unknown := [section for section in chosen if section not in known]:
-        raise UserError(f"--space must be some of {sorted(known)} joined by +. Received: {unknown} in {name!r}.")
+        raise UserError(f"--space must be one or more of {sorted(known)}, joined by +. Received: {unknown} in "
+                        f"{name!r}.")
     return lambda hp: {key: v for section in chosen for values, where in known[section]
                        for key, v in _choices(hp, values, where).items()}
 

@@ -137,12 +137,12 @@ def check_columns(path: str, schema: Schema, layout: str, compression: str) -> N
     except tf.errors.OpError as error:
         raise UserError(f"shard {path} is damaged: {brief(error)}") from error
     except DecodeError as error:
-        raise UserError(f"shard {path} must hold tf.train.Examples. Received: a first record that is none.") from error
+        raise UserError(f"shard {path} must hold tf.train.Examples. Received: another record.") from error
     wanted = list(schema.columns)
     if layout == "block":
         wanted += [f.name + LENGTHS for f in schema.features if f.is_list]
     if missing := [name for name in wanted if name not in present]:
-        raise UserError(f"shard {path} has no column {missing}, which the schema names. Known: {sorted(present)}.")
+        raise UserError(f"shard {path} has no column {missing}, which the schema names. Received: {sorted(present)}.")
 
 
 def brief(error: tf.errors.OpError | UnicodeDecodeError) -> str:

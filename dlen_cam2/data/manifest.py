@@ -93,11 +93,11 @@ def parse_days(text: str, known: Sequence[str]) -> list[str]:
         first, dots, last = part.partition("..")
         found = [d for d in known if d in whole and first <= d <= last] if dots else [d for d in known if d == part]
         if not found or dots and not {first, last} <= whole:
-            raise UserError(f"days {part!r} must name days of the data set, a range two of them in order. "
-                            f"Known: {list(known)}.")
+            raise UserError(f"days must name days of the data set, and a range two of them in order. "
+                            f"Received: {part!r}. Known: {list(known)}.")
         days += [d for d in found if d not in days]
     if not days:
-        raise UserError(f"at least one day is needed. Received: {text!r}. Known: {list(known)}.")
+        raise UserError(f"days must name at least one day. Received: {text!r}. Known: {list(known)}.")
     return days
 
 
@@ -142,7 +142,7 @@ def shards(directory: str | os.PathLike, days: Sequence[str], whole: bool = True
             rows.append(entry["rows"])
     forms = {(found.layout, found.compression): day for day, found in manifests.items()}
     if len(forms) > 1:
-        raise UserError(f"days that are read together must have one layout and compression. Received: {forms}.")
+        raise UserError(f"days that are read together must have the same layout and compression. Received: {forms}.")
     layout, compression = next(iter(forms), ("example", ""))
     return Shards(tuple(paths), tuple(rows), layout, compression)
 

@@ -144,7 +144,7 @@ def read(
 
 def _part(batch_size: int, parts: int, what: str) -> int:
     if batch_size % parts:
-        raise UserError(f"a batch must divide among {parts} {what}. Received: {batch_size} rows.")
+        raise UserError(f"the batch size must be a multiple of the {parts} {what}. Received: {batch_size}.")
     return batch_size // parts
 
 

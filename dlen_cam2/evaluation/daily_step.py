@@ -62,8 +62,8 @@ def warnings(day: str, found: Mapping[str, Change]) -> list[str]:
     """A line for each task that the step made worse on `day`."""
     return [
         f"the step made {task} worse on {day}: NE {c['ne'][0]:.4f} -> {c['ne'][1]:.4f} "
-        f"({c['errors']:.1f} standard errors), predicted over observed {c['calibration'][0]:.2f} -> "
-        f"{c['calibration'][1]:.2f}; try lower config.train.daily.rates, or train on more days together"
+        f"({c['errors']:.1f} standard errors), predicted over observed positives {c['calibration'][0]:.2f} -> "
+        f"{c['calibration'][1]:.2f}; lower config.train.daily.rates, or train on several days together"
         for task, c in found.items() if c["worse"]
     ]
 
@@ -111,6 +111,7 @@ class DailySteps:
         """What a report says of them; "" without steps."""
         if not self.found:
             return ""
-        return ("\nWhat the daily steps changed, on the same rows before and after each; standard errors of the change "
-                f"of NE over users, above 0 is worse:\n\n{table(self.found)}\n")
+        return ("\nThis table shows what each daily step changed, measured on the same rows before and after it. The "
+                "change of NE is given in standard errors over users, and above 0 it is worse.\n\n"
+                f"{table(self.found)}\n")
 

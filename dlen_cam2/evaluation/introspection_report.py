@@ -24,9 +24,9 @@ def tables(inspection: Inspection) -> str:
         lines.append(["use", *(f"{u:.3f}" for u in found.use), ""])
         dead = ", ".join(found.dead) or "none"
         parts.append(
-            f"## Gates: {level.name}\n\nMean weight of each expert over {inspection.rows:,} rows; a gate does not see "
-            "the experts of empty cells. Entropy: 0 where each row listens to one expert, 1 where it listens to all "
-            "alike. Use: the mean over the gates that see the expert.\n\n"
+            f"## Gates: {level.name}\n\nThe cells are the mean weight of each expert over {inspection.rows:,} rows. An "
+            "empty cell is an expert that the gate does not see. The entropy is 0 if each row uses one expert, and 1 "
+            "if it uses all experts equally. Use is the mean over the gates that see the expert.\n\n"
             f"{markdown(['gate', *level.experts, 'entropy'], lines)}\n\n"
             f"Dead experts (below {DEAD:.0%} for every gate): {dead}.\n"
         )
@@ -45,9 +45,9 @@ def tables(inspection: Inspection) -> str:
         edges = np.linspace(0, 1, BINS + 1)
         bins = zip(edges[:-1], edges[1:], latent.histogram, strict=True)
         parts.append(
-            f"## P(UP)\n\nMean {latent.p_up.mean(dtype=np.float64):.4f} over {inspection.rows:,} rows. P(UP) has no "
-            "label: that it rises with the number of positive behaviours is a necessary sign of convergence and not a "
-            "sufficient one.\n\n"
+            f"## P(UP)\n\nThe mean is {latent.p_up.mean(dtype=np.float64):.4f} over {inspection.rows:,} rows. P(UP) "
+            "has no label. It should rise with the number of positive behaviours, which is a necessary sign of "
+            "convergence but not a sufficient one.\n\n"
             + markdown(
                 ["positive behaviours", "rows", "mean P(UP)"],
                 [[str(count), f"{len(p):,}", f"{p.mean(dtype=np.float64):.4f}"] for count, p in groups],

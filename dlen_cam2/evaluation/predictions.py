@@ -19,8 +19,8 @@ from dlen_cam2.utils import arrays, console
 
 USER_FAVOR = "user_favor"
 USER_FAVOR_NOTE = (
-    "AUC of P(UP) against any positive behaviour (DLEN, section 3.3). A necessary sign of convergence and not a "
-    "sufficient one: never a measure of the model's quality."
+    "AUC of P(UP) against any positive behaviour (DLEN, section 3.3). It is a necessary but not a sufficient sign of "
+    "convergence, and never a measure of the model's quality."
 )
 
 

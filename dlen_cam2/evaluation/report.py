@@ -18,15 +18,15 @@ from dlen_cam2.utils.markdown import markdown
 PAGE = "report.md"
 PICTURE = "report.png"
 COLUMNS_NOTE = (
-    "Brackets: 95% intervals, bootstrap over users. AUC and GAUC (AUC within a user, averaged) are .5 for a random "
-    "order and 1 for a perfect one. NE is the cross-entropy over that of the constant base rate: below 1 is better. "
-    "Calibration is predicted over observed positives: 1 is right. ECE is the mean gap between predicted and observed "
-    "rates. MAE and RMSE are in the label's unit."
+    "Brackets are 95% intervals by a bootstrap over users. AUC and GAUC (AUC within a user, averaged) are .5 for a "
+    "random order and 1 for a perfect one. NE is the cross-entropy divided by the cross-entropy of the constant base "
+    "rate; below 1 is better than the base rate. Calibration is predicted over observed positives; 1 is right. ECE is "
+    "the mean gap between predicted and observed rates. MAE and RMSE are in the label's unit."
 )
 ENTIRE_SPACE_NOTE = (
-    "A task that follows another (a purchase after a click) is measured twice: on the rows where the one before it "
-    "happened, by its own probability; and in its entire space, on all rows where the first of them could happen, by "
-    "the product of their probabilities."
+    "A task that follows another (a purchase after a click) is measured twice: by its own probability, on the rows "
+    "where the task before it is positive; and in its entire space, by the product of the probabilities of the chain, "
+    "on all rows of the first task."
 )
 
 
@@ -102,8 +102,8 @@ def _in_words(day: str, found: Mapping[str, Any]) -> str:
     if _is_number(found):
         if found["mae"] is None:
             return f"On {day} no row has a label, so nothing can be measured."
-        return (f"On {day} the label's mean over {found['rows']:,} rows is {found['mean']:.5g}; predictions miss their "
-                f"labels by {found['mae']:.5g} on average (MAE).")
+        return (f"On {day} the label's mean over {found['rows']:,} rows is {found['mean']:.5g}; predictions are off by "
+                f"{found['mae']:.5g} on average (MAE).")
     begin = f"On {day} {found['positives']:,} of {found['rows']:,} rows are positive"
     if found["auc"] is None or found["ne"] is None:
         return f"{begin}, so AUC and NE are undefined: they need positives and negatives."
@@ -111,7 +111,7 @@ def _in_words(day: str, found: Mapping[str, Any]) -> str:
     text = (
         f"{begin} ({found['positives'] / found['rows']:.2%}). The model scores a positive row above a negative one in "
         f"{found['auc']:.1%} of all pairs (AUC). Its cross-entropy is {abs(better):.1%} "
-        f"{'below' if better >= 0 else 'above'} that of the constant base rate (NE)"
+        f"{'below' if better >= 0 else 'above'} the cross-entropy of the constant base rate (NE)"
     )
     if found["calibration"] is None:
         return f"{text}."

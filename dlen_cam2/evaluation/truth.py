@@ -33,7 +33,7 @@ def truth_at(directory: str, times: np.ndarray) -> dict[str, np.ndarray]:
     rows = np.searchsorted(table["time_ms"], times)
     rows = np.minimum(rows, len(table["time_ms"]) - 1)
     if not np.array_equal(table["time_ms"][rows], times):
-        raise UserError(f"{path} lacks rows of the day: it belongs to another data set.")
+        raise UserError(f"{path} must have all rows of the day. Received: the truth of another data set.")
     return {name: column[rows] for name, column in table.items()}
 
 

@@ -13,7 +13,7 @@ from dlen_cam2.experiments.recurring import recurring, stages
 from dlen_cam2.experiments.rows import Log, Train
 
 NOTE = (
-    f"The networks go on from day to day like production; `{zoo.CONSTANT}` and `{zoo.TREES}` are fitted anew to all "
+    f"The networks continue from day to day, like production; `{zoo.CONSTANT}` and `{zoo.TREES}` are refitted on all "
     "days before the measured one."
 )
 

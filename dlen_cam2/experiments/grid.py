@@ -51,7 +51,7 @@ def run(cells: Sequence[Cell], directory: str | os.PathLike, processes: int = 0)
     directory.mkdir(parents=True, exist_ok=True)
     found = {c.name: load(directory, c.name, c.key) for c in cells}
     missing = [c for c in cells if found[c.name] is None]
-    console.say(f"{len(missing)} cells to train, {len(cells) - len(missing)} finished before ({directory})")
+    console.say(f"{len(missing)} cells to train, {len(cells) - len(missing)} finished earlier ({directory})")
     processes = min(processes or worker_processes.cores(), max(len(missing), 1))
     failed: dict[str, str] = {}
     # The generator holds the processes, which have to end before an error is reported.
@@ -64,11 +64,12 @@ def run(cells: Sequence[Cell], directory: str | os.PathLike, processes: int = 0)
             console.say(f"cell {one.name} {f'failed: {reason}' if reason else 'is done'}")
     if failed:
         listed = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        raise UserError(f"{len(failed)} of {len(cells)} cells failed, the others are kept in {directory}. {listed}")
+        raise UserError(f"{len(failed)} of {len(cells)} cells failed; the others are kept in {directory}. "
+                        f"Received: {listed}")
     found |= {c.name: load(directory, c.name, c.key) for c in missing}
     arrays = {name: found[name] for name in found if found[name] is not None}
     if lost := sorted(set(found) - set(arrays)):
-        raise UserError(f"{directory} was changed while the suite ran: start it again. Received no more: {lost}.")
+        raise UserError(f"{directory} was changed while the suite ran: start it again. Received: no {lost} any more.")
     return arrays  # type: ignore[return-value]
 
 

@@ -61,7 +61,7 @@ def by_task(found: Comparison) -> list[str]:
                     cells.append("" if same else signed(found.difference(model, found.baseline, task, metric)))
             rows.append(cells)
         head = [name for metric, label in METRICS.items()
-                for name in ([label, f"{label} - that of {found.baseline}"] if metric in ("auc", "ne") else [label])]
+                for name in ([label, f"{label} minus {found.baseline}"] if metric in ("auc", "ne") else [label])]
         parts += [f"## {task}", markdown(["model", *head], rows)]
     return parts
 
@@ -96,11 +96,12 @@ def costs(found: Comparison) -> str:
     return markdown(["model", "parameters", "FLOPs a row, forward", "rows/s of training"], rows)
 
 
+MANY_NOTE = "This page has many intervals: of twenty without any difference, about one excludes zero."
 COSTS_NOTE = (
-    "Parameters include embedding tables. FLOPs: what TensorFlow's profiler counts for one row's prediction, and the "
-    "einsums, which it leaves out; look-ups and sigmoids are not counted. Rows/s: mean over seeds, measured in "
-    "the cell without the first ten steps of a pass, on a machine that other cells and other work share, so an "
-    "orientation only; that of one model a task is for training all of them."
+    "Parameters include embedding tables. FLOPs are TensorFlow's profile of the prediction of one row, plus the "
+    "einsums, which the profiler leaves out; look-ups and sigmoids are not counted. Rows/s is the mean over seeds, "
+    "without the first ten steps of a pass. It is a rough guide only, since other cells and other work shared the "
+    "machine. For one network a task it is the rate of training all of them."
 )
 
 

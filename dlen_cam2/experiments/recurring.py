@@ -64,7 +64,7 @@ def active_days(data_dir: str | os.PathLike, days: Sequence[str], last: int = 28
     """`{user: number of the last `last` of `days` on which the user had an exposure}`."""
     schema = dataclasses.replace(pbtxt.load(data_dir), features=(), tasks=(), targets=())
     if "user" not in schema.keys:
-        raise UserError(f"the schema of {data_dir} must have a user key. Received keys: {dict(schema.keys)}.")
+        raise UserError(f"the schema of {data_dir} must have a user key. Received: {dict(schema.keys)}.")
     active: dict[int, int] = {}
     for day in days[-last:]:
         users = [labels[schema.keys["user"]].numpy() for _, labels in data.read(data_dir, schema, [day], 8192)]

@@ -34,7 +34,7 @@ class Log:
 
     def __post_init__(self) -> None:
         if both := sorted(set(self.train) & set(self.measured)):
-            raise UserError(f"a day may be trained on or measured on, not both. Received in both: {both}.")
+            raise UserError(f"a day may be trained on or measured, not both. Received in both: {both}.")
 
     def schema(self, config: Config) -> Schema:
         """What the model of `config` sees, fitted on the training days."""
@@ -173,7 +173,7 @@ def measured(
     first = next(iter(whole.values()))[0]
     for model, of_seeds in whole.items():
         if any(not np.array_equal(arrays[n], first[n]) for arrays in of_seeds for n in ("labels", "mask")):
-            raise UserError(f"the cells must be of the same rows. Received others from {model}: delete the cells.")
+            raise UserError(f"all cells must have the same rows: delete the cells. Received: other rows from {model}.")
 
     def stacked(by_seed: Sequence[Arrays], names: Sequence[str]) -> dict[str, np.ndarray]:
         return {n: np.stack([arrays[n] for arrays in by_seed]) for n in names if n in by_seed[0]}

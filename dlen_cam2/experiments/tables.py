@@ -88,14 +88,15 @@ def write(asked: Asked, table: Table, title: str, more: Sequence[str], plain: Ma
         pages.levels(found, "calibration"),
         *(["## GAUC, mean over seeds (spread)", pages.levels(found, "gauc")] if gauc else []),
         "## MTL gain",
-        f"Over `{found.single}`: `M_mtl - M_single`, for NE `M_single - M_mtl` (PLE, eq 11); above 0 is better.",
+        f"The gain over `{found.single}` is `M_mtl - M_single`, and `M_single - M_mtl` for NE (PLE, eq 11); above 0 is "
+        "better.",
         pages.gains(found, "auc"), pages.gains(found, "ne"),
         *pages.by_task(found),
         "## Cost", pages.costs(found), pages.COSTS_NOTE, *more,
         "![differences](differences.png)\n![MTL gain](mtl_gain.png)",
     ]
     pages.draw(asked.output / "differences.png", {
-        f"{label} - that of {found.baseline}": {
+        f"{label} minus {found.baseline}": {
             m: {t: found.difference(m, found.baseline, t, metric) for t in tasks} for m in others
         } for metric, label in (("auc", "AUC"), ("ne", "NE"))
     }, "difference, 95% interval")
@@ -111,7 +112,7 @@ def write(asked: Asked, table: Table, title: str, more: Sequence[str], plain: Ma
 def _head(asked: Asked, found: Comparison) -> str:
     measured = found.measured
     seeds = "one seed" if asked.seeds == 1 else f"{asked.seeds} seeds"
-    over = "users" if len(np.unique(measured.users)) < len(measured.users) else "rows, each its own user,"
+    over = "users" if len(np.unique(measured.users)) < len(measured.users) else "rows (each is its own user)"
     counts = markdown(["task", "rows", "positives"], (
         [t, f"{measured.mask[:, k].sum():,.0f}", f"{(measured.labels * measured.mask)[:, k].sum():,.0f}"]
         for k, t in enumerate(measured.tasks)
@@ -124,9 +125,9 @@ def _head(asked: Asked, found: Comparison) -> str:
         notes += f" {ENTIRE_SPACE_NOTE}"
     return (
         f"`{asked.config.name}`, trained on {_span(asked.log.train)}, measured on {_span(asked.log.measured)}, "
-        f"{seeds}. {effort} Brackets: 95% paired intervals over {over}"
-        f"{' and seeds' if asked.seeds > 1 else ', not over seeds'}. Many intervals stand on this page: of twenty "
-        f"without any difference one leaves zero out. {notes}\n\nMeasured rows:\n\n{counts}"
+        f"{seeds}. {effort} Brackets are 95% paired intervals over {over}"
+        f"{' and seeds' if asked.seeds > 1 else ', not over seeds'}. {pages.MANY_NOTE} {notes}\n\n"
+        f"Measured rows:\n\n{counts}"
     )
 
 

@@ -60,7 +60,7 @@ def tuned(
     train = [day for day in log.train if day not in validation]
     if not train or not validation:
         raise UserError(
-            "--trials needs days to train on and others to validate on: name them with --validation_days. Received: "
+            "--trials needs days to train on, and other days to validate on, named by --validation_days. Received: "
             f"training days {list(log.train)}, validation days {list(validation)}."
         )
     found, searches = [], []
@@ -71,7 +71,7 @@ def tuned(
         configs = {}
         for task, config in row.configs.items():
             name = row.file_name(task)
-            console.say(f"hyperparameters of {name}: {trials} trials")
+            console.say(f"tuning {name} with {trials} trials")
             best = tuning.search(
                 config, spaces.fitting(config), log.data_dir, ",".join(train), ",".join(validation), OBJECTIVE, TUNER,
                 trials, 0, pathlib.Path(output) / name, processes or worker_processes.cores(),
@@ -93,9 +93,9 @@ def section(searches: Sequence[Search], trials: int, validation: Sequence[str]) 
         for s in searches
     )
     return (
-        f"## Hyperparameters\n\n{trials} random trials for each network besides the configured one (of one network a "
-        f"task: for each of them), measured by mean NE on {', '.join(validation)}, which no trial was trained on; the "
-        "table's models were then trained on all training days. Nothing was tuned for the constant rate and LightGBM."
-        "\n\n"
+        f"## Hyperparameters\n\nEach network was tuned with {trials} random trials besides its configuration (for one "
+        f"network a task, each of these networks). Trials were measured by mean NE on {', '.join(validation)}, which "
+        "no trial was trained on. The models of the tables were then trained on all training days. The constant rate "
+        "and LightGBM were not tuned.\n\n"
         + markdown(["model", "tasks", "NE, configured", "NE, best", "values of the best trial", "failed trials"], lines)
     )

@@ -16,16 +16,15 @@ SINGLE = "single task"
 CONSTANT, TREES = "constant rate", "LightGBM"
 _ORDER = ("shared_bottom", "mmoe", "cgc", "ple")
 NOTE = (
-    f"`{CONSTANT}`: each task's positive rate on the training days. `{TREES}`: {boosted_trees.ROUNDS} trees a task on "
-    "the same "
-    "features, categories as ordered numbers and of a list its first value and length (DESIGN). "
-    f"`{SINGLE}`: one network a task, the shared bottom with that task alone (an expert's layers, then a "
-    "tower), from which all others are built (DESIGN: PLE's single-task model is that plain network; MMOE's experts "
-    "with one task would be a larger one)."
+    f"`{CONSTANT}` is each task's positive rate on the training days. `{TREES}` is {boosted_trees.ROUNDS} trees a task "
+    "on the same features, with categories as ordered numbers, and lists as their first value and length (DESIGN). "
+    f"`{SINGLE}` is one network a task: the shared bottom with that task alone (an expert's layers, then a tower). All "
+    "other networks are built from it (DESIGN: PLE's single-task model is that plain network; MMOE's experts with one "
+    "task would be a larger one)."
 )
 ESMM_NOTE = (
-    "`ESMM`: over the shared bottom (DESIGN: the paper shares embeddings only); trained on all impressions through "
-    "P(click) P(conversion | click), and measured like the others."
+    "`ESMM` is built over the shared bottom (DESIGN: the paper shares embeddings only). It is trained on all "
+    "impressions through P(click) P(conversion | click), and measured like the others."
 )
 
 
@@ -70,8 +69,8 @@ def rows(config: Config, log: Log, names: Sequence[str]) -> list[Row]:
     schema = pbtxt.load(log.data_dir).select(config.model.tasks)
     if numbers := [task.name for task in schema.tasks if task.is_number]:
         raise UserError(
-            "config.model.tasks must name the tasks of a table, which compares probabilities. Received: also "
-            f"{numbers}, which are numbers."
+            "config.model.tasks must name tasks that are probabilities, which the tables compare. Received: "
+            f"{numbers} as well, which are numbers."
         )
     fitting = [name for name in names if name != "ESMM" or any(p is not None for p in schema.parents)]
     return [

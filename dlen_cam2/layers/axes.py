@@ -82,9 +82,9 @@ def axes_of(network: tf.keras.Model, tasks: Axis) -> dict[str, tuple[Axis, ...]]
             sizes = axes and [n if a is None else len(a) for a, n in itertools.zip_longest(axes, weight.shape)]
             if sizes != list(weight.shape):
                 raise UserError(
-                    f"--grow needs to know every axis of {weight.name!r}, shape {tuple(weight.shape)}, of layer "
-                    f"{layer.name!r} ({type(layer).__name__}.axes). Received: "
-                    f"{'nothing of it' if axes is None else f'axes of the lengths {sizes}'}.")
+                    f"--grow needs every axis of the weight {weight.name!r}, of shape {tuple(weight.shape)}, from "
+                    f"{type(layer).__name__}.axes of layer {layer.name!r}. Received: "
+                    f"{'no axes' if axes is None else f'axes of lengths {sizes}'}.")
             assert axes is not None
             found[weight.name] = tuple(
                 axis or Axis("units", ((("",), n),)) for axis, n in zip(axes, weight.shape, strict=True))
@@ -107,7 +107,7 @@ def _with_weights(network: tf.keras.Model, method: str, asked: str) -> Iterator[
         if layer.weights:
             if not hasattr(layer, method):
                 raise UserError(
-                    f"{asked} needs layers that say what their weights are, by `axes` and `shared_weights` (see "
+                    f"{asked} needs layers that describe their weights with `axes` and `shared_weights` (see "
                     f"dlen_cam2.layers.axes). Received: layer {layer.name!r}, a {type(layer).__name__} without "
                     f"`{method}`, with the weights {[weight.name for weight in layer.weights]}.")
             yield layer

@@ -77,7 +77,7 @@ class Embeddings(tf.keras.layers.Layer):
         self.seed = seed
         self.encoder = encoder if encoder is not None else parts.make("encoder", "mean")
         if backend == "tpu" and self.encoder.name != "mean":
-            raise ValueError(f"backend='tpu' looks lists up as their means. Received: encoder {self.encoder.name!r}.")
+            raise ValueError(f"encoder must be 'mean' with backend='tpu'. Received: {self.encoder.name!r}.")
         self._encoders = {
             f.name: self.encoder.layer(f, f"encoder_{f.name}", self.dtype_policy) for f in schema.features if f.is_list
         }

@@ -44,7 +44,7 @@ def regression_metrics(
         raise UserError(f"there must be a prediction and a user for each label. Received: {len(y)} labels, {len(p)} "
                         f"predictions, {len(codes)} users.")
     if not np.isfinite(y).all() or not np.isfinite(p).all():
-        raise UserError("labels and predictions must be finite. Received: some that are not.")
+        raise UserError("labels and predictions must be finite. Received: NaN or infinite values.")
     point = _metrics(y, p)
     count = int(codes.max()) + 1 if len(codes) else 0
     rng = np.random.default_rng(seed)

@@ -84,21 +84,21 @@ class Feature:
         if self.is_numeric:
             rule(self.max_length == 1, "a float feature must be single-valued", self.max_length)
             rule(not (self.size or self.hashed or self.has_vocabulary or self.oov_buckets or self.width or self.table),
-                 "a float feature has no vocabulary, size, hash, width or table", self)
+                 "a float feature must have no vocabulary, size, hash, width or table", self)
             rule(self.transform in TRANSFORMS, f"transform must be one of {TRANSFORMS}", self.transform)
             rule(math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0,
                  "mean must be finite and std positive", (self.mean, self.std))
             return
         rule(self.width >= 1, "width of a categorical feature must be at least 1", self.width)
         rule(not self.transform and self.mean == 0.0 and self.std == 1.0,
-             "transform, mean and std are for float features", (self.transform, self.mean, self.std))
+             "only a float feature may have transform, mean and std", (self.transform, self.mean, self.std))
         if not self.table:
             object.__setattr__(self, "table", self.name)
         rule(self.min_count >= 0 and self.oov_buckets >= 0, "min_count and oov_buckets must be at least 0",
              (self.min_count, self.oov_buckets))
         if self.has_vocabulary:
             rule(not self.hashed and not self.size,
-                 "a feature with a vocabulary is not hashed and has no size: remove the tag hash_buckets (or the "
+                 "a feature with a vocabulary must have no hash and no size: remove the tag hash_buckets (or the "
                  "int_domain), or else min_count, oov_buckets and the vocabulary", (self.hashed, self.size))
             rule(len(set(self.vocabulary)) == len(self.vocabulary), "vocabulary must hold each value once",
                  len(self.vocabulary))
@@ -112,8 +112,8 @@ class Feature:
             rule(self.size >= 1, "size must be at least 1: a feature without a vocabulary or the tag min_count needs "
                  "the tag hash_buckets, or an int_domain of integers", self.size)
             rule(self.dtype == "int" or self.hashed, "a string feature needs a vocabulary or hashing", self.hashed)
-            rule(not self.oov_buckets, "oov_buckets are for features with a vocabulary: remove the tag, or else "
-                 "hash_buckets, and give min_count", self.oov_buckets)
+            rule(not self.oov_buckets, "oov_buckets need a vocabulary: remove the tag, or give min_count in place of "
+                 "hash_buckets", self.oov_buckets)
 
     @property
     def is_numeric(self) -> bool:
@@ -179,7 +179,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if not self.name:
-            raise UserError("a task needs a name. Received: ''.")
+            raise UserError("a task must have a name. Received: ''.")
         if not self.label:
             object.__setattr__(self, "label", self.name)
         if self.is_number:

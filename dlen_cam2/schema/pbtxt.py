@@ -73,14 +73,14 @@ def loads(text: str) -> Schema:
     try:
         proto = text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
-        raise UserError(f"not a tensorflow-metadata schema. Received: {error}.") from error
+        raise UserError(f"the text must be a tensorflow-metadata schema. Received: {error}.") from error
     features, tasks, targets, keys, texts = [], [], {}, {}, []
     for column in proto.feature:
         tags = _tags(column)
         for tag in tags.keys() - set(TAGS):
             if close := difflib.get_close_matches(tag, TAGS, 1, 0.75):
-                raise UserError(f"column {column.name!r}: the tag {tag!r} is not known, but {close[0]!r} is. Received "
-                                f"tags: {list(column.annotation.tag)}. Known: {', '.join(TAGS)}.")
+                raise UserError(f"column {column.name!r}: the tag {tag!r} is not known. Did you mean {close[0]!r}? "
+                                f"Received tags: {list(column.annotation.tag)}. Known: {', '.join(TAGS)}.")
         for role in tags.get("key", []):
             keys[role] = column.name
             texts += [column.name] if column.type == schema_pb2.BYTES else []
@@ -192,7 +192,7 @@ def _group(column: Any, tags: dict[str, list[str]], key: str) -> str:
     found = tags.get(key, [])
     if len(found) != 1:
         raise UserError(
-            f"feature {column.name!r} must be tagged with one side: and one cause:, since it belongs to one group. "
+            f"feature {column.name!r} must be tagged with exactly one side: and one cause:. "
             f"Received {key}: {found}."
         )
     return found[0]

@@ -42,7 +42,7 @@ class Schema:
         more = dict.fromkeys(label for label in numbers if label not in self.targets)
         object.__setattr__(self, "targets", (*self.targets, *more))
         if strange := sorted(set(numbers) & set(self.binary_columns)):
-            raise UserError(f"a column is either 0 or 1, or a number. Received labels or masks of both: {strange}.")
+            raise UserError(f"a column must be either numeric, or a binary label or mask. Received as both: {strange}.")
         labels = list(self.binary_columns)
         numeric = {f.name for f in self.features if f.is_numeric}
         _unique("column", [f.name for f in self.features] + labels + [t for t in self.targets if t not in numeric])
@@ -105,7 +105,7 @@ class Schema:
             before = place.get(task.mask)
             while before is not None:
                 if before in chain:
-                    raise UserError(f"tasks may not be each other's masks. Received: {task.name!r} is.")
+                    raise UserError(f"the masks of tasks must not form a cycle. Received: one through {task.name!r}.")
                 chain.append(before)
                 before = place.get(self.tasks[before].mask)
             found.append(tuple(chain))
@@ -194,7 +194,7 @@ class Schema:
             total: collections.Counter[Any] = collections.Counter()
             for f in [f for f in sharing if not f.is_list] or sharing:
                 if f.name not in counts:
-                    raise UserError(f"there are no counts of the feature {f.name!r}, whose values are to be learned.")
+                    raise UserError(f"feature {f.name!r} must have counts to learn its vocabulary. Received: none.")
                 total.update(counts[f.name])
             known = [(-n, v) for v, n in total.items()
                      if n >= feature.min_count and (v != "" if feature.dtype == "string" else v >= 0)]
@@ -221,12 +221,12 @@ class Schema:
 
         def task(t: Task) -> Task:
             if any(t.name not in p["tasks"] for p in parts):
-                raise UserError(f"statistics.json has no counts of the task {t.name!r}.")
+                raise UserError(f"statistics.json has no counts of the task {t.name!r}: write the data set again.")
             found = [p["tasks"][t.name] for p in parts]
             rows = sum(p["rows"] for p in found)
             if t.is_number:
                 if any("sum" not in p for p in found):
-                    raise UserError(f"statistics.json has no moments of the task {t.name!r}: make the data set again.")
+                    raise UserError(f"statistics.json has no moments of the task {t.name!r}: write the data set again.")
                 mean = sum(p["sum"] for p in found) / rows if rows else 0.0
                 # Of the squared distances from each day's own mean, so that large numbers keep their digits.
                 variance = sum(p["squares"] + p["rows"] * (p["sum"] / p["rows"] - mean) ** 2
@@ -241,7 +241,7 @@ class Schema:
                 return f
             missing = [p for p in parts if f.name not in p["features"]]
             if missing:
-                raise UserError(f"statistics.json has no moments of the float feature {f.name!r}.")
+                raise UserError(f"statistics.json has no moments of the feature {f.name!r}: write the data set again.")
             n = sum(p["rows"] for p in parts)
             if not n:
                 return f
@@ -260,7 +260,7 @@ class Schema:
 def _unique(kind: str, names: list[str]) -> None:
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
-        raise UserError(f"each {kind} may be named once. Received more than once: {twice}.")
+        raise UserError(f"each {kind} may be named only once. Received more than once: {twice}.")
 
 
 def _known(kind: str, names: tuple[str, ...], known: tuple[str, ...], where: str) -> None:

@@ -53,8 +53,9 @@ class Calibration:
         for task, pair in self.knots.items():
             if not _is_increasing(pair):
                 raise UserError(
-                    f"knots of task {task!r} must be [xs, ys], both of the same length, with 2 or more strictly "
-                    f"increasing numbers between -1e6 and 1e6, and slopes up to 1e12. Received: {pair!r:.200}."
+                    f"knots of task {task!r} must be [xs, ys], two lists of the same length, each of at least 2 "
+                    "strictly increasing numbers between -1e6 and 1e6, with slopes up to 1e12. Received: "
+                    f"{pair!r:.200}."
                 )
 
     def save(self, path: str | os.PathLike) -> None:
@@ -68,7 +69,8 @@ class Calibration:
         names = [f.name for f in dataclasses.fields(cls)]
         if not isinstance(values, dict) or set(values) != set(names) or not isinstance(values["knots"], dict):
             raise UserError(
-                f"{path} must be an object with the keys {names}, and knots an object. Received: {values!r:.200}."
+                f"{path} must be an object with the keys {names}, of which knots is an object. Received: "
+                f"{values!r:.200}."
             )
         try:
             calibration = cls(**values)

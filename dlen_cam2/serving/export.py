@@ -34,10 +34,10 @@ def export(
         UserError: `output` cannot be written, or `Server` refuses.
     """
     target = versions.following(output)
-    console.say(f"exports {model.network.name} as version {target.name}: building the signatures")
+    console.say(f"exporting {model.network.name} as version {target.name}: building the signatures")
     server = Server(model, causes, **options)
     signatures = server.concrete_signatures()
-    console.say(f"writes the SavedModel with the signatures {', '.join(signatures)}")
+    console.say(f"writing the SavedModel with the signatures {', '.join(signatures)}")
     with staged(target, versions.SAVED_MODEL) as stage:
         tf.saved_model.save(server, str(stage), signatures=signatures)
         if methods := {name: method for name, method in _METHODS.items() if name in signatures}:
@@ -46,8 +46,8 @@ def export(
             for name, method in methods.items():
                 updater.replace_method_name(name, method)
             updater.save()
-        origin = "rows of the log" if rows else "rows made of the schema"
-        console.say(f"writes the requests that warm up a server, from {origin}")
+        origin = "rows of the data set" if rows else "rows generated from the schema"
+        console.say(f"writing the requests that warm up a server, from {origin}")
         name = target.parent.resolve().name
         request_log.write(stage / request_log.WARM_UP, request_log.warm_up(model.schema, signatures, name, rows))
     return target

@@ -70,16 +70,16 @@ class Fusion:
         if self.form not in FORMS:
             raise UserError(f"fusion: `form` must be one of {FORMS}. Received: {self.form!r}.")
         if not isinstance(self.weights, Mapping):
-            raise UserError(f"fusion: `weights` must be numbers by score. Received: {self.weights!r}.")
+            raise UserError(f"fusion: `weights` must map scores to numbers. Received: {self.weights!r}.")
         for name, value in (*self.weights.items(), ("power", self.power), ("floor", self.floor)):
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not (number and 0 <= value <= _LARGEST):
                 raise UserError(f"fusion: {name!r} must be a number from 0 to {_LARGEST:g}. Received: {value!r}.")
         if not isinstance(self.ranges, Mapping) or not all(map(_is_range, self.ranges.values())):
-            raise UserError("fusion: `ranges` must be [low, high] by score, two numbers within ±1e37 of which the "
-                            f"first is less. Received: {self.ranges!r}.")
+            raise UserError("fusion: `ranges` must map scores to [low, high], numbers within ±1e37 with low < high. "
+                            f"Received: {self.ranges!r}.")
         if P_UP in self.weights:
-            raise UserError(f"fusion: P(UP) has a `power` and a `floor` and no weight. Received: a weight of {P_UP!r}.")
+            raise UserError(f"fusion: P(UP) has a `power` and a `floor`, not a weight. Received: a weight of {P_UP!r}.")
         if not any(self.weights.values()):
             raise UserError(f"fusion: at least one weight must be above 0. Received: {dict(self.weights)}.")
         if self.floor >= 1:
@@ -128,13 +128,13 @@ class Fusion:
                 P(UP) for `power` or `floor`.
         """
         if bare := sorted(n for n, w in self.weights.items() if w and n in numbers and n not in self.ranges):
-            raise UserError(f"fusion: {bare} are numbers and no probabilities, and need `ranges` to have a weight: "
-                            f"[low, high], what counts as 0 and as 1. Received ranges: {dict(self.ranges)}.")
+            raise UserError(f"fusion: {bare} are numbers, not probabilities, so a weight of theirs needs a range in "
+                            f"`ranges`: [low, high], the values that count as 0 and 1. Received: {dict(self.ranges)}.")
         if unknown := sorted({*self.weights, *self.ranges} - set(names)):
-            raise UserError(f"fusion: weights of {unknown}, which the model does not give. "
-                            f"Its scores: {[n for n in names if n != P_UP]}.")
+            raise UserError(f"fusion: `weights` must name scores of the model. Received: {unknown}. "
+                            f"Known: {[n for n in names if n != P_UP]}.")
         if (self.power or self.floor) and P_UP not in names:
-            raise UserError("fusion: `power` and `floor` need a model that gives P(UP). "
+            raise UserError("fusion: `power` and `floor` need a model with a score P(UP). "
                             f"Received: power={self.power}, floor={self.floor}, and the scores {list(names)}.")
         return self
 
@@ -251,7 +251,7 @@ def read_asset(path: str | os.PathLike) -> dict[str, float]:
         try:
             lines[key] = float(value)
         except ValueError as error:
-            raise UserError(f"{path} must have a key, a tab and a number on each line. Received: {line!r}.") from error
+            raise UserError(f"{path} must have a key, a tab and a number in each line. Received: {line!r}.") from error
     return lines
 
 
@@ -271,12 +271,12 @@ def reweigh(served: str | os.PathLike, fusion: Fusion, version: int | None = Non
     known = versions.numbers(served)
     if not known or version not in (None, *known):
         wanted = "the newest" if version is None else version
-        raise UserError(f"{served} must hold the version to take. Received: {wanted}. Versions there: {known}.")
+        raise UserError(f"{served} must hold the version to copy. Received: {wanted}. Known: {known}.")
     source = pathlib.Path(served) / str(known[-1] if version is None else version)
     versions.check(source)
     path = pathlib.Path("assets") / ASSET
     if not (source / path).is_file():
-        raise UserError(f"{source} was exported without a fused score: it has no {path}. Export the model again.")
+        raise UserError(f"{source} must have a fused score: export the model again. Received: no {path}.")
     lines = read_asset(source / path)
     names = [key.removeprefix("weight/") for key in lines if key.startswith("weight/")]
     names += [P_UP] if "power" in lines else []

@@ -32,8 +32,8 @@ class Goal:
         measure, _, task = text.strip().partition("/")
         number = task in [t.name for t in schema.tasks if t.is_number]
         if number and measure == "ndcg":
-            raise UserError(f"a goal of a task that is a number is its rate, the mean among the first: rate/{task}. "
-                            f"Received: {text!r}.")
+            raise UserError(f"the goal of a task that is a number must be its rate, the mean over the first ranks: "
+                            f"rate/{task}. Received: {text!r}.")
         if measure not in MEASURES or task not in schema.task_names:
             raise UserError(f"a goal must be one of {MEASURES}, '/', and one of the tasks {schema.task_names}. "
                             f"Received: {text!r}.")
@@ -95,9 +95,9 @@ class Day:
 
     def __init__(self, predictions: Predictions, schema: Schema, goals: Sequence[Goal], top: int):
         if not len(predictions.labels):
-            raise UserError("a day without rows cannot be ranked.")
+            raise UserError("a day must have rows to be ranked. Received: none.")
         if "user" not in predictions.keys:
-            raise UserError(f"the schema must have a key \"user\", whose rows are ranked. Received: {schema.keys}.")
+            raise UserError(f"the schema must have a user key, by which rows are ranked. Received: {schema.keys}.")
         self.goals = list(goals)
         self.negative = [task.name for task in schema.tasks if task.negative]
         given = {**predictions.serving, **predictions.causes}
@@ -122,11 +122,11 @@ class Day:
         mixed = least < most
         if goal.measure == "rate":
             if not (mixed & (rows > top)).any():
-                raise UserError(f"{goal} is the same in every order: no user with more than top={top} rows has a "
-                                f"positive and a negative of {goal.task!r}.")
+                raise UserError(f"{goal} needs a user with more than top={top} rows who has a positive and a negative "
+                                f"of {goal.task!r}, else every order has the same value. Received: none.")
             return np.ones(len(rows))
         if not mixed.any():
-            raise UserError(f"{goal} is undefined: no user has a positive and a negative of {goal.task!r}.")
+            raise UserError(f"{goal} needs a user who has a positive and a negative of {goal.task!r}. Received: none.")
         return np.where(mixed, self._sums(labels, gains, self._order(labels)), np.nan)
 
     def _order(self, score: np.ndarray) -> np.ndarray:
@@ -261,7 +261,7 @@ def search(
             maxiter=passes - 1,
         )
     if best.violation:
-        raise UserError(f"none of {len(done):,} fusions keeps {', '.join(map(str, constraints))}. "
+        raise UserError(f"none of the {len(done):,} fusions that were tried keeps {', '.join(map(str, constraints))}. "
                         f"The nearest: {described(best)}.")
     return best, done
 

@@ -88,7 +88,7 @@ def publish(
     directory = pathlib.Path(directory)
     found = versions.numbers(directory)
     if not found:
-        raise UserError(f"{directory} must hold versions, as dlen_cam2 export writes them. Received: none.")
+        raise UserError(f"{directory} must hold versions that dlen_cam2 export wrote. Received: none.")
     before = published(directory)
     labels = dict(before.labels) if before else {}
     labels.setdefault("stable", found[-1])
@@ -97,8 +97,8 @@ def publish(
         name or (before.name if before else directory.resolve().name), labels, tuple(sorted({*labels.values(), *load}))
     )
     if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]*", now.name):
-        raise UserError("the name of a model must be of letters, digits, '_', '.' and '-', and begin with one of the "
-                        f"former two. Received: {now.name!r}.")
+        raise UserError("the name of a model must consist of letters, digits, '_', '.' and '-', and begin with a letter"
+                        f" or a digit. Received: {now.name!r}.")
     for number in now.loaded:
         if number not in found:
             raise UserError(f"{directory} has no version {number}. Known: {found}.")
@@ -115,9 +115,9 @@ def _check_moves(before: Published, now: Published) -> None:
     for label, number in now.labels.items():
         if label in before.labels and number not in before.loaded:
             raise UserError(
-                f"the label {label} may move only to a version that the server has: publish --load={number}, wait "
-                f"until GET /v1/models/{now.name} says AVAILABLE, then move the label. "
-                f"Received: {label}={number}, loaded are {list(before.loaded)}."
+                f"the label {label} may move only to a version that the server has loaded: publish --load={number}, "
+                f"wait until GET /v1/models/{now.name} reports AVAILABLE, then move the label. "
+                f"Received: {label}={number}, loaded versions {list(before.loaded)}."
             )
 
 
@@ -130,33 +130,33 @@ def models(content: Published) -> str:
     model.model_version_policy.specific.versions.extend(content.loaded)
     model.version_labels.update(content.labels)
     return (
-        "# Written by dlen_cam2 publish. Ask for the label stable: a request without label or version gets the\n"
-        f"# highest number here, which may be the canary.\n{text_format.MessageToString(config)}"
+        "# Written by dlen_cam2 publish. Clients should ask for the label stable: a request without a label or a\n"
+        f"# version gets the highest version here, which may be the canary.\n{text_format.MessageToString(config)}"
     )
 
 
 BATCHING_TEXT = """\
 # Batching across requests, for many clients that send a few rows each to serving_default or raw. Written by
 # dlen_cam2 publish; compose.yaml gives it to the service `batching` only, because TensorFlow Serving batches all
-# signatures or none, and refuses to batch `rank`: every input of a request must have as many rows, else it is
-# INVALID_ARGUMENT "Batching Run() input tensors must have equal 0th-dimension size" (batching_session.cc), and rank has
-# one row of the user beside N candidates. A request to rank is a batch already: ask the other service. The warm-up file
-# holds rank requests, and a version whose warm-up fails is not served, so this service does without it.
+# signatures or none, and cannot batch `rank`: all inputs of a batched request must have the same number of rows (else
+# INVALID_ARGUMENT "Batching Run() input tensors must have equal 0th-dimension size", batching_session.cc), and rank has
+# one row of the user beside N candidates. Send rank requests, which are batches already, to the service `serving`. The
+# warm-up file holds rank requests, and a version whose warm-up fails is not served, so this service does not read it.
 
-# Rows of a batch at most; a larger request is refused.
+# Maximum number of rows in a batch; a larger request is refused.
 max_batch_size { value: 512 }
-# How long the first row of a batch waits for more. 0 to 10000 is worth trying.
+# Microseconds that the first row of a batch waits for more rows. Values from 0 to 10000 are worth trying.
 batch_timeout_micros { value: 1000 }
-# Batches that may wait for a thread; when so many do, requests are refused (UNAVAILABLE) and do not pile up.
+# Maximum number of batches that wait for a thread; further requests are refused (UNAVAILABLE) and do not pile up.
 max_enqueued_batches { value: 64 }
-# num_batch_threads is left out: one for each core.
-# A batch is filled up to the next of these sizes, so that few shapes occur. The last is max_batch_size.
+# num_batch_threads is not set; its default is one thread per core.
+# A batch is padded to the next of these sizes, so that few shapes occur. The last is max_batch_size.
 allowed_batch_sizes: 8
 allowed_batch_sizes: 32
 allowed_batch_sizes: 128
 allowed_batch_sizes: 512
-# Lists of different lengths must not be filled up by the server: it would repeat the tensor's first value
-# (batching_util.cc), which is an id and not the padding. Clients of raw send lists at the schema's max_length.
+# The server must not pad lists of different lengths: it would repeat the tensor's first value (batching_util.cc), which
+# is an id and not the padding. Clients of raw send lists of the schema's max_length.
 pad_variable_length_inputs: false
 """
 
@@ -176,8 +176,8 @@ def compose(name: str) -> str:
                 "--enable_model_warmup=false"]
     return f"""\
 # Written by dlen_cam2 publish. `docker compose up` serves gRPC on 8500 and REST on 8501;
-# `docker compose --profile batching up` also serves 8510 and 8511, with batching across requests, see {BATCHING}.
-# TensorFlow Serving knows no passwords, so the ports are open to this machine only.
+# `docker compose --profile batching up` also serves 8510 and 8511 with batching across requests; see {BATCHING}.
+# TensorFlow Serving has no authentication, so the ports are open to this machine only.
 services:
   serving:
     image: {IMAGE}

@@ -60,7 +60,7 @@ class Server(tf.Module):
     ):
         super().__init__(name="server")
         if causes and model.config.model.causal is None:
-            raise UserError("only a model with causal branches has scores of causes to serve. Received: "
+            raise UserError("scores of causes need a model with causal branches. Received: "
                             "config.model.causal=None.")
         self._read_out, self._causes = model.read_out, causes
         self.schema = model.schema
@@ -82,7 +82,7 @@ class Server(tf.Module):
         names = self._names()
         tasks = model.schema.tasks
         if calibration is not None and (strange := sorted(set(calibration.knots) - set(model.schema.task_names))):
-            raise UserError(f"the calibration must be of the model's tasks. Received: also of {strange}.")
+            raise UserError(f"the calibration must be for tasks of the model only. Received: {strange} as well.")
         self.fusion = FusionTable(
             fusion or Fusion.default(tasks), [t.name for t in tasks if t.negative], names,
             [t.name for t in tasks if t.is_number],
@@ -90,17 +90,17 @@ class Server(tf.Module):
         self.names = (*names, FUSED)
         self._classify, self._regress = classify, regress
         if classify and all(task.is_number for task in tasks):
-            raise UserError("classify must have a task that is a probability. Received: "
+            raise UserError("the signature classify needs a task that is a probability. Received: "
                             f"{list(model.schema.task_names)}, all numbers.")
         if regress and regress not in self.names:
-            raise UserError(f"regress must name a score. Received: {regress!r}. Known: {list(self.names)}.")
+            raise UserError(f"the signature regress needs a score. Received: {regress!r}. Known: {list(self.names)}.")
 
     def _names(self) -> list[str]:
         """The scores, but for "fused"."""
         names = self._read_out.names(self._causes)
         counts = collections.Counter([*names, FUSED, ORDER])
         if twice := [name for name, count in counts.items() if count > 1]:
-            raise UserError(f"scores must have different names, so a task cannot be called so. Received: {twice}.")
+            raise UserError(f"a task must not have the name of another score. Received: {twice}.")
         return names
 
     def concrete_signatures(self) -> dict[str, Any]:
@@ -214,8 +214,8 @@ def _check_rows(columns: Mapping[str, tf.Tensor], features: Sequence[Feature], r
     right = tf.equal(received, tf.where(tf.constant([side == "user" for side in sides]), 1, rows))
     right |= tf.equal(received, 1) & tf.constant([side == "context" for side in sides])
     return _require(
-        tf.reduce_all(right), "must have one row (the user's), as many as there are candidates (an item's), or either "
-        "(the context's).", [f.name for f in ordered], ~right,
+        tf.reduce_all(right), "must have one row (user features), one row for each candidate (item features), or "
+        "either (context features).", [f.name for f in ordered], ~right,
     )
 
 

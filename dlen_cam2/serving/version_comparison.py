@@ -91,11 +91,11 @@ def replay(version: Loaded, logs: Sequence[PredictionLog], where: str) -> Replay
     for index, log in enumerate(logs):
         signature, values = request_log.inputs(log)
         if signature not in version.signatures:
-            raise UserError(f"request {index} asks for a signature of {sorted(version.signatures)} of {where}. "
+            raise UserError(f"request {index} must be for a signature of {where}, one of {sorted(version.signatures)}. "
                             f"Received: {signature!r}.")
         if missing := set(version.signatures[signature].inputs) ^ set(values):
-            raise UserError(f"request {index} must have the inputs of {signature} of {where}. "
-                            f"Received: too few or too many, {sorted(missing)}.")
+            raise UserError(f"request {index} must have exactly the inputs of {signature} of {where}. "
+                            f"Received: missing or unknown inputs {sorted(missing)}.")
         try:
             outputs = version.run(signature, values)
         except (tf.errors.OpError, TypeError, ValueError) as error:

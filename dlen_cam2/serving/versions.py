@@ -60,7 +60,7 @@ def check(version: str | os.PathLike) -> None:
     """
     path = pathlib.Path(version) / SAVED_MODEL
     if not path.is_file():
-        raise UserError(f"{version} holds no SavedModel. Received: no {SAVED_MODEL} there.")
+        raise UserError(f"{version} holds no SavedModel. Received: a directory without {SAVED_MODEL}.")
     try:
         graphs = saved_model_pb2.SavedModel.FromString(read_bytes(path)).meta_graphs
     except DecodeError as error:

@@ -53,7 +53,7 @@ class Checkpoints:
             write(self.path(max(self.numbers(), default=0) + 1), checkpoint, state)
         except (OSError, tf.errors.OpError) as error:
             reason = str(error).splitlines()[0]
-            console.warn(f"no checkpoint was written, the earlier ones stay: {reason}")
+            console.warn(f"the checkpoint could not be written, and the earlier ones are kept: {reason}")
             return False
         for old in self.numbers()[: -self.keep]:
             shutil.rmtree(self.path(old), ignore_errors=True)
@@ -71,7 +71,7 @@ class Checkpoints:
             try:
                 return read(self.path(number), checkpoint)
             except UserError as error:
-                console.warn(f"{error} The checkpoint before it is used.")
+                console.warn(f"{error} The checkpoint before it is used instead.")
         if self.numbers():
             raise UserError(f"none of the checkpoints in {self.directory} can be read. Received: {self.numbers()}.")
         return None
@@ -106,12 +106,12 @@ def read(directory: str | os.PathLike, checkpoint: tf.train.Checkpoint) -> dict[
     except (OSError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"checkpoint {directory} is damaged. Received: {error!r}.") from error
     if wrong:
-        raise UserError(f"checkpoint {directory} is damaged. Received: another SHA-256 of {wrong}.")
+        raise UserError(f"checkpoint {directory} is damaged. Received: {wrong}, whose SHA-256 does not match.")
     try:
         checkpoint.read(str(directory / _WEIGHTS)).assert_existing_objects_matched()
     except (tf.errors.OpError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"checkpoint {directory} is of another model. Received: {reason}.") from error
+        raise UserError(f"checkpoint {directory} belongs to another model. Received: {reason}.") from error
     return state
 
 

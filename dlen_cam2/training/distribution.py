@@ -150,7 +150,7 @@ def _cluster(name: str) -> tuple[dict[str, list[str]], str, int]:
 def _multi_worker() -> Place:
     cluster, kind, index = _cluster("multi_worker")
     chief = kind == "chief" or ("chief" not in cluster and index == 0)
-    console.say(f"{kind} {index} waits for {', '.join(sum(cluster.values(), []))}")
+    console.say(f"{kind} {index} is waiting for {', '.join(sum(cluster.values(), []))}")
     return Place("multi_worker", tf.distribute.MultiWorkerMirroredStrategy(), chief, sum(map(len, cluster.values())))
 
 
@@ -161,7 +161,7 @@ def _parameter_server() -> Place:
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     if kind != "chief":
         threads = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=max(_WAITING_THREADS, os.cpu_count() or 1))
-        console.say(f"{kind} {index} listens on {cluster[kind][index]} until it is ended")
+        console.say(f"{kind} {index} listens on {cluster[kind][index]} until you stop it")
         tf.distribute.Server(
             resolver.cluster_spec(), job_name=kind, task_index=index, protocol="grpc", config=threads
         ).join()
@@ -184,4 +184,5 @@ def _tpu(tpu: str) -> Place:
         return Place("tpu", tf.distribute.TPUStrategy(resolver))
     except (ValueError, tf.errors.OpError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"--strategy=tpu needs a TPU: name it by --tpu or TPU_NAME. Received: {reason}") from error
+        raise UserError(f"--strategy=tpu needs a TPU: name it with --tpu or the environment variable TPU_NAME. "
+                        f"Received: {reason}") from error

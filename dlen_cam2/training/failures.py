@@ -52,8 +52,8 @@ def named_causes(place: Place) -> Iterator[None]:
         if place.workers == 1 and not place.asynchronous:
             raise
         raise LostPeer(
-            "a process of the cluster ended or cannot be reached; start all of them again with the same command, and "
-            f"they go on from the last checkpoint. Received: {_first_line(error)}"
+            "a process of the cluster ended or cannot be reached: start all processes again with the same command, and "
+            f"they resume from the last checkpoint. Received: {_first_line(error)}"
         ) from error
 
 
@@ -91,11 +91,11 @@ def check_finite(job: Job, stages: Sequence[Stage], work: pathlib.Path) -> None:
                 "labels": {name: _summary(v) for name, v in labels.items()},
             })
             arrays.save(stage / "batch.npz", columns | {f"label:{name}": v for name, v in labels.items()})
-    what = f"the loss of {bad} is" if bad else "the losses are finite, and a gradient is"
+    what = f"the loss of {bad} is" if bad else "the losses are finite, but a gradient is"
     raise Diverged(
         f"step {step:,}: {what} not finite, so training stopped; "
-        f"{f'its batch and statistics are in {directory}' if saved else 'its batch was not kept'}, and the "
-        "checkpoints before it stay. Lower the learning rates, set config.train.clip_norm, or look at the batch. "
+        f"{f'its batch and statistics are in {directory}' if saved else 'its batch was not kept'}, and earlier "
+        "checkpoints are kept. Lower the learning rates, set config.train.clip_norm, or look at the batch. "
         f"Received: losses {losses}."
     )
 

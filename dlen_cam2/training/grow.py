@@ -66,15 +66,15 @@ def resume(
     """
     place = place or Place()
     if place.asynchronous:
-        raise UserError("--grow needs weights that lie whole on a device. Received: --strategy=parameter_server.")
+        raise UserError("--grow needs weights that are not sharded. Received: --strategy=parameter_server.")
     if config.model.tables != "gather":
         raise UserError(f"--grow needs config.model.tables='gather'. Received: {config.model.tables!r}.")
     previous = model_directory.load(directory)
     before, now = (as_dict(c.model) for c in (previous.config, config))
     if different := [key for key in now if now[key] != before[key] and key not in GROWS]:
         raise UserError(
-            f"config.model must be that of {directory}, whose weights are continued, but for {', '.join(GROWS)}. "
-            f"Received: different {different}: {[now[key] for key in different]} in place of "
+            f"config.model must equal the one of {directory}, whose weights are continued, except for "
+            f"{', '.join(GROWS)}. Received: different {different}: {[now[key] for key in different]} in place of "
             f"{[before[key] for key in different]}."
         )
     schema = _schema(config, data_dir, previous.schema, days)
@@ -96,7 +96,7 @@ def resume(
 def _schema(config: Config, data_dir: str | os.PathLike, before: Schema, days: Sequence[str]) -> Schema:
     """Today's schema, with what yesterday's fitted."""
     if not sum(data.statistics(data_dir)["days"].get(day, {"rows": 0})["rows"] for day in days):
-        raise UserError(f"the training days hold no rows. Received: {','.join(days)!r}.")
+        raise UserError(f"the training days must have rows. Received: none on {','.join(days)!r}.")
     model = config.model
     selected = pbtxt.load(data_dir).select(model.tasks, model.features, model.without)
     _comparable(before, selected)
@@ -148,7 +148,7 @@ def _comparable(before: Schema, now: Schema) -> None:
     if wrong:
         raise UserError(
             f"a feature of yesterday's model must keep its {', '.join(_OF_FEATURE)}, a table its "
-            f"{', '.join(_OF_TABLE)} (and size, if hashed), a task its {', '.join(_OF_TASK)}, or bear a new name. "
+            f"{', '.join(_OF_TABLE)} (and size, if hashed), and a task its {', '.join(_OF_TASK)}, or get a new name. "
             f"Received: {'; '.join(wrong)}."
         )
 
@@ -178,7 +178,7 @@ def _transfer(old: Job, job: Job) -> Rows:
             report.append([name[:-2], _shape(source), shape, *_what_happened(before[name], now[name], places[name])])
         _transfer_optimizer(old, job, places)
     report += [[name[:-2], _shape(v), "", "dropped", ""] for name, v in weights.items() if name not in now]
-    report.append(["optimizer", f"step {old.step:,}", f"step {job.step:,}", "slots as their weights", ""])
+    report.append(["optimizer", f"step {old.step:,}", f"step {job.step:,}", "slots follow their weights", ""])
     for was, layer in zip(_of_type(old.network, Dropout), _of_type(job.network, Dropout), strict=True):
         model_directory.copy_weights(was, layer)  # the state of its generator, which is no weight
     return [*report, *_transfer_balancer(old, job)]
@@ -230,7 +230,7 @@ def _transfer_balancer(old: Job, job: Job) -> Rows:
     same = names[0] == names[1] and shapes[0] == shapes[1] and old.schema.task_names == job.schema.task_names
     if same:
         model_directory.copy_weights(was, balancer)
-    return [["balancer", *names, "copied" if same else "starts anew" if balancer else "dropped", ""]]
+    return [["balancer", *names, "copied" if same else "initialised" if balancer else "dropped", ""]]
 
 
 def _of_schema(before: Schema, now: Schema) -> Rows:

@@ -84,11 +84,11 @@ def check_daily(config: Config, place: Place) -> None:
     """Raise `UserError` if a trained model could not take in a day as `config.train.daily` says."""
     daily = config.train.daily
     if daily.cooldown and place.asynchronous:
-        raise UserError("config.train.daily.cooldown must be 0 with --strategy=parameter_server, whose steps have no "
-                        f"common order. Received: {daily.cooldown}.")
+        raise UserError("config.train.daily.cooldown must be 0 with --strategy=parameter_server, whose workers share "
+                        f"no order of steps. Received: {daily.cooldown}.")
     if config.model.tables == "tpu" and (daily.cooldown or daily.rates != 1):
-        raise UserError("config.train.daily must have cooldown 0 and rates 1 with model.tables='tpu', whose rate is "
-                        f"fixed. Received: cooldown {daily.cooldown}, rates {daily.rates}.")
+        raise UserError("config.train.daily must have cooldown=0 and rates=1 with config.model.tables='tpu', whose "
+                        f"rate is fixed. Received: cooldown={daily.cooldown}, rates={daily.rates}.")
 
 
 def start(
@@ -102,7 +102,7 @@ def start(
     """
     statistics = data.statistics(data_dir)
     if not sum(statistics["days"][day]["rows"] for day in days):
-        raise UserError(f"the training days hold no rows. Received: {','.join(days)!r}.")
+        raise UserError(f"the training days must have rows. Received: none on {','.join(days)!r}.")
     model = config.model
     stored = pbtxt.load(data_dir)
     schema = data.fit(data_dir, stored.select(model.tasks, model.features, model.without), days)
@@ -141,7 +141,7 @@ def assemble(
     train = config.train
     if train.cooldown and place.asynchronous:
         raise UserError(
-            "config.train.cooldown must be 0 with --strategy=parameter_server, whose steps have no common order. "
+            "config.train.cooldown must be 0 with --strategy=parameter_server, whose workers share no order of steps. "
             f"Received: {train.cooldown}."
         )
     read_out = ReadOut(config.model, schema)

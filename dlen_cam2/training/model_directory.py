@@ -75,12 +75,12 @@ def load(directory: str | os.PathLike) -> TrainedModel:
     """
     directory = pathlib.Path(directory)
     if not (directory / CONFIG).is_file():
-        raise UserError(f"{directory} holds no trained model: it has no {CONFIG}.")
+        raise UserError(f"{directory} holds no trained model. Received: a directory without {CONFIG}.")
     written = read_json(directory / _FORMAT) if (directory / _FORMAT).is_file() else {"format": 1}
     if not isinstance(written, dict) or written.get("format") != _NUMBER:
         raise UserError(
-            f"{directory} was written by another version of dlen_cam2 and must be trained again: its files mean "
-            f"something else. Received: {written}. Expected: format {_NUMBER} (dlen_cam2 {__version__})."
+            f"{directory} was written by a version of dlen_cam2 with another file format, so the model must be trained "
+            f"again. Received: {written}. Expected: format {_NUMBER} (dlen_cam2 {__version__})."
         )
     config = config_module.load(directory / CONFIG)
     schema = pbtxt.load(directory)

@@ -21,6 +21,6 @@ def monitored(metrics: dict[str, Any], name: str) -> float:
         values += [tasks[t][metric] for t in ([task] if task else known) if metric in tasks[t]]
     defined = [v for v in values if v is not None]
     if not defined:
-        raise UserError(f"{name!r} is undefined on the validation days {sorted(metrics)}: no task has it, or there are "
-                        "no rows of both classes.")
+        raise UserError(f"{name!r} is undefined on the validation days: it needs a task that has this metric, and rows "
+                        f"of both classes. Received: {sorted(metrics)}.")
     return float(np.mean(defined))

@@ -117,7 +117,7 @@ class Run:
             self._set(state)
             step = self.job.step
             at = self.job.position
-            console.say(f"resumes at step {step:,}: stage {at.stage + 1}, pass {at.epoch + 1}, its step {at.step:,}")
+            console.say(f"resuming at step {step:,}: stage {at.stage + 1}, pass {at.epoch + 1}, step {at.step:,} of it")
             self.log.event("resumed", step=step, position=dataclasses.asdict(self.job.position))
 
     def drop_if_nothing_to_go_on_from(self) -> None:
@@ -205,7 +205,7 @@ class Run:
         if self.asked_to_stop:
             self.log.event("interrupted", step=self.job.step)
             raise Interrupted(
-                f"SIGTERM at step {self.job.step:,}; the state is in {self.work}, and the same command goes on there."
+                f"SIGTERM at step {self.job.step:,}. The state is saved in {self.work}; the same command resumes."
             )
 
     def _validate(self, stage: Stage) -> None:
@@ -228,7 +228,7 @@ class Run:
                     + ", the best so far" * better)
         self.log.event("validation", step=self.job.step, metric=train.monitor, value=value, best=self.best["value"])
         if train.patience and self.best["waited"] >= train.patience and position.epoch > 0:
-            console.say(f"stops early: {self.best['waited']} passes without a better {train.monitor}")
+            console.say(f"stopping early: {self.best['waited']} passes without a better {train.monitor}")
             position.stage, position.epoch = position.stage + 1, 0
         if position.epoch == 0 and not better:
             iterations = self.job.step

@@ -93,14 +93,14 @@ def recurring(
     chosen = data.parse_days(days, known)
     logged = [day for day in known if "_" not in day]
     if strange := [day for day in chosen if day not in logged]:
-        raise UserError(f"--days must be days of the log. Received: {strange}.")
+        raise UserError(f"--days must be days, not splits such as DAY_random. Received: {strange}. Known: {logged}.")
     stages: list[Stage] = []
     for day in chosen:
         after = logged[logged.index(day) + 1 :][:1]
         measured = tuple(s for s in known for d in after if s == d or s.startswith(f"{d}_"))
         stages.append(Stage((day,), measured, bool(stages) or options.get("continue_from") is not None))
     if not any(stage.measured for stage in stages):
-        raise UserError(f"--eval=next needs a day after the first of --days. Received: {days!r}, known days: {logged}.")
+        raise UserError(f"--eval=next needs a day after the first of --days. Received: {days!r}. Known: {logged}.")
     validation = tuple(data.parse_days(validation_days, known)) if validation_days else ()
     return _checked(Request(config, data_dir, directory, tuple(stages), validation, **options))
 
@@ -110,16 +110,16 @@ def _checked(wanted: Request) -> Request:
     for stage in wanted.stages:
         trained |= set(stage.days)
         if both := sorted(trained & set(stage.measured)):
-            raise UserError(f"a day may be trained on or measured on, not both. Received in both: {both}.")
+            raise UserError(f"a day may be trained on or measured, not both. Received in both: {both}.")
     if both := sorted((trained | {d for s in wanted.stages for d in s.measured}) & set(wanted.validation)):
         raise UserError(
-            f"a validation day chooses the weights, so it is neither trained on nor measured. Received in both: {both}."
+            f"a validation day chooses the weights, so it may not be trained on or measured. Received in both: {both}."
         )
     if bool(wanted.validation) != bool(wanted.config.train.monitor):
         raise UserError(
-            "config.train.monitor and --validation_days need each other. Received: "
+            "config.train.monitor and --validation_days must be given together. Received: "
             f"monitor={wanted.config.train.monitor!r}, validation days {list(wanted.validation)}."
         )
     if wanted.grow and wanted.continue_from is None:
-        raise UserError("--grow is about the model of --continue_from. Received: no --continue_from.")
+        raise UserError("--grow needs --continue_from, whose model it extends. Received: no --continue_from.")
     return wanted

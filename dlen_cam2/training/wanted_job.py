@@ -30,8 +30,8 @@ def make(wanted: Request, place: Place) -> Job:
     measured = [day for stage in wanted.stages for day in stage.measured]
     if again := [day for day in (*days, *measured, *wanted.validation) if day in job.days]:
         raise UserError(
-            f"{wanted.continue_from} was trained on some of these days already, which may be neither trained on "
-            f"again nor measured. Received: {again}."
+            f"a day that {wanted.continue_from} was trained on may not be trained on again or measured. "
+            f"Received: {again}."
         )
     return job
 
@@ -46,10 +46,10 @@ def announce(job: Job, wanted: Request, described: Mapping[str, Any]) -> None:
     console.say(", ".join(f"{key} {value}" for key, value in described.items()))
     if any(stage.daily for stage in wanted.stages):
         daily = wanted.config.train.daily
-        console.say(f"daily steps (config.train.daily): {daily.epochs} passes, {daily.rates:g} of the rates, cooldown "
+        console.say(f"daily steps (config.train.daily): {daily.epochs} passes, rates times {daily.rates:g}, cooldown "
                     f"{daily.cooldown:g}")
     if job.place.asynchronous:
         tables = network.get_layer("embeddings").tables
         sharded = sum(hasattr(t, "variables") for t in tables)
         console.say(f"{sharded} of {len(tables)} tables are sharded across the parameter servers")
-    console.say(f"to watch: tensorboard --logdir={wanted.work / 'tensorboard'}")
+    console.say(f"to watch the training: tensorboard --logdir={wanted.work / 'tensorboard'}")

@@ -22,13 +22,13 @@ def resume(
     before, now = (as_dict(c.model) for c in (previous.config, config))
     if different := [key for key in now if now[key] != before[key]]:
         raise UserError(
-            f"config.model must be that of {directory}, whose weights are continued. Received: different "
+            f"config.model must equal the one of {directory}, whose weights are continued. Received: different "
             f"{different}: {[now[key] for key in different]} in place of {[before[key] for key in different]}."
         )
     if (method := config.train.step_rule.name) != (earlier := previous.config.train.step_rule.name):
         raise UserError(
-            f"config.train.step_rule must be that of {directory}, whose state is continued (--grow starts it "
-            f"anew). Received: {method!r} in place of {earlier!r}."
+            f"config.train.step_rule must equal the one of {directory}, whose state is continued (--grow initialises "
+            f"it). Received: {method!r} in place of {earlier!r}."
         )
     job = assemble(config, data_dir, previous.schema, previous.fitted, on_bad_record, place or Place())
     job.days += previous.days

@@ -31,7 +31,7 @@ def claim(
     path = work / _JOB
     if chief:
         work.mkdir(parents=True, exist_ok=True)
-        held.enter_context(locked(work / _LOCK, f"another process trains {model_dir}"))
+        held.enter_context(locked(work / _LOCK, f"another process is training {model_dir}"))
         if restart:
             for old in work.iterdir():
                 if old.name != _LOCK:
@@ -40,15 +40,15 @@ def claim(
         before = read_json(path)
         if different := sorted(key for key in asked if before.get(key) != asked[key]):
             raise UserError(
-                f"{work} has the state of another run, which was not finished. Finish it, or pass --restart to drop "
-                f"it. Received: different {different}."
+                f"{work} holds the state of another run that was not finished. Finish that run, or pass --restart to "
+                f"discard it. Received: different {different}."
             )
         return
     if not chief:
         return
     if strange := sorted(p.name for p in work.iterdir() if p.name != _LOCK):
         raise UserError(
-            f"{work} is needed to train and must be empty: remove it, or pass --restart. Received: no {_JOB}, "
-            f"and {strange[:5]}."
+            f"{work} is the working directory of the training and must be empty: remove it, or pass --restart. "
+            f"Received: {strange[:5]}, and no {_JOB}."
         )
     write_json(path, asked)

@@ -70,13 +70,13 @@ def text_of(found: Found, command: str) -> str:
     parts = [
         f"# {found.config.name}: {asked['tuner']} search for {'high' if larger else 'low'} {objective}",
         f"```sh\n{command}\n```",
-        f"Trained on {days}, measured on {validation}. The best is {objective} {found.value:.5f} of trial "
-        f"{found.best.name}; `{CONFIG}` is its configuration. It was chosen on {validation}, so its value there is too "
-        "good: measure it on days that no trial has seen.",
-        f"Budget: {len(found.trials) - 1} of {asked['trials']} choices and the configuration as given ({CONFIGURED}), "
+        f"Trained on {days}, measured on {validation}. Trial {found.best.name} is the best, with {objective} "
+        f"{found.value:.5f}; `{CONFIG}` is its configuration. It was chosen on {validation}, so its value there is "
+        "optimistic: measure it on days that no trial has seen.",
+        f"Budget: {len(found.trials) - 1} of {asked['trials']} trials and the configuration as given ({CONFIGURED}), "
         f"{sum(trial.epochs for trial in found.trials)} passes over the training days, "
         f"{sum(trial.seconds for trial in found.trials):,.0f} s of training and measuring, summed over processes. "
-        f"{len(failed)} failed.",
+        f"{len(failed)} trials failed.",
         markdown([*head, *map(short, keys)], rows),
     ]
     if failed:

@@ -65,7 +65,7 @@ class Trials:
         except UserError as error:
             reason = str(error)
         if not reason and self.objective not in metrics:
-            reason = f"{self.objective} is undefined on the validation days: no rows of both classes"
+            reason = f"{self.objective} is undefined on the validation days: it needs rows of both classes"
         done = Trial(name, values, epochs, round(time.monotonic() - start, 1), metrics, reason)
         hparams.record(self.output / hparams.DIRECTORY, done)
         directory.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ class Trials:
         trials = self.recorded()
         said = f"failed: {done.reason}" if done.reason else f"{self.objective} {done.metrics[self.objective]:.5f}"
         if best := self.best(trials):
-            said += f"; the best so far is {best.metrics[self.objective]:.5f} of trial {best.name}"
+            said += f"; the best so far is {best.metrics[self.objective]:.5f}, of trial {best.name}"
         mean = sum(trial.seconds for trial in trials) / len(trials)
         self.progress.update(len(trials))
         console.say(f"trial {done.name} took {console.duration(done.seconds)}, {said}; "

@@ -78,7 +78,7 @@ def search(
     values = space(hp)
     replaced(config, values)
     if not hp.space:
-        raise UserError("the space must choose at least one value by `hp`. Received: none.")
+        raise UserError("the search space must choose at least one value with `hp`. Received: none.")
     days = {"train_days": [day for stage in stages for day in stage.days], "validation_days": stages[-1].measured}
     known = data.statistics(data_dir)["days"]
     asked = json.loads(json.dumps({
@@ -88,7 +88,7 @@ def search(
     }))
     target = replaceable(output, ASKED)
     target.mkdir(parents=True, exist_ok=True)
-    with locked(target / _LOCK, "another process searches there"):
+    with locked(target / _LOCK, "another process is running a search there"):
         _claim(target, asked, restart)
         record = Trials(config, os.fspath(data_dir), train_days, validation_days, objective, trials, target)
         oracle = _oracle(tuner, hp, objective, trials, seed, config.train.epochs)
@@ -106,8 +106,8 @@ def _check(
             raise UserError(f"{name} must be at least 1. Received: {number}.")
     if config.train.monitor:
         raise UserError(
-            "config.train.monitor must be empty: the days that compare the trials cannot also choose their passes. "
-            f"Received: {config.train.monitor!r}."
+            "config.train.monitor must be empty, since the validation days compare trials and cannot choose passes "
+            f"too. Received: {config.train.monitor!r}."
         )
     task, _, metric = objective.rpartition("/")
     if metric not in MONITORS:
@@ -131,7 +131,7 @@ def _claim(target: pathlib.Path, asked: Mapping[str, Any], restart: bool) -> Non
         before = read_json(target / ASKED)
         if different := sorted(key for key in asked if before.get(key) != asked[key]):
             raise UserError(
-                f"{target} is that of another search. Choose another directory, or pass --restart to drop what it has. "
+                f"{target} holds another search. Choose another directory, or pass --restart to discard that search. "
                 f"Received: different {different}."
             )
     write_json(target / ASKED, asked)

@@ -29,8 +29,11 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], positional: 
     # What was imported stays, and to look at it again and again is a fifth of the time that building graphs takes.
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
+    before = set(flags.FLAGS)
     _defined(define_flags)
     define_common_flags()
+    for name in set(flags.FLAGS) - before:  # or --help would leave out those that another module defines
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
     def body(argv: list[str]) -> None:
         if positional and len(argv) > 1 and flags.FLAGS[positional].value is None:
@@ -41,7 +44,7 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], positional: 
         console.quiet(flags.FLAGS.quiet)
         try:
             if positional and flags.FLAGS[positional].value is None:
-                raise UserError(f"{positional} must be given, with or without its --{positional}. Received: nothing.")
+                raise UserError(f"{positional} must be given, alone or as --{positional}. Received: nothing.")
             main()
         except (UserError, Interrupted, OSError) as error:  # an OSError is the machine's: the disk is full, …
             sys.stdout.flush()

@@ -126,7 +126,7 @@ def escaped(text: str) -> str:
 def _read(source: str, directory: str | os.PathLike | None) -> bytes:
     path = pathlib.Path(directory or ".") / source
     if directory is None or pathlib.PurePath(source).name != source or not path.is_file():
-        raise UserError(f"a page's pictures must be files beside it. Received: {source!r}.")
+        raise UserError(f"the pictures of a page must be files in its directory. Received: {source!r}.")
     if path.stat().st_size > _LARGEST:
         raise UserError(f"{path} must have at most {_LARGEST:,} bytes. Received: {path.stat().st_size:,}.")
     return path.read_bytes()
@@ -134,7 +134,7 @@ def _read(source: str, directory: str | os.PathLike | None) -> bytes:
 
 def _inline(source: str, picture: bytes) -> str:
     if not picture.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise UserError(f"a page's pictures must be PNG. Received: {source!r}, which is none.")
+        raise UserError(f"the pictures of a page must be PNG files. Received: {source!r}.")
     return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
 
 

@@ -96,8 +96,8 @@ class Move:
     @property
     def text(self) -> str:
         since = f", first on {self.first}" if self.above > 1 else ""
-        return (f"{self.feature!r} on {self.split}: {self.psi:.2f} from {self.reference} "
-                f"({self.above} of {self.compared} splits{since})")
+        return (f"{self.feature!r} on {self.split}: {self.psi:.2f} against {self.reference} "
+                f"(above the limit on {self.above} of {self.compared} splits{since})")
 
 
 class Tracker:
@@ -186,15 +186,15 @@ def check(report: Report, tracker: Tracker, limit: float) -> None:
     if tracker.small:
         names = [f"{name} ({rows:,} rows)" for name, rows in tracker.small.items()]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        small = f", left out as too small: {', '.join(names[:SHOWN])}{more}"
+        small = f"; left out as too small: {', '.join(names[:SHOWN])}{more}"
     if not report.psi:
         report.unchecked("drift", f"no split has an earlier one of its suffix to compare with{small}")
         return
     drifted, growing = tracker.moves(limit)
     report.growing = tuple(sorted({m.feature for m in growing} - {m.feature for m in drifted}))
     references = ", ".join(tracker.references.values())
-    report.add("drift", WARN, f"PSI of {len(report.psi)} features against {references}, limit {limit:g}{small}",
+    report.add("drift", WARN, f"PSI of {len(report.psi)} features against {references} with the limit {limit:g}{small}",
                [m.text for m in drifted])
     if growing:
-        found = f"{len(growing)} counts above the limit rise steadily, as counts do while a log goes on"
+        found = f"{len(growing)} counts above the limit rise steadily, as counts do while a log grows"
         report.findings.append(Finding("growing counters", PASS, found, tuple(m.text for m in growing)))

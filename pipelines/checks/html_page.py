@@ -20,21 +20,23 @@ def render(report: Report) -> str:
     """The page as HTML; every text of the data set is shown as it is."""
     sections = [
         ("Label rates by day", _rates(report),
-         "Positives over the rows of the task's sample space, log scale; a rate of 0 is not drawn. Warned of: |z| over "
-         f"{RATE_Z:g} against the other days of the same suffix pooled, and a change of more than {RATE_CHANGE:.0%}."),
+         "The rate is positives over the rows of the task's sample space, on a log scale; a rate of 0 is not drawn. A "
+         f"rate is a warning if its |z| against the other days of the same suffix, pooled, is above {RATE_Z:g} and it "
+         f"differs from theirs by more than {RATE_CHANGE:.0%}."),
         ("Drift from the reference day", _psi(report),
-         f"Population stability index against {', '.join(report.references.values())}: of each suffix the first split. "
-         f"Days with less than {SMALL:.0%} of the median split's rows are left out. Bins: {BINS} "
-         f"of equal mass of the reference for numbers; its {VALUES} most frequent values, and one for all "
-         f"others, for categories and elements of lists. Shares count as at least {FLOOR:g}. That .1 is little "
-         f"and .25 much is a rule of thumb. Features with the greatest values, at most {_FEATURES}; below them those "
-         "that only grow with the log, as counts do. Warned of: above the limit and above chance for so many rows."),
+         f"Population stability index against {', '.join(report.references.values())}, the first split of each suffix. "
+         f"Days with less than {SMALL:.0%} of the median split's rows are left out. A number has {BINS} bins of equal "
+         f"mass on the reference day. A category, or an element of a list, has a bin for each of its {VALUES} most "
+         f"frequent values there, and one for all others. A share counts as at least {FLOOR:g}. As a rule of thumb, .1 "
+         f"is little and .25 is much. The picture shows the features with the greatest values, at most {_FEATURES}; "
+         "those that only grow with the log, as counts do, are at the bottom. A value is a warning if it is above the "
+         "limit, and above what chance explains with this number of rows."),
         ("What a single feature knows", _aucs(report),
-         f"AUC of one raw feature alone on {report.sampled:,} rows, the first of each split: of a number's value in "
-         "either direction, of a category's positive rate in the other half of the rows "
-         f"({leaks.SMOOTHING:g} rows at the base rate added). Each task's features with the greatest values. A feature "
-         f"of any AUC is a suspect if one of its values, or a tail, has at least {LEAST} rows of many users and "
-         f"items, {PURE:.0%} of them positives, and {COVERED:.2%} of all positives."),
+         f"AUC of one raw feature alone on {report.sampled:,} rows, the first of each split. A number is scored by its "
+         "value, in either direction, and a category by its positive rate in the other half of the rows "
+         f"({leaks.SMOOTHING:g} rows at the base rate added). The picture shows the features of each task with the "
+         "greatest values. A feature of any AUC is a suspect if one of its values, or a tail, has at least "
+         f"{LEAST} rows of many users and items, {PURE:.0%} of them positives, and {COVERED:.2%} of all positives."),
     ]
     parts = [
         f"# Check of {page.escaped(report.directory)}",

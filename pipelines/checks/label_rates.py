@@ -70,8 +70,8 @@ def check(report: Report, small: Collection[str]) -> None:
             compared += bool(rows and other_rows)
             if departs(rows, positives, other_rows, other_positives):
                 other = other_positives / other_rows
-                faults.append(f"{task!r} on {name}: {positives / rows:.4f}, other days {other:.4f}")
+                faults.append(f"{task!r} on {name}: {positives / rows:.4f}, on other days {other:.4f}")
     if compared:
-        report.add("label rates", WARN, f"{compared} rates against the other days'", faults)
+        report.add("label rates", WARN, f"{compared} rates were compared with those of the other days", faults)
     else:
         report.unchecked("label rates", "no task has two readable splits of one suffix")

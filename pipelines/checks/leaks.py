@@ -140,8 +140,8 @@ def check(report: Report, schema: Schema, sample: Mapping[str, Column], limit: f
         return
     best = sorted(((a, f, t) for t, found in report.aucs.items() for f, a in found.items()), reverse=True)
     left_out = [t.name for t in schema.tasks if t.name not in report.aucs]
-    text = (f"{report.sampled:,} rows (the first of each split), best single feature {best[0][1]!r} with AUC "
+    text = (f"on {report.sampled:,} rows (the first of each split), the best single feature is {best[0][1]!r} with AUC "
             f"{best[0][0]:.4f} for {best[0][2]!r}")
     if left_out:
-        text += f", too few positives or negatives: {', '.join(left_out)}"
+        text += f"; too few positives or negatives of {', '.join(left_out)}"
     report.add("leak suspects", FAIL, text, faults(report.aucs, pure, limit), _SHOWN)

@@ -17,7 +17,7 @@ def check(report: Report, schema: Schema, hashes: Mapping[str, Mapping[str, np.n
             report.unchecked(check_name, "no split could be read")
             continue
         if not hashes[kind]:
-            report.unchecked(check_name, f"the schema has the keys {sorted(schema.keys)}, not user, item and time")
+            report.unchecked(check_name, f"the schema has only the keys {sorted(schema.keys)}")
             continue
         names = list(hashes[kind])
         everything = np.concatenate(list(hashes[kind].values()))

@@ -85,7 +85,7 @@ def quoted(name: str) -> str:
 def literal(text: str) -> str:
     """A string in SQL, by letters, digits and signs that mean nothing there; raises `UserError` for others."""
     if not re.fullmatch(r"[\w.:+ -]*", text):
-        raise UserError(f"{text!r} must hold letters, digits, and . : + - _ only.")
+        raise UserError(f"the name must consist of letters, digits, spaces and . : + - _ only. Received: {text!r}.")
     return f"'{text}'"
 
 

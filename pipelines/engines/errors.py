@@ -33,5 +33,5 @@ def explained(errors: type[Exception] | tuple[type[Exception], ...], what: str =
         about_room |= "No space left" in str(error)
         if not (what or about_values or about_room):
             raise
-        what = what or ("a value cannot be used" if about_values else "there is too little room")
+        what = what or ("a value cannot be used" if about_values else "memory or disk space ran out")
         raise UserError(f"{what}. Received: {brief(error)}") from error

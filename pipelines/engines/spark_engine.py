@@ -114,6 +114,6 @@ def check_java() -> None:
         works = False
     if not works:
         raise UserError(
-            "--engine=spark needs Java 17 or later: install it, or set JAVA_HOME. --engine=duckdb needs none. "
+            "--engine=spark needs Java 17 or later: install it, or set JAVA_HOME. --engine=duckdb does not need it. "
             f"Received: no java on PATH, JAVA_HOME={home!r}."
         )

@@ -112,7 +112,7 @@ def splits(
         older = " AND split IS NOT NULL" if column == "tab" else ""  # in which tab is not known of older exposures
         nulls = engine.one(f'SELECT count(*) FROM exposures WHERE "{column}" IS NULL{older}')
         if nulls:
-            raise UserError(f"column {column!r} must have a value in every exposure. Received: {nulls} without.")
+            raise UserError(f"column {column!r} must have a value in every exposure. Received: {nulls} without one.")
     found = engine.query("SELECT DISTINCT split FROM exposures WHERE split IS NOT NULL ORDER BY split")
     of_day: dict[str, list[str]] = {}
     for (split,) in found:
@@ -167,8 +167,8 @@ def _begin_day(engine: Engine, day: str, names: list[str]) -> None:
     boundary = engine.one("SELECT from_ms FROM boundary")
     if boundary is not None and oldest < boundary + HOUR_MS:
         raise UserError(
-            f"day {day}: exposures must be at most 23 hours older than the newest of the days before, since their "
-            f"counters are closed then (before time_ms={boundary + HOUR_MS}). Received: time_ms={oldest}."
+            f"day {day}: exposures must be at most 23 hours older than the newest exposure of the days before, since "
+            f"counters before time_ms={boundary + HOUR_MS} are closed. Received: time_ms={oldest}."
         )
     engine.execute(
         f"CREATE TABLE today AS SELECT {_NARROW}, 1 AS new FROM shown UNION ALL SELECT {_NARROW}, 0 AS new FROM tail"
@@ -195,17 +195,18 @@ def _resume(
     """Load the newest snapshot before `since`; the days to compute."""
     saved = sorted(p.name for p in directory.glob("*") if p.is_dir() and p.name < since)
     if since not in days:
-        raise UserError(f"--since must be a day of the log. Received: {since!r}. Days: {days}.")
+        raise UserError(f"--since must be a day of the log. Received: {since!r}. Known: {days}.")
     if not saved:
-        raise UserError(f"{directory} has no snapshot of a day before {since}: run without --since first.")
+        raise UserError(f"--since needs a snapshot of an earlier day: run without --since first. Received: "
+                        f"--since={since}, and no earlier snapshot in {directory}.")
     written = {split.partition("_")[0] for split in there}
     if later := sorted(day for day in written if day > since and day not in days):
-        raise UserError(f"--since={since} needs a log of the days after it, whose counters change. Received: a data "
-                        f"set with {later}, and a log of {days}.")
+        raise UserError(f"--since={since} needs a log with all later days of the data set, since their counters "
+                        f"change. Received: a data set with {later}, and a log with {days}.")
     between = sorted(day for day in {*days, *written} if saved[-1] < day < since)
     if between:
-        raise UserError(f"--since={since} would leave out days that have no snapshot. Received: {between} after "
-                        f"{saved[-1]}.")
+        raise UserError(f"--since must directly follow a day that has a snapshot, so that no day is left out. "
+                        f"Received: --since={since}, with {between} after the snapshot of {saved[-1]}.")
     for table in (*STATE, "tail", "boundary"):
         engine.load_parquet(table, directory / saved[-1] / f"{table}.parquet")
     ids.encode(engine, since, directory / saved[-1])

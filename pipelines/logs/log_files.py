@@ -106,7 +106,8 @@ def open_log(engine: Engine, files: Sequence[pathlib.Path]) -> Log:
     kinds = {kind for path in files for kind in (_PARQUET, _CSV, _JSON) if path.name.lower().endswith(kind)}
     if len(kinds) != 1 or any(not path.name.lower().endswith(tuple(kinds)[0]) for path in files):
         known = ", ".join((*_PARQUET, *_CSV, *_JSON))
-        raise UserError(f"logs must all end in one of {known}, in one format. Received: {[p.name for p in files][:5]}.")
+        raise UserError(f"the logs must all have the same extension, one of {known}. "
+                        f"Received: {[p.name for p in files][:5]}.")
     (kind,) = kinds
     readers: list[str] = []
     types: dict[str, str] = {}
@@ -186,19 +187,19 @@ def _once(path: pathlib.Path, columns: Sequence[str]) -> None:
     known: dict[str, str] = {}
     for name in columns:
         if name.lower() in known:
-            raise UserError(f"{path} must not have two columns {known[name.lower()]!r} and {name!r}, whatever their "
-                            f"case{_header(columns)}. Received columns: {list(columns)}.")
+            raise UserError(f"{path} must not have two columns {known[name.lower()]!r} and {name!r}, since case is "
+                            f"ignored{_header(columns)}. Received columns: {list(columns)}.")
         known[name.lower()] = name
 
 
 def _same(path: pathlib.Path, found: dict[str, str], first: pathlib.Path, types: dict[str, str]) -> None:
     """Raise `UserError` unless two files have the same columns, of the same types."""
     if found.keys() != types.keys():
-        raise UserError(f"{path} must have the columns of {first}{_header(found)}. Received: without "
-                        f"{sorted(types.keys() - found.keys())}, and with {sorted(found.keys() - types.keys())}.")
+        raise UserError(f"{path} must have the columns of {first}{_header(found)}. Received: missing columns "
+                        f"{sorted(types.keys() - found.keys())}, new columns {sorted(found.keys() - types.keys())}.")
     for name, dtype in types.items():
         if found[name] != dtype:
-            raise UserError(f"{path} must have the columns' types of {first}. Received: {name!r} is {found[name]} in "
+            raise UserError(f"{path} must have the column types of {first}. Received: {name!r} is {found[name]} in "
                             f"{path.name}, and {dtype} in {first.name}.")
 
 

@@ -37,8 +37,8 @@ class Roles:
         if bool(self.time) == (self.split_by is not None):
             received = f"--time={self.time}" if self.time else "neither"
             raise UserError(
-                "--time must name the column of the time of exposure; only a log without times takes "
-                f"--split_by={'|'.join(WAYS)} in place of it, and goes to train and test. Received: {received}"
+                "either --time must name the column of the time of exposure, or, for a log without times, "
+                f"--split_by={'|'.join(WAYS)} must be given. Received: {received}"
                 + (f" and --split_by={self.split_by.way}." if self.split_by else ".")
             )
 

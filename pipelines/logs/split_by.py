@@ -64,8 +64,8 @@ class SplitBy:
         rows = dict(engine.query("SELECT split, count(*) FROM exposures GROUP BY 1 ORDER BY 1"))
         needed = {"train"} if self.way == "split" else {"train", "test"}
         if lacking := sorted(needed - {split.partition("_")[0] for split in rows}):
-            raise UserError(f"--split_by={self.way} must leave rows in {' and '.join(lacking)}: a larger log or "
-                            f"another --test_share does. Received: {rows}.")
+            raise UserError(f"--split_by={self.way} must leave rows in {' and '.join(lacking)}: use a larger log or "
+                            f"another --test_share. Received: {rows}.")
 
 
 # An order of the rows of the table e that no file decides, and in which neighbours have nothing in common.

@@ -43,7 +43,7 @@ def check_time(engine: Engine, log: Log, roles: Roles) -> None:
             f"FILTER (NOT {right}) FROM log")[0]
         if 2 * wrong > rows:
             raise UserError(f"{log.name}: column {roles.time!r} must be {rule}. Received: {example}; "
-                            f"{wrong:,} of {rows:,} rows lack one.")
+                            f"{wrong:,} of {rows:,} rows have no such time.")
 
 
 def text_ids(engine: Engine, log: Log, schema: Schema, roles: Roles, before: Collection[str] | None) -> TextIds:
@@ -110,7 +110,7 @@ def typed(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextI
     if computed:
         for name, of in (("user_id", roles.user), ("video_id", roles.item), ("time_ms", roles.time)):
             if name in schema.columns and name != of:
-                raise UserError(f"a schema with computed features may have a column {name!r} only if it is the one of "
+                raise UserError(f"a schema with computed features may have the column {name!r} only as the column of "
                                 f"--user, --item or --time. Received: {of!r}.")
             sql = "VARCHAR" if name in ids.columns else "BIGINT"
             columns[name] = _time_ms(log, roles) if name == "time_ms" else log.cast(of, sql)

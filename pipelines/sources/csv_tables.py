@@ -61,7 +61,7 @@ def load(
     engine.drop(f"{table}_text")
     for column in [key, *required] if key else required:
         if engine.one(f"SELECT count(*) FROM {table} WHERE {quoted(column)} IS NULL"):
-            raise UserError(f"{names}: each row must have a {column}. Received: a row without.")
+            raise UserError(f"{names}: each row must have a {column}. Received: a row without one.")
     if key:
         repeated = engine.query(f"SELECT {quoted(key)} FROM {table} GROUP BY {quoted(key)} HAVING count(*) > 1 LIMIT 1")
         if repeated:

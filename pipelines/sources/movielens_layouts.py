@@ -31,7 +31,7 @@ def load_directory(source: pathlib.Path) -> Tables:
     if len(atomic) == 1:
         return _load_atomic(atomic[0])
     found = [p.name for p in atomic] or "no such file"
-    raise UserError(f"{source} must hold ratings.dat, u.data, or just one file *.inter. Received: {found}.")
+    raise UserError(f"{source} must hold ratings.dat, u.data, or exactly one file *.inter. Received: {found}.")
 
 
 def _load_1m(source: pathlib.Path) -> Tables:
@@ -67,7 +67,7 @@ def _load_atomic(inter: pathlib.Path) -> Tables:
         number = pc.index_in(ratings[column], own[column])
         if number.null_count:
             lost = ratings[column].filter(pc.is_null(number))[0].as_py()
-            raise UserError(f"{inter}: each {column} must stand in its .user or .item file. Received: {lost!r}.")
+            raise UserError(f"{inter}: each {column} must be in its .user or .item file. Received: {lost!r}.")
         if len(pc.unique(own[column])) < len(own[column]):
             twice = next(v["values"] for v in pc.value_counts(own[column]).to_pylist() if v["counts"] > 1)
             raise UserError(f"{inter.parent}: each {column} may have one row. Received twice: {twice!r}.")
@@ -175,7 +175,7 @@ def _header(path: pathlib.Path) -> list[str]:
 def _headed(path: pathlib.Path, wanted: Sequence[str]) -> dict[str, pa.Array]:
     names = _header(path)
     if missing := [c for c in wanted if names.count(c) != 1]:
-        raise UserError(f"{path} must have one column each of {missing}. Received columns: {names}.")
+        raise UserError(f"{path} must have exactly one column for each of {missing}. Received columns: {names}.")
     return _fields(path, names, "\t", encoding="utf-8-sig", skip=1, keep=wanted)
 
 

@@ -220,17 +220,17 @@ class Column:
         self.length = int(self._sample.engine.one(f"SELECT {most} FROM sampled"))
         self.is_integer = broken == 0
         if texts and broken and numbers == self.values:
-            self.unfit = "a list of decimals; lists hold integers or texts"
+            self.unfit = "it is a list of decimals, but lists must hold integers or texts"
 
     def _unreadable(self) -> str:
         """What is wrong with texts that look like lists or objects."""
         column, engine = quoted(self.name), self._sample.engine
         if self._all(f"{column} LIKE '{{%}}' AND json_valid({column})"):
-            return "objects" if engine.one(f"SELECT count({column}) FROM sampled") else ""
+            return "it holds objects" if engine.one(f"SELECT count({column}) FROM sampled") else ""
         if not self.is_list:
             return ""
         broken = engine.one(f"SELECT min({column}) FROM sampled WHERE NOT json_valid({column})")
-        return "" if broken is None else f"lists that are not JSON such as [\"a\", \"b\"]. Received: {broken[:60]}"
+        return "" if broken is None else f"it holds lists not in JSON, such as [\"a\", \"b\"]. Received: {broken[:60]}"
 
     def _all(self, holds: str) -> bool:
         """Whether all values are so."""
@@ -268,8 +268,8 @@ class Sides:
         side = min(found, key=lambda s: (-round(found[s].strength, 2), self.sizes[s]))
         within, anyway = found[side]
         if found[side].strength < 0.8:
-            return "context", "context: neither the user nor the item decides it"
-        return side, f"{side}: two rows of one {side} agree in {within:.0%}, any two rows in {anyway:.0%}"
+            return "context", "context: neither the user nor the item determines it"
+        return side, f"{side}: two rows of one {side} agree in {within:.0%} of cases, any two rows in {anyway:.0%}"
 
     def divides_users(self, column: Column) -> bool:
         """Whether each value is one user's and users have several, as sessions are."""

@@ -34,7 +34,7 @@ _NUMBER = 1e12  # above it an integer that hardly two rows share is an id
 _TO_LEARN = "; the tags task:NAME and kind:regression{} make it a task"
 _ADVICE = {
     "date": "later days have other values; derive an age in days, the hour or the weekday from it",
-    "clock": "cut it to the hour, which is a category",
+    "clock": "reduce it to the hour, which is a category",
 }
 
 
@@ -98,10 +98,10 @@ def suggest(
     for name in log.types:
         if name == time:
             continue
-        reason = f"the column of --{flags[name]}" if name in flags else _unfit(log, name)
+        reason = f"it is the column of --{flags[name]}" if name in flags else _unfit(log, name)
         if not reason:
             columns[name] = Column(sample, name, name in (user, item))
-            reason = columns[name].unfit or ("" if columns[name].distinct else "no values")
+            reason = columns[name].unfit or ("" if columns[name].distinct else "it has no values")
         why[name] = f"left out: {reason}" if reason else ""
     columns = {name: column for name, column in columns.items() if not why[name]}
     sample.measure(columns.values())
@@ -116,18 +116,19 @@ def suggest(
         if why[name]:
             continue
         if is_spent(name) and column.is_number and sides.of(name)[0] == "context":
-            why[name] = (_lacking(column, sample.rows) or "a target: time that was spent") + _TO_LEARN.format(
+            why[name] = (_lacking(column, sample.rows) or "a target: the time spent") + _TO_LEARN.format(
                 " and mask:TASK of the task that it follows" * bool(column.lacking))
             targets += [] if column.lacking else [name]
         elif name in SECONDS and not column.is_number or name in BINARY:
-            why[name] = f"left out: counters read it as {'seconds' if name in SECONDS else '0 or 1'}, which not all are"
+            kind = "seconds" if name in SECONDS else "0 or 1"
+            why[name] = f"left out: counters read it as {kind}, but it has other values"
         else:
             feature, why[name] = _feature(column, sides, sample.rows)
             features += [feature] if feature else []
     if not tasks:
         named = "".join(f" {n!r} is {why[n]}." for n in why if feedback(n) and why[n].startswith("left out"))
-        raise UserError(f"{log.name} must have feedback, a column of 0 and 1 named such as click or is_liked. "
-                        f"Received columns: {sorted(log.types)}.{named} Write the schema by hand otherwise.")
+        raise UserError(f"{log.name} must have feedback: a column of 0 and 1 with a name such as click or is_liked. "
+                        f"Received columns: {sorted(log.types)}.{named} Otherwise write the schema by hand.")
     keys = {"user": user, "item": item} | ({"time": time} if time else {})
     computed = _computed(tasks, set(log.types)) if time and not _hindered(columns, features, keys, why) else []
     why |= {f.name: "computed from the log" for f in computed}
@@ -139,13 +140,13 @@ def _unfit(log: Log, name: str) -> str:
     found = log.types[name]
     inner = found.removesuffix("[]")
     if name in OURS:
-        return "the name is one of ours; rename the column"
+        return "its name is reserved; rename the column"
     if found.startswith(("DATE", "TIME")):
-        return f"of type {found}; {_ADVICE['date' if found.startswith(('DATE', 'TIMESTAMP')) else 'clock']}"
+        return f"it is of type {found}; {_ADVICE['date' if found.startswith(('DATE', 'TIMESTAMP')) else 'clock']}"
     if found != inner and inner.startswith(_DECIMALS):
-        return f"a list of decimals ({found}); lists hold integers or texts"
+        return f"it is a list of decimals ({found}), but lists must hold integers or texts"
     if not inner.startswith((*INTEGERS, *_DECIMALS, "VARCHAR")) or inner.endswith("]"):
-        return f"of type {found}; features are numbers, texts, or lists of integers or texts"
+        return f"it is of type {found}, but features must be numbers, texts, or lists of integers or texts"
     return ""
 
 
@@ -153,30 +154,30 @@ def _no_feature(column: Column, sides: Sides, rows: int) -> str:
     """Why a column of the log's `rows` is neither feedback nor a feature by its values; "" if it may be."""
     name = column.name
     if column.is_binary:
-        return f"0 and 1; --random={name} if it marks random exposures" if is_random(name) else ""
+        return f"it is 0 and 1; pass --random={name} if it marks random exposures" if is_random(name) else ""
     if column.is_list:
         return ""
     if moment := column.moment:
         kind = "a date or time" if moment == "date" else "a time of day"
-        return f"{kind} such as {column.examples[0]}; {_ADVICE[moment]}"
+        return f"it is {kind} such as {column.examples[0]}; {_ADVICE[moment]}"
     if feedback(name) and column.distinct <= 3 and not is_statistic(name) and sides.of(name)[0] == "context":
-        return f"named as feedback, which must be 0 and 1 or true and false. Received: {column.examples}"
+        return f"its name is of feedback, which must be 0 and 1 or true and false. Received: {column.examples}"
     if is_request_id(name):
-        return "the id of a request or a session by its name, which does not come again"
+        return "by its name it is the id of a request or a session, which does not occur again"
     own = column.distinct > _OWN * column.values
     if column.is_number and not is_id(name):
         if column.is_whole and column.values == column.distinct > _FEW and column.high - column.low < 1.5 * rows:
-            return "the number of the row"
+            return "it is the number of the row"
         if not (column.is_whole and own and column.high > _NUMBER):
             return ""
-    values = f"{column.distinct:,} values in {column.values:,} rows of the sample"
+    values = f"it has {column.distinct:,} values in {column.values:,} rows of the sample"
     if own and column.distinct > max(sides.sizes.values()):
-        return f"{values}, more than it has users or items: an id of the row, or free text"
+        return f"{values}, more than there are users or items: it is an id of the row, or free text"
     if column.distinct > _FEW and column.values < _VISIT * column.distinct and sides.of(name)[0] == "context":
         if is_event_id(name):
-            return f"{values}, and by its name the id of an event"
+            return f"{values}, and by its name it is the id of an event"
         if sides.divides_users(column):
-            return f"{values}, each of one user: the id of a session or the like, which does not come again"
+            return f"{values}, each of one user: it is the id of a session or the like, which does not occur again"
     return ""
 
 
@@ -195,12 +196,12 @@ def _tasks(sample: Sample, binary: list[Column], sides: Sides, why: dict[str, st
         negative = c.name in kinds and kinds[c.name].negative
         said = f"a task: {c.ones:,} of {sample.rows:,} rows are 1 ({c.ones / sample.rows:.2%})"
         said += ", a sign of dislike" * negative
-        said += "; its name is none of feedback: remove it if it is known before the exposure" * (c.name not in kinds)
+        said += "; its name is not of feedback: remove it if it is known before the exposure" * (c.name not in kinds)
         mask, values[c.name] = "", c.number
         if around := [m for m in labels if m.name in found and _inside(c, m, both, sample.rows)]:
             mask = min(around, key=lambda m: m.ones).name
             inside = both[c.name, mask]
-            said += f"; mask {mask}, which is 1 in {inside / c.ones:.1%} of them"
+            said += f"; its mask is {mask}, which is 1 in {inside / c.ones:.1%} of these rows"
             said += f", and the other {c.ones - inside:,} do not count" * (inside < c.ones)
             values[c.name] = f"coalesce({c.number}, CASE WHEN {values[mask]} = 0 THEN 0 END)"
             if c.lacking:
@@ -237,7 +238,7 @@ def _feature(column: Column, sides: Sides, rows: int) -> tuple[Feature | None, s
     is_key = column.name in sides.keys.values()
     cause = "context" if side == "context" else "content"
     if is_statistic(column.name) and column.is_number and not is_key:
-        cause, reason = "statistical", f"{reason}; a count or rate by its name"
+        cause, reason = "statistical", f"{reason}; by its name a count or rate"
     named_id = is_key or is_id(column.name)
     small = column.is_whole and 0 <= column.low and column.high < 100
     if column.is_number and (cause == "statistical" or not column.is_whole or column.name in SECONDS) \
@@ -250,7 +251,7 @@ def _feature(column: Column, sides: Sides, rows: int) -> tuple[Feature | None, s
             transform = "log1p" if column.low >= 0 and column.high > 20 * max(column.median, 1) else ""
         reason = f"{reason}; numeric {transform}".rstrip()
         return Feature(column.name, "float", side, cause, transform=transform), reason
-    reason += "; an attribute, though named as feedback" * bool(column.is_binary and feedback(column.name))
+    reason += "; an attribute, although its name is of feedback" * bool(column.is_binary and feedback(column.name))
     reason += "; categorical"
     dtype = "int" if column.is_integer else "string"
     width = 16 if named_id else 8
@@ -265,7 +266,7 @@ def _feature(column: Column, sides: Sides, rows: int) -> tuple[Feature | None, s
         feature = Feature(column.name, dtype, side, cause, min_count=least, oov_buckets=buckets, width=width,
                           max_length=length)
     if column.lacking:
-        reason += f"; {column.lacking:,} of {rows:,} rows have none"
+        reason += f"; {column.lacking:,} of {rows:,} rows have no value"
         reason += ", and --on_bad_row=skip leaves them out" * is_key
     return feature, reason
 

@@ -93,8 +93,8 @@ def default_train_days(splits: Sequence[str]) -> list[str]:
 def standing(directory: str | os.PathLike) -> tuple[Schema, dict[str, Any]]:
     """The schema and the statistics of a data set that days are added to. Raises `UserError` if it is none."""
     if size(join(directory, STATISTICS)) < 0:
-        raise UserError(f"--since adds days to a data set: run without --since first. Received: {directory}, which has "
-                        f"no {STATISTICS}.")
+        raise UserError(f"--since needs a data set to add days to: run without --since first. Received: {directory}, "
+                        f"which has no {STATISTICS}.")
     return pbtxt.load(directory), manifest.statistics(directory)
 
 
@@ -123,8 +123,8 @@ def append(
         found = manifest.read_manifest(directory, split)
         if (found.layout, found.compression) != (form.layout, form.compression):
             raise UserError(
-                f"{directory} has the layout {found.layout!r} and the compression {found.compression!r}, and what is "
-                f"added must have them too. Received: {form.layout!r}, {form.compression!r}."
+                f"added days must have the layout {found.layout!r} and the compression {found.compression!r} of "
+                f"{directory}. Received: {form.layout!r}, {form.compression!r}."
             )
     with staged(directory, pbtxt.FILE) as stage, processes(form) as pool:
         _link(pathlib.Path(directory), stage)
@@ -166,7 +166,7 @@ def _write_split(
 ) -> dict[str, Any]:
     """Write one split as a whole; returns its statistics."""
     if not split or split != pathlib.PurePath(split).name or split.startswith("."):
-        raise UserError(f"a split is a directory's name. Received: {split!r}.")
+        raise UserError(f"the name of a split must be the name of a directory. Received: {split!r}.")
     statistics = Statistics(schema)
     start = time.monotonic()
 

@@ -75,7 +75,7 @@ def test_bad_input_is_one_message(log, model, tmp_path, wrong):
         logs.mkdir()
         gone = schema.features[-1].name
         pbtxt.save(schema.select(without=[gone]), logs)
-        message = f"{logs} lacks columns that the model in {directory} reads: ['{gone}']"
+        message = f"{logs} must have the columns that the model in {directory} reads. Received: no ['{gone}']"
     elif wrong == "output":
         output, message = log, "is not empty and was not written by this command"
     else:

@@ -44,6 +44,6 @@ def test_a_command_has_its_flags_and_says_how_it_is_called():
         return subprocess.run([sys.executable, "-m", "dlen_cam2", *arguments], capture_output=True, text=True)
 
     helped = run("predict", "--helpshort")
-    assert "Ask a SavedModel for scores" in helped.stdout and "--data_dir" in helped.stdout
+    assert "Score the first rows of a day" in helped.stdout and "--data_dir" in helped.stdout
     wrong = run("predict", "--rows=many")
     assert wrong.returncode == 2 and "Pass --helpshort to dlen_cam2 predict to see its flags." in wrong.stderr

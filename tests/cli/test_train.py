@@ -125,7 +125,7 @@ def test_a_day_without_positives_is_undefined_and_not_an_error(tmp_path):
     assert (forward["auc"], forward["ne"], forward["calibration"]) == (None, None, None)
     assert "| forward |" in (tmp_path / "m" / "report.md").read_text()
     assert "undefined" in (tmp_path / "m" / "report.md").read_text()
-    with pytest.raises(UserError, match="task 'forward' has no positives in the training days"):
+    with pytest.raises(UserError, match="task 'forward' has no positives on the training days"):
         train(small("dlen"), tmp_path / "data", tmp_path / "dlen", DAYS, DAY)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "m"]
 
@@ -159,7 +159,7 @@ def test_a_damaged_shard_of_a_measured_day_costs_no_training(log, tmp_path, caps
     shutil.copy(data.shards(log, [DAY]).paths[0], shard)
     capsys.readouterr()
     metrics = train(small(bootstrap=0), copy, tmp_path / "m", DAYS, DAY)
-    assert "pass" not in capsys.readouterr().out.split("resumes at")[1].split("\n", 1)[1]
+    assert "pass" not in capsys.readouterr().out.split("resuming at")[1].split("\n", 1)[1]
     assert metrics == train(small(bootstrap=0), log, tmp_path / "whole", DAYS, DAY)
 
 

@@ -120,7 +120,7 @@ def test_days_of_different_forms_are_not_read_together(written_once, tmp_path):
     shutil.rmtree(mixed / "2")
     shutil.copytree(written_once["block", "GZIP"] / "2", mixed / "2")
     assert times(data.read(mixed, SCHEMA, ["2"], 8)) == written("2")
-    with pytest.raises(UserError, match=r"must have one layout and compression. Received: .*'block', 'GZIP'"):
+    with pytest.raises(UserError, match=r"must have the same layout and compression. Received: .*'block', 'GZIP'"):
         data.read(mixed, SCHEMA, ["1", "2"], 8)
 
 

@@ -214,7 +214,7 @@ def test_a_score_adapter(read, log, tmp_path):
     path.write_text("1\t0.5\n2\t1000\n")
     boost = module.Boost("vid", str(path), ("click", "buy"))
     boost.check("adapter")
-    with pytest.raises(UserError, match="adapter.scores must be a tuple that is not empty"):
+    with pytest.raises(UserError, match="adapter.scores must be a non-empty tuple"):
         module.Boost("vid", str(path), ()).check("adapter")
     job = start(log)
     model = model_directory.TrainedModel(job.config, job.schema, job.fitted, job.network, [DAY])

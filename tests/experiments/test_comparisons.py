@@ -271,7 +271,7 @@ def test_the_usual_models_know_the_days_before(log):
 @pytest.mark.parametrize("flags, message", [
     (["--age=nope"], "--age must name a numeric column"),
     (["--popularity=video_id"], "--popularity must name a numeric column"),
-    (["--warm_days=3"], "--warm_days must leave a day to measure of 3. Received: 3"),
+    (["--warm_days=3"], "--warm_days must leave one of 3 days to measure. Received: 3"),
     (["--config.model.causal.statistic=price"], "statistic must name a numeric statistical feature"),
 ])
 def test_a_suite_that_cannot_run(log, tmp_path, flags, message):
@@ -283,4 +283,4 @@ def test_a_suite_that_cannot_run(log, tmp_path, flags, message):
 def test_a_foreign_directory_is_left_alone(log, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     done = command("dlen_cam2.cli.run_suite", *FLAGS, f"--data_dir={log}", f"--output={tmp_path}")
-    assert done.returncode == 1 and "holds no earlier run" in done.stderr
+    assert done.returncode == 1 and "must be empty or hold an earlier run" in done.stderr

@@ -85,12 +85,13 @@ def test_dlens_page(tmp_path):
     asked = tables.Asked(tiny_config(), Log("nowhere", ("1", "2", "3"), ("4",)), tmp_path, 3)
     dlen.write(asked, tables.Table(found))
     results, text = json.loads((tmp_path / pages.RESULTS).read_text()), (tmp_path / pages.REPORT).read_text()
-    assert {p.name for p in tmp_path.iterdir()} == {"report.md", "results.json", "differences.png", "mtl_gain.png"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "report.html", "report.md", "results.json", "differences.png", "mtl_gain.png"}
     assert results["dlen_on_each_trunk"]["MMOE-DLEN"]["click"]["auc"][0] > 0 > (
         results["dlen_on_each_trunk"]["PLE-DLEN"]["click"]["auc"][0])
     assert set(results["mtl_gain"]) == {"MMOE", "PLE", "MMOE-DLEN", "PLE-DLEN"}  # neither of rates nor of itself
     assert results["rows"] == {"click": 600, "like": 400}
-    assert "trained on 1..3, measured on 4, 3 seeds" in text and "of other data" in text
+    assert "trained on 1..3, measured on 4, 3 seeds" in text and "on other data" in text
 
 
 # === The rows ===
@@ -168,7 +169,7 @@ def test_the_mtl_suite(shop, tmp_path, capsys, monkeypatch):
     assert bottom < single  # two networks, and one with a shared bottom
     assert all(results["costs"][m]["rows_per_second"][0] > 0 for m in (zoo.TREES, zoo.SINGLE, *networks))
     text = (tmp_path / pages.REPORT).read_text()
-    assert "`ESMM`: over the shared bottom" in text and "The papers' figures" not in text
+    assert "`ESMM` is built over the shared bottom" in text and "The papers' figures" not in text
 
     capsys.readouterr()
     ple.run(asked)  # the cells are kept, and say the same again
@@ -190,15 +191,15 @@ def test_each_network_gets_a_search_of_the_same_budget(shop, tmp_path, capsys):
     assert (search.model, search.task, search.failed) == ("MMOE", "", 0) and search.best <= search.configured
     assert found[1].configs[""] == replaced(network.configs[""], search.values)
     assert tuned.tuned([network], log, ("validation",), 1, tmp_path, processes=1)[1] == [search]
-    assert "search for MMOE: 1 trials" in capsys.readouterr().out
+    assert "tuning MMOE with 1 trials" in capsys.readouterr().out
     section = tuned.section([search], 1, ("validation",))
-    assert "1 random trials for each network" in section and f"| {search.configured:.4f} |" in section
+    assert "tuned with 1 random trials" in section and f"| {search.configured:.4f} |" in section
 
 
 @pytest.mark.parametrize("train, validation, message", [
     (("train",), ("test",), r"may not be measured. Received: \['test'\]"),
-    (("train",), ("train",), "needs days to train on and others to validate on"),
-    (("train",), (), "needs days to train on and others to validate on"),
+    (("train",), ("train",), "needs days to train on, and other days to validate on"),
+    (("train",), (), "needs days to train on, and other days to validate on"),
 ])
 def test_days_to_choose_hyperparameters_by(shop, tmp_path, train, validation, message):
     with pytest.raises(UserError, match=message):

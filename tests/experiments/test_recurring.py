@@ -98,7 +98,7 @@ def test_continue_from_the_command_line(log, tmp_path):
     for config, day, before, message in (
         (other, DAYS[2], "a", r"Received: different \['causal'\]"),
         (a.config, DAYS[2], "nothing", "holds no trained model"),
-        (a.config, DAYS[1], "a", rf"neither trained on again nor measured. Received: \['{DAYS[1]}'\]"),
+        (a.config, DAYS[1], "a", rf"may not be trained on again or measured. Received: \['{DAYS[1]}'\]"),
     ):
         with pytest.raises(UserError, match=message):
             train(config, log, tmp_path / "c", day, DAYS[3], continue_from=tmp_path / before)
@@ -171,7 +171,7 @@ def test_a_split_follows_the_first_days_only(log):
     assert first.thresh != both.thresh
     config = small()
     config.model.causal.thresh, config.model.causal.thresh_unit = 2.0, "value"
-    with pytest.raises(UserError, match="both sides of video_click_rate = 2, or a cause"):
+    with pytest.raises(UserError, match="both sides of video_click_rate = 2, else a cause"):
         jobs.start(config, log, DAYS[:1])
     config = small()
     config.model.causal.without = ("nope",)

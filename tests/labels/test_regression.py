@@ -132,7 +132,7 @@ def test_it_is_measured_calibrated_around_and_served(job, log):
     np.testing.assert_allclose(scores["watch"], p[: len(by_hand)], rtol=1e-5)
     classes = Server(model, classify=True)
     contract.ranks_as_rows(classes, log)
-    with pytest.raises(UserError, match=r"\['watch'\] are numbers and no probabilities, and need `ranges`"):
+    with pytest.raises(UserError, match=r"\['watch'\] are numbers, not probabilities, so a weight of theirs needs"):
         Server(model, fusion=Fusion("sum", {"watch": 1.0}))
 
 
@@ -159,14 +159,14 @@ def test_a_fusion_is_searched_with_numbers(job, log):
         first = rows[np.argsort(-shown.serving["watch"][rows], kind="stable")][:3]
         expected.append(shown.labels[first, 3].mean())
     assert day.measure(order)[goal] == pytest.approx(np.mean(expected), rel=1e-6)
-    with pytest.raises(UserError, match="a goal of a task that is a number is its rate"):
+    with pytest.raises(UserError, match="the goal of a task that is a number must be its rate"):
         Goal.parse("ndcg/watch", job.schema)
 
 
 @pytest.mark.parametrize(("ranges", "message"), [
-    ({"watch": [3, 3]}, "two numbers within ±1e37 of which the first is less"),
-    ({"watch": [0]}, "two numbers within"), ({"watch": [0, float("inf")]}, "two numbers within"),
-    ({"watch": "ab"}, "two numbers within"), ([1], "two numbers within"),
+    ({"watch": [3, 3]}, "numbers within ±1e37 with low < high"),
+    ({"watch": [0]}, "numbers within"), ({"watch": [0, float("inf")]}, "numbers within"),
+    ({"watch": "ab"}, "numbers within"), ([1], "numbers within"),
 ])
 def test_ranges_that_are_none(ranges, message):
     with pytest.raises(UserError, match=message):
@@ -189,8 +189,8 @@ def test_metrics_by_hand_and_where_they_are_undefined():
 def test_refusals(log):
     with pytest.raises(UserError, match=r"the kind of the task 'x' must be a label, one of \['binary', 'regression'\]"):
         Task("x", kind="number")
-    with pytest.raises(UserError, match="a column is either 0 or 1, or a number"):
+    with pytest.raises(UserError, match="a column must be either numeric, or a binary label or mask"):
         Schema("s", (), (Task("a"), Task("b", label="a", kind="regression")))
     config = contract.config(without=contract.NEW)
-    with pytest.raises(UserError, match=r"Received: also \['watch'\], which are numbers"):
+    with pytest.raises(UserError, match=r"Received: \['watch'\] as well, which are numbers"):
         zoo.rows(config, Log(str(log), contract.DAYS[:1], contract.DAYS[1:]), ["MMOE"])

@@ -149,5 +149,5 @@ def test_an_encoder_is_configured_and_copied():
     config = Embeddings(SCHEMA, encoder=Mean()).get_config()
     assert config["encoder"] == Embeddings(SCHEMA).get_config()["encoder"] == {"kind": "mean"}
     assert Embeddings.from_config(config).encoder == Mean()
-    with pytest.raises(ValueError, match="backend='tpu' looks lists up as their means"):
+    with pytest.raises(ValueError, match="encoder must be 'mean' with backend='tpu'"):
         Embeddings(SCHEMA, backend="tpu", encoder=Near())

@@ -184,7 +184,7 @@ BAD = {
     ),
     "no common features": (
         line(SKELETON, 2, lambda t: t.replace("bb", "zz")),
-        rf"{SKELETON}, sample '5' \(row 3 .*: its common_feature_index must stand in .* of the split. Received: 'zz'"),
+        rf"{SKELETON}, sample '5' \(row 3 .*: its common_feature_index must be in .* of the split. Received: 'zz'"),
     "common features twice": (
         lambda d, lines: write(d, {COMMON: lines[COMMON] + lines[COMMON][2:]}),
         r"common_feature_index 'bb' \(row 4 .*: each common_feature_index may have one row. Received: 'bb'"),

@@ -88,7 +88,7 @@ def test_vocabularies_are_of_the_training_days_only(tmp_path, train_days, wanted
 @pytest.mark.parametrize("days", ["2024", "20220425..20220431"])
 def test_training_days_that_are_none_are_refused_before_any_day_is_written(tmp_path, capsys, schema, days):
     write(tmp_path / "log.csv", named(fed()))
-    with pytest.raises(UserError, match=f"days '{days}' must name days.*Known: .*20220427"):
+    with pytest.raises(UserError, match=f"days must name days of the data set.*Received: '{days}'. Known: .*20220427"):
         convert(str(tmp_path / "log.csv"), schema, AT, str(tmp_path / "out"), how=Options(train_days=days))
     assert "shards" not in capsys.readouterr().out
 
@@ -109,7 +109,7 @@ def test_both_ends_of_a_range_are_days(text, known):
     if known:
         assert manifest.parse_days(text, days) == [d for d in days[:3] if text[:8] <= d <= text[-8:]]
     else:
-        with pytest.raises(UserError, match=f"days '{text}' must name days of the data set, a range two.*Known"):
+        with pytest.raises(UserError, match=f"days must name days of the data set.*Received: '{text}'. Known"):
             manifest.parse_days(text, days)
 
 
@@ -152,7 +152,7 @@ def test_commands(tmp_path):
     assert again.returncode == 1 and again.stderr.count("error: ") == 1 and "Traceback" not in again.stderr
     done = from_logs(f"--out={tmp_path / 'out'}", "--layout=block", "--compression=GZIP", "--workers=1")
     assert done.returncode == 0, done.stderr
-    assert "200 rows read, 0 skipped, 0 exact duplicates dropped" in done.stdout
+    assert "200 rows were read, 0 skipped, and 0 exact duplicates dropped" in done.stdout
     assert "200 rows in 1 splits were written to" in done.stdout
     found = manifest.read_manifest(tmp_path / "out", "20220425")
     assert (found.layout, found.compression, found.rows) == ("block", "GZIP", 200)

@@ -57,10 +57,10 @@ def test_days_are_added_by_the_clock_and_the_schema_of_the_data_set(tmp_path, co
     if change == "schema":
         note = dataclasses.replace(next(f for f in schema.features if f.name == "note"), width=9)
         schema = dataclasses.replace(schema, features=(*schema.select(without=["note"]).features, note))
-        message = r"out was written with another schema.*run without --since.*Received: different \['note'\]"
+        message = r"with the schema that .*out was written with: run without --since.*Received: different \['note'\]"
     else:
         roles = dataclasses.replace(roles, **{change: {"utc_offset": 8, "unit": "s", "random": ""}[change]})
-        message = r"out was written with --(utc_offset=0|time_unit=ms|random=rnd),.*Received: --\w+=(8|s|)\."
+        message = r"must be added with --(utc_offset=0|time_unit=ms|random=rnd), as .*Received: --\w+=(8|s|)\."
     with pytest.raises(UserError, match=message):
         convert(str(tmp_path / "log.parquet"), schema, roles, str(tmp_path / "out"), how=Options(since="20220427"))
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
@@ -69,7 +69,7 @@ def test_days_are_added_by_the_clock_and_the_schema_of_the_data_set(tmp_path, co
 @pytest.mark.parametrize("schema", [COUNTED, COUNTED.select(features=["uid", "video_id", "note"])])
 def test_to_add_a_day_to_nothing_is_refused_with_advice(tmp_path, schema):
     write(tmp_path / "log.csv", named(fed()))
-    with pytest.raises(UserError, match="--since adds days to a data set: run without --since first. Received: .*out"):
+    with pytest.raises(UserError, match="needs a data set to add days to: run without --since first. Received: .*out"):
         convert(str(tmp_path / "log.csv"), schema, AT, str(tmp_path / "out"), how=Options(since="20220427"))
     assert [p.name for p in tmp_path.iterdir()] == ["log.csv"]
 
@@ -84,5 +84,5 @@ def test_rows_of_days_before_since_are_counted(tmp_path, capsys, computed):
     write(tmp_path / "log.csv", [*rows[40:], rows[0] | {"note": 98}])
     convert(str(tmp_path / "log.csv"), schema, AT, str(tmp_path / "out"), how=Options(since="20220427"))
     said = capsys.readouterr().out
-    assert "21 rows read" in said and "1 rows of days before --since=20220427 are left out" in said
+    assert "21 rows were read" in said and "1 rows of days before --since=20220427 are left out" in said
     assert "is replaced" not in said

@@ -202,10 +202,10 @@ def test_the_written_data_set_reads_like_any_other(log, tmp_path):
 def test_what_is_left_out_and_not_written_is_said_and_recorded(text, tmp_path, capsys):
     _, parts = intervene.write(str(text), str(tmp_path / "out"), seed=0)
     said = capsys.readouterr().out.splitlines()
-    assert "4 rows of splits that are no days left out: 2_random" in said
+    assert "4 rows are left out, since their splits are not days: 2_random" in said
     only = f"2{SUFFIXES[parts[40]]}"  # day 2 has one row, so two of its splits have none
     for split in {"2", "2_validation", "2_intervened"} - {only}:
-        assert f"{split}: no rows, not written" in said
+        assert f"{split} has no rows and is not written" in said
     statistics = data.statistics(tmp_path / "out")
     assert [s for s in statistics["days"] if s.startswith("2")] == [only]
     assert statistics["source"] == {
@@ -252,7 +252,7 @@ def test_the_source_is_not_replaced(log, text, tmp_path, same):
     before = files(inner)
     done = run(f"--data_dir={inner}", f"--output={link}")
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith("error: output must not be data_dir or hold it")
+    assert done.stderr.splitlines()[-1].startswith("error: --output is replaced, so it must not be or contain")
     assert files(inner) == before and len(before) > 9
 
 
@@ -261,7 +261,7 @@ def test_no_item_key_is_one_message(tmp_path):
     done = run(f"--data_dir={source}", f"--output={tmp_path / 'out'}")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"error: the schema of {source} must have an item key")
-    assert "Received keys: {'user': 'user', 'time': 'ms'}" in done.stderr and not (tmp_path / "out").exists()
+    assert "Received: {'user': 'user', 'time': 'ms'}" in done.stderr and not (tmp_path / "out").exists()
 
 
 def test_no_day_at_all(tmp_path):

@@ -148,5 +148,5 @@ def test_command_line(tmp_path, bad, status):
         assert f"{kf.LATE} has no column ['is_like']" in errors[0]
         assert [p.name for p in tmp_path.iterdir()] == ["in"]
     else:
-        assert "9 exact duplicates dropped" in done.stdout and "120 rows in 6 splits" in done.stdout
+        assert "9 exact duplicates were dropped" in done.stdout and "120 rows in 6 splits" in done.stdout
         assert len(kf.read(tmp_path / "out", "20220425_random")) > 0

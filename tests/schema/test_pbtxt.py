@@ -99,7 +99,7 @@ def test_round_trip_through_a_file(tmp_path):
 )
 def test_a_file_that_is_no_schema_is_named(tmp_path, text):
     (tmp_path / FILE).write_text(text)
-    with pytest.raises(UserError, match=r"schema\.pbtxt: not a tensorflow-metadata schema. Received"):
+    with pytest.raises(UserError, match=r"schema\.pbtxt: the text must be a tensorflow-metadata schema. Received"):
         load(tmp_path)
 
 
@@ -145,7 +145,7 @@ def test_a_damaged_tag_is_named(old, new, message):
 def test_a_feature_belongs_to_one_group(tags, received):
     """CAM2's branches divide the features, so one of two groups, or of none, has no place."""
     lines = " ".join(f'tag: "{tag}"' for tag in tags)
-    with pytest.raises(UserError, match="feature 'x' must be tagged with one side: and one cause:.*" + received):
+    with pytest.raises(UserError, match="'x' must be tagged with exactly one side: and one cause:.*" + received):
         loads(f'feature {{ name: "x" type: FLOAT annotation {{ {lines} }} }}')
 
 
@@ -156,7 +156,7 @@ def test_a_tag_that_is_almost_one_of_ours_is_named(old, new):
     text = dumps(Schema("s", (learned(),), (Task("t"),)))
     assert old in text
     tag, known = (tag.partition(":")[0] for tag in (new, old))
-    with pytest.raises(UserError, match=f"the tag '{tag}' is not known, but '{known}' is. Received tags.*Known: cau"):
+    with pytest.raises(UserError, match=f"the tag '{tag}' is not known. Did you mean .{known}.. Received.*Known: cau"):
         loads(text.replace(old, new))
 
 

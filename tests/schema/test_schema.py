@@ -20,40 +20,40 @@ RULES = {
     "cause must be one of": lambda: ints(cause="luck"),
     "max_length must be at least 1": lambda: ints(max_length=0),
     "float feature must be single-valued": lambda: floats(max_length=2),
-    "float feature has no vocabulary": lambda: floats(width=4),
-    "float feature has no .*size": lambda: floats(size=4),
-    "float feature has no .*table": lambda: floats(table="t"),
+    "float feature must have no vocabulary": lambda: floats(width=4),
+    "float feature must have no .*size": lambda: floats(size=4),
+    "float feature must have no .*table": lambda: floats(table="t"),
     "mean must be finite": lambda: floats(mean=math.nan),
     "std positive": lambda: floats(std=0.0),
     "and std positive": lambda: floats(std=math.inf),
     "width of a categorical feature": lambda: ints(width=0),
-    "transform, mean and std are for float": lambda: ints(transform="log1p"),
+    "only a float feature may have transform": lambda: ints(transform="log1p"),
     "transform must be one of": lambda: floats(transform="log"),
-    "mean and std are for float features": lambda: strings(mean=1.0),
+    "may have transform, mean and std": lambda: strings(mean=1.0),
     "vocabulary must hold values of type int": lambda: ints(size=0, vocabulary=("a",)),
     "vocabulary must hold values of type str": lambda: strings(vocabulary=("a", 1)),
     "must not hold ids below 0": lambda: ints(size=0, vocabulary=(3, -1)),
-    "is not hashed and .*: remove the tag hash_buckets .* or else min_count, oov": lambda: strings(hashed=True),
-    "vocabulary .* has no size": lambda: strings(size=2),
-    "vocabulary is not hashed and has no size": lambda: ints(min_count=1),
-    "float feature has no vocabulary, size": lambda: floats(min_count=1),
-    "float feature has no vocabulary, .* hash": lambda: floats(oov_buckets=1),
+    "must have no hash and .*: remove the tag hash_buckets .* or else min_count, oov": lambda: strings(hashed=True),
+    "vocabulary .* no size": lambda: strings(size=2),
+    "vocabulary must have no hash and no size": lambda: ints(min_count=1),
+    "float feature must have no vocabulary, size": lambda: floats(min_count=1),
+    "float feature must have no vocabulary, .* hash": lambda: floats(oov_buckets=1),
     "min_count and oov_buckets must be at least 0": lambda: strings(min_count=-1),
     "oov_buckets must be at least 0": lambda: strings(oov_buckets=-1),
-    "oov_buckets are for features with a vocabulary: remove the tag, or else hash_buckets": lambda: ints(oov_buckets=4),
+    "oov_buckets need a vocabulary: remove the tag, or give min_count": lambda: ints(oov_buckets=4),
     "vocabulary must hold each value once": lambda: strings(vocabulary=("a", "b", "a")),
     "must not hold the empty string": lambda: strings(vocabulary=("a", "")),
     "size must be at least 1: .* needs the tag hash_buckets, or an int_domain": lambda: ints(size=0),
     "string feature needs a vocabulary or hashing": lambda: strings(vocabulary=(), size=5),
-    "a task needs a name": lambda: Task(""),
+    "a task must have a name": lambda: Task(""),
     "weight must be finite": lambda: Task("t", weight=math.nan),
     "weight must be .*>= 0": lambda: Task("t", weight=-1.0),
     "positive_rate must be in": lambda: Task("t", positive_rate=1.5),
-    "each column may be named once": lambda: Schema("s", (ints(), floats()), ()),
-    "column may be named once.*'f'": lambda: Schema("s", (ints(),), (Task("t", label="f"),)),
-    "column may be named once.*'t'": lambda: Schema("s", (), (Task("t"),), targets=("t",)),
-    "each target may be named once": lambda: Schema("s", (floats(),), (), targets=("f", "f")),
-    "each task may be named once": lambda: Schema("s", (), (Task("t", "a"), Task("t", "b"))),
+    "each column may be named only once": lambda: Schema("s", (ints(), floats()), ()),
+    "column may be named only once.*'f'": lambda: Schema("s", (ints(),), (Task("t", label="f"),)),
+    "column may be named only once.*'t'": lambda: Schema("s", (), (Task("t"),), targets=("t",)),
+    "each target may be named only once": lambda: Schema("s", (floats(),), (), targets=("f", "f")),
+    "each task may be named only once": lambda: Schema("s", (), (Task("t", "a"), Task("t", "b"))),
     "keys must be among": lambda: Schema("s", (), (), keys={"customer": "id"}),
     "share the table 't'": lambda: Schema("s", (ints("a", table="t"), ints("b", table="t", width=9)), ()),
     "share the table 'a'": lambda: Schema("s", (ints("a"), strings("b", table="a")), ()),
@@ -150,7 +150,7 @@ def test_fit_survives_days_without_rows_and_names_a_missing_column():
     fitted = schema.fit(statistics, ["1", "2"])
     assert (fitted.features[0].mean, fitted.features[0].std, fitted.tasks[0].positive_rate) == (2.0, 1.0, 0.5)
     assert schema.fit(statistics, ["1"]) == schema
-    with pytest.raises(UserError, match="no moments of the float feature 'g'"):
+    with pytest.raises(UserError, match="no moments of the feature 'g'"):
         Schema("s", (floats("g"),), ()).fit(statistics, ["2"])
 
 
@@ -162,7 +162,7 @@ def test_a_mask_may_be_the_label_of_another_task():
     columns = {"click": [1, 1, 0, 1], "bought": [1, 0, 0, 1], "keep": [1, 0, 0, 0]}
     fitted = schema.fit(statistics_of_days(schema, {"1": columns}), ["1"])
     assert [t.positive_rate for t in fitted.tasks] == [3 / 4, 2 / 3, 1 / 2]
-    with pytest.raises(UserError, match=r"each column may be named once. Received more than once: \['a'\]"):
+    with pytest.raises(UserError, match=r"each column may be named only once. Received more than once: \['a'\]"):
         Schema("s", (ints("a"),), (Task("t", mask="a"),))
 
 

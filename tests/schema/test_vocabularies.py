@@ -40,7 +40,7 @@ def test_single_values_that_share_a_table_count_together_and_lists_only_among_th
     for features, wanted in (((a, b, one), ("y", "x")), ((one, a), ("y",)), ((one, other), ("z", "l")), ((b,), ())):
         found = Schema("s", features, ()).learn(counts).features
         assert [f.vocabulary for f in found] == [wanted] * len(features)
-    with pytest.raises(UserError, match="no counts of the feature 'b'"):
+    with pytest.raises(UserError, match="feature 'b' must have counts"):
         Schema("s", (a, b), ()).learn({"a": counts["a"]})
 
 

@@ -80,7 +80,7 @@ GOOD = {"method": "isotonic", "day": DAY, "knots": {"click": CURVE}}
     ([], "must be an object with the keys"),
     ({"method": "isotonic", "day": DAY}, "must be an object with the keys"),
     (GOOD | {"more": 1}, "must be an object with the keys"),
-    (GOOD | {"knots": [1]}, "knots an object"),
+    (GOOD | {"knots": [1]}, "of which knots is an object"),
     (GOOD | {"method": "magic"}, "method must be one of ['isotonic', 'platt']. Received: 'magic'"),
     (GOOD | {"method": ["platt"]}, "method must be one of"),
     (GOOD | {"day": 20240103}, "day must be a string. Received: 20240103"),

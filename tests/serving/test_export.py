@@ -51,10 +51,10 @@ def test_scores_are_calibrated_and_fused_by_what_was_given(served, rows, expecte
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"calibration": Calibration("platt", DAY, {"buy": ((0.0, 1.0), (0.0, 1.0))})}, r"Received: also of \['buy'\]"),
+    ({"calibration": Calibration("platt", DAY, {"buy": ((0.0, 1.0), (0.0, 1.0))})}, r"Received: \['buy'\] as well"),
     ({"fusion": Fusion("sum", {"buy": 1.0})}, "buy"),
-    ({"regress": "buy"}, r"regress must name a score. Received: 'buy'. Known: \['click'"),
-    ({"causes": True}, "only a model with causal branches"),
+    ({"regress": "buy"}, r"regress needs a score. Received: 'buy'. Known: \['click'"),
+    ({"causes": True}, "scores of causes need a model with causal branches"),
 ])
 def test_what_the_model_cannot_serve_is_refused(served, tmp_path, options, message):
     with pytest.raises(UserError, match=message):
@@ -65,7 +65,7 @@ def test_what_the_model_cannot_serve_is_refused(served, tmp_path, options, messa
 def test_a_task_may_not_have_another_scores_name(served, tmp_path):
     model = model_directory.load(served[1])
     schema = dataclasses.replace(model.schema, tasks=(Task("fused"), *model.schema.tasks[1:]))
-    with pytest.raises(UserError, match=r"a task cannot be called so. Received: \['fused'\]"):
+    with pytest.raises(UserError, match=r"a task must not have the name of another score. Received: \['fused'\]"):
         serving.export(dataclasses.replace(model, schema=schema), tmp_path / "m")
 
 

@@ -104,13 +104,13 @@ def test_rows_below_the_floor_come_after_all_others(fusion, rows):
 
 @pytest.mark.parametrize(("values", "message"), [
     ({"form": "mean"}, "`form` must be one of .*Received: 'mean'"),
-    ({"weights": [1.0]}, "`weights` must be numbers by score"),
+    ({"weights": [1.0]}, "`weights` must map scores to numbers"),
     ({"weights": {"click": -1.0}}, "'click' must be a number from 0 to 1e.09. Received: -1.0"),
     ({"weights": {"click": "2"}}, "Received: '2'"),
     ({"weights": {"click": True}}, "Received: True"),
     ({"weights": {"click": math.nan}}, "Received: nan"),
     ({"weights": {"click": 0.0}}, "at least one weight must be above 0"),
-    ({"weights": {"p_up": 1.0}}, "P.UP. has a `power` and a `floor` and no weight"),
+    ({"weights": {"p_up": 1.0}}, "P.UP. has a `power` and a `floor`, not a weight"),
     ({"power": math.inf}, "'power' must be a number"),
     ({"floor": 1.0}, "`floor` must be below 1. Received: 1.0"),
 ])
@@ -120,8 +120,8 @@ def test_numbers_that_are_none_are_refused(values, message):
 
 
 @pytest.mark.parametrize(("fusion", "names", "message"), [
-    (FULL, ["click", "like", "p_up"], r"weights of \['hate'\], which the model does not give. .*'click', 'like'\]"),
-    (FULL, ["click", "hate"], "`power` and `floor` need a model that gives P.UP."),
+    (FULL, ["click", "like", "p_up"], r"must name scores of the model. Received: \['hate'\]. .*'click', 'like'\]"),
+    (FULL, ["click", "hate"], "`power` and `floor` need a model with a score P.UP."),
 ])
 def test_a_model_that_lacks_a_score_is_refused(fusion, names, message):
     with pytest.raises(UserError, match=message):
@@ -213,17 +213,17 @@ def test_reweigh_makes_the_next_version_and_leaves_the_first(served):
 
 
 def test_reweigh_refuses_what_the_model_cannot(served):
-    with pytest.raises(UserError, match=r"weights of \['share'\].*'click', 'like', 'hate'\]"):
+    with pytest.raises(UserError, match=r"Received: \['share'\].*'click', 'like', 'hate'\]"):
         reweigh(served, Fusion("sum", {"share": 1.0}))
-    with pytest.raises(UserError, match=r"Received: 7. Versions there: \[1\]"):
+    with pytest.raises(UserError, match=r"Received: 7. Known: \[1\]"):
         reweigh(served, FULL, version=7)
     with pytest.raises(UserError, match="Received: the newest"):
         reweigh(served / "nowhere", FULL)
     (served / "1" / "assets" / "fusion.tsv").write_text("form\tproduct\n")
-    with pytest.raises(UserError, match="a key, a tab and a number on each line. Received: 'form.tproduct'"):
+    with pytest.raises(UserError, match="a key, a tab and a number in each line. Received: 'form.tproduct'"):
         reweigh(served, FULL)
     (served / "1" / "assets" / "fusion.tsv").unlink()
-    with pytest.raises(UserError, match="was exported without a fused score"):
+    with pytest.raises(UserError, match="must have a fused score: export the model again"):
         reweigh(served, FULL)
     assert [p.name for p in served.iterdir()] == ["1"]
 
@@ -241,5 +241,5 @@ def test_a_range_may_be_of_microseconds():
     usual = Fusion.default([Task("watch", kind="regression", mean=8e8, std=3e8)])
     np.testing.assert_allclose(usual({"watch": tf.constant([8e8, 2e9])}, []), [0.5, 1.0], rtol=1e-6)
     for wrong in ((0.0, 1e38), (0.0, 1e-40), (1.0, 1.0)):
-        with pytest.raises(UserError, match="within ±1e37 of which the first is less"):
+        with pytest.raises(UserError, match="within ±1e37 with low < high"):
             Fusion("sum", {"watch": 1.0}, ranges={"watch": wrong})

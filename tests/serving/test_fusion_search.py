@@ -97,7 +97,7 @@ def test_violations():
 
 
 @pytest.mark.parametrize(("goal", "message"), [
-    ("ndcg/like", "ndcg/like is undefined: no user"), ("rate/click", "rate/click is the same in every order"),
+    ("ndcg/like", "ndcg/like needs a user who has"), ("rate/click", "rate/click needs a user with more than"),
 ])
 def test_a_goal_that_no_ranking_moves_is_refused(goal, message):
     rows = predictions([1, 1, 2], [[1, 0, 0], [0, 0, 0], [0, 1, 0]], click=[0.1, 0.2, 0.3])
@@ -151,7 +151,7 @@ def test_the_same_seed_searches_the_same():
 def test_what_cannot_be_kept_is_said_with_the_nearest():
     day = known_day("ndcg/click", "rate/click")
     limit = [Constraint.parse("rate/click<=0.01", SCHEMA)]
-    with pytest.raises(UserError, match=r"none of \d+ fusions keeps rate/click <= 0.01. The nearest: ndcg/click 0"):
+    with pytest.raises(UserError, match=r"none of the \d+ .* keeps rate/click <= 0.01. The nearest: ndcg/click 0"):
         search(day, Space(day, "product", ["click"]), one("click"), day.goals[0], limit, 50)
 
 
@@ -165,7 +165,7 @@ def test_a_space_holds_fusions_that_float32_holds():
     added = Space(day, "sum", names)(np.array([0.5, 0.5, 0.5, 0.25, 0.0]))
     assert sum(added.weights.values()) == pytest.approx(1, rel=1e-3)
     assert (added.power, added.floor) == (0.5, 0.0)
-    with pytest.raises(UserError, match=r"weights of \['share'\]"):
+    with pytest.raises(UserError, match=r"Received: \['share'\]"):
         Space(day, "sum", ["share"])
 
 
@@ -203,9 +203,9 @@ def test_the_command_writes_its_directory(trained, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("flag", "message"), [
-    ("--subject_to=ndcg/click>=1.0", "none of .* fusions keeps .*The nearest: "),
+    ("--subject_to=ndcg/click>=1.0", "none of the .* fusions that were tried keeps .*The nearest: "),
     ("--measure_day=20240102", "two days that the model was not trained on"),
-    ("--scores=share", "which the model does not give"),
+    ("--scores=share", "must name scores of the model"),
 ])
 def test_nothing_is_written_on_an_error(trained, tmp_path, flag, message):
     done = fuse(trained, "--subject_to=rate/click>=0", f"--output={tmp_path}/out", flag)

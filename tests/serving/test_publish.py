@@ -95,7 +95,7 @@ def test_at_first_the_newest_version_is_stable(served):
 def test_a_label_moves_once_the_version_is_loaded(served):
     server_files.publish(served, {"stable": 2, "canary": 3})
     before = content(served)
-    with pytest.raises(UserError, match=r"publish --load=4.* Received: canary=4, loaded are \[2, 3\]"):
+    with pytest.raises(UserError, match=r"publish --load=4.* Received: canary=4, loaded versions \[2, 3\]"):
         server_files.publish(served, {"canary": 4})
     assert content(served) == before
     now, _ = server_files.publish(served, {}, load=[4])
@@ -199,7 +199,7 @@ def test_publish_command(served):
     done = command("dlen_cam2.cli.publish", f"--served={served}", "--stable=3", "--canary=4", "--keep=2")
     assert done.returncode == 0, done.stderr[-2000:]
     lines = done.stdout.splitlines()
-    assert lines[:2] == ["ranker: canary 4, stable 3; loaded are 3, 4", "removed versions 1, 2"]
-    assert lines[3] == server_files.docker_run(served, "ranker")
+    assert lines[:2] == ["ranker: canary 4, stable 3; loaded versions: 3, 4", "removed versions: 1, 2"]
+    assert lines[3] == f"next: {server_files.docker_run(served, 'ranker')}"
     done = command("dlen_cam2.cli.publish", f"--served={served}", "--canary=x")
     assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith("must be a number. Received: 'x'.")

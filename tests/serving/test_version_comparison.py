@@ -66,7 +66,7 @@ def test_replay_against_known_scores(tmp_path):
     assert answers.scores["click"].tolist() == [2, 4, 12, 16, 14]
     assert [order.tolist() for order in answers.orders] == [[1, 2, 0]]
     for request, message in (
-        (log("other", x=[1.0]), r"request 0 asks for a signature of \['rank', 'raw'\] of live. Received: 'other'"),
+        (log("other", x=[1.0]), r"must be for a signature of live, one of \['rank', 'raw'\]. Received: 'other'"),
         (log("", x=[1.0]), "Received: 'serving_default'"), (log("raw", y=[1.0]), r"Received: .*\['x', 'y'\]"),
         (log("raw", x=[[1.0]]), r"request 0 \(raw\) cannot be answered by live"),
     ):
@@ -101,7 +101,7 @@ def test_verify_command(tmp_path):
     done = command("dlen_cam2.cli.compare_versions", *flags)
     assert done.returncode == 0, done.stderr[-2000:]
     row = "| click | 0.5 | 0.6 | +20.0% | 0.1 | 0.18 | 0.0% | 1.0000 | 0 |"
-    assert row in done.stdout and "100.0% are the same" in done.stdout and "is fit" in done.stdout
+    assert row in done.stdout and "agree on 100.0% of" in done.stdout and "is fit" in done.stdout
     assert row in (tmp_path / "out" / "verify.md").read_text()
     assert (tmp_path / "out" / "verify.png").read_bytes().startswith(b"\x89PNG")
     done = command("dlen_cam2.cli.compare_versions", f"--live={tmp_path}/1", f"--candidate={tmp_path}/3")

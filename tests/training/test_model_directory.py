@@ -55,8 +55,8 @@ def test_another_format_is_refused_before_anything_is_read(tmp_path, written, re
     else:
         (tmp_path / "m" / "format.json").write_text(json.dumps(written))
     message = (
-        f"{tmp_path}/m was written by another version of dlen_cam2 and must be trained again: its files mean something "
-        f"else. Received: {received}. Expected: format 3 (dlen_cam2 {__version__})."
+        f"{tmp_path}/m was written by a version of dlen_cam2 with another file format, so the model must be trained "
+        f"again. Received: {received}. Expected: format 3 (dlen_cam2 {__version__})."
     )
     with pytest.raises(UserError) as error:
         model_directory.load(tmp_path / "m")
@@ -66,7 +66,7 @@ def test_another_format_is_refused_before_anything_is_read(tmp_path, written, re
 
 
 def test_a_directory_that_holds_no_model(tmp_path):
-    with pytest.raises(UserError, match=f"{tmp_path} holds no trained model: it has no config.json"):
+    with pytest.raises(UserError, match=f"{tmp_path} holds no trained model. Received: .* without config.json"):
         model_directory.load(tmp_path)
 
 
@@ -74,7 +74,7 @@ def test_a_directory_that_holds_no_model(tmp_path):
 def test_a_damaged_format_is_one_message(tmp_path, content):
     trained_model(tmp_path / "m")
     (tmp_path / "m" / "format.json").write_text(content)
-    with pytest.raises(UserError, match="format.json must be a JSON file|was written by another version"):
+    with pytest.raises(UserError, match="format.json must be a JSON file|was written by a version"):
         model_directory.load(tmp_path / "m")
 
 

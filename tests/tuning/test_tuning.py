@@ -213,7 +213,7 @@ def test_a_directory_that_is_not_ours_or_in_use_is_left_alone(log, tmp_path):
         with pytest.raises(UserError, match="not empty and was not written by this command"):
             find(log, tmp_path / "thesis", restart=restart)
     find(log, tmp_path / "out")
-    with locked(tmp_path / "out/lock", "a test"), pytest.raises(UserError, match="in use: another process searches"):
+    with locked(tmp_path / "out/lock", "a test"), pytest.raises(UserError, match="in use: another process is running"):
         find(log, tmp_path / "out")
 
 
@@ -223,7 +223,7 @@ def test_a_directory_that_is_not_ours_or_in_use_is_left_alone(log, tmp_path):
     ({"tuner": "grid"}, r"tuner must be one of \('random', 'hyperband', 'bayesian'\). Received: 'grid'"),
     ({"trials": 0}, "trials must be at least 1. Received: 0"),
     ({"processes": 0}, "processes must be at least 1. Received: 0"),
-    ({"space": lambda hp: {"train.learning_rate": 0.1}}, "at least one value by `hp`. Received: none"),
+    ({"space": lambda hp: {"train.learning_rate": 0.1}}, "at least one value with `hp`. Received: none"),
     ({"config": Config(train=TrainConfig(monitor="ne"))}, "config.train.monitor must be empty"),
 ])
 def test_a_search_that_cannot_be(log, tmp_path, options, message):

@@ -73,8 +73,8 @@ def test_texts_of_the_data_are_shown_as_they_are():
 
 
 @pytest.mark.parametrize(("name", "content", "message"), [
-    ("../secret.png", None, "must be files beside it"), ("absent.png", None, "must be files beside it"),
-    ("text.png", b"no picture", "must be PNG"),
+    ("../secret.png", None, "must be files in its directory"), ("absent.png", None, "must be files in its directory"),
+    ("text.png", b"no picture", "must be PNG files"),
 ])
 def test_only_pictures_beside_the_page_are_taken(tmp_path, name, content, message):
     (tmp_path / "in").mkdir()

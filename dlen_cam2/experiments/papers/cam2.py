@@ -114,7 +114,7 @@ def run(
     schema = pbtxt.load(data_dir)
     for role in ("user", "item"):
         if role not in schema.keys:
-            raise UserError(f"{data_dir}: the suite needs a key of the role {role!r}. Received: {dict(schema.keys)}.")
+            raise UserError(f"{data_dir} must have a key of the role {role!r}. Received: {dict(schema.keys)}.")
     numeric = [f.name for f in schema.features if f.is_numeric] + list(schema.targets)
     for flag, column in (("age", age), ("popularity", popularity)):
         if column not in numeric:
@@ -130,7 +130,7 @@ def run(
     days = sorted(d for d in statistics["days"] if d.isdigit())
     warm_days = warm_days or len(days) // 2
     if not 1 <= warm_days < len(days):
-        raise UserError(f"--warm_days must leave a day to measure of {len(days)}. Received: {warm_days}.")
+        raise UserError(f"--warm_days must leave one of {len(days)} days to measure. Received: {warm_days}.")
     warm, measured = days[:warm_days], days[warm_days:]
 
     planned = {}
@@ -198,7 +198,7 @@ def _kind(
         of_kind, labels = (cells[DICE, 0], "engaged") if name[0] == DICE else (first, "labels")
         rows, wanted = arrays[f"{kind}/{labels}"], of_kind[f"{kind}/{labels}"]
         if len(rows) != len(keys["user"]) or not np.array_equal(rows, wanted):
-            raise UserError(f"the cells must be of the same rows. Received others from {name}: delete the cells.")
+            raise UserError(f"all cells must have the same rows: delete the cells. Received: other rows from {name}.")
 
     def probabilities(names: Sequence[str]) -> dict[str, np.ndarray]:
         return {name: np.stack([cells[name, s][f"{kind}/probabilities"] for s in range(seeds)]) for name in names}

@@ -60,9 +60,9 @@ def write(results: Results, output: pathlib.Path) -> None:
     for kind, rows in results.kinds.items():
         parts += [
             f"## {_KINDS[kind]}: {len(rows.labels):,} rows",
-            "NE relative to production, mean over seeds; below 0 is better. Brackets: 95% paired intervals "
-            f"{'over users and seeds' if results.seeds > 1 else 'over users, not over seeds'}. Many intervals stand on "
-            "this page: of twenty without any difference one leaves zero out.",
+            "Change of NE relative to production, mean over seeds; below 0 is better. Brackets are 95% paired "
+            f"intervals {'over users and seeds' if results.seeds > 1 else 'over users, not over seeds'}. "
+            f"{pages.MANY_NOTE}",
             _with_paper(table(changes[kind], "variant")),
             f"The models below the variants have no branches. {zoo.NOTE} {daily_protocol.NOTE}",
             "NE and AUC, mean over seeds:", _levels(measures.levels(results, rows)),
@@ -72,20 +72,21 @@ def write(results: Results, output: pathlib.Path) -> None:
             parts += [f"Change of aggregated NE by {family} (NE and AUC of every task: `results.json`):",
                       table(named, family)]
         parts += [
-            "Rank correlation of the causal scores, mean over seeds (least to greatest). To compare with: the "
-            "statistic X itself, and production's expected engagement:",
+            "Rank correlation of the causal scores, mean over seeds (least to greatest), beside that of the statistic "
+            "X itself and of production's expected engagement:",
             _correlations(correlations[kind]),
-            f"Engagement observed on the {results.top_k} rows of each user that a variant ranks highest, relative to "
+            f"Observed engagement on the {results.top_k} rows of each user that a variant ranks highest, relative to "
             "production, by the item's age:",
             table(by_age[kind], "age"),
-            f"How production, the proposed variant and DICE (of ids alone, {PASSES} passes over pairs) order the "
-            f"rows by engagement ({results.causal.engagement}): mean over seeds, brackets: the difference "
-            "from production. Its scores are no probabilities, so it has no NE. AUC of all rows, of rows of the same "
-            "user, and by tenths of popularity:",
+            f"AUC with which production, the proposed variant and DICE (from ids alone, {PASSES} passes over pairs) "
+            f"order the rows by engagement ({results.causal.engagement}), for all rows, for rows of the same user, and "
+            "by tenths of popularity. Values are means over seeds, and brackets the difference from production. DICE's "
+            "scores are not probabilities, so it has no NE.",
             _dice(dice[kind]),
-            "Items that make up a share of the predicted engagement of these rows; more is less concentrated:",
+            "Number of items that make up a share of the predicted engagement of these rows; a larger number is less "
+            "concentrated:",
             _items(items[kind][0]),
-            "The same of the engagement that the log has on the rows that each variant ranks on top:",
+            "The same for the logged engagement on the rows that each variant ranks highest:",
             _items(items[kind][1]),
         ]
     parts.append("![NE change](ne_change.png)\n![engagement by age](engagement_by_age.png)\n![causes](causes.png)")
@@ -105,12 +106,12 @@ def _head(results: Results) -> str:
     seeds = "one seed" if results.seeds == 1 else f"{results.seeds} seeds"
     return (
         f"# CAM2 on {results.config.name}\n\n"
-        f"Recurring training: {results.warm[0]}..{results.warm[-1]} first, then each day is measured by the model of "
-        f"the day before and trained on: {results.days[0]}..{results.days[-1]}, {seeds}. Aggregated: the NE of all "
-        "tasks' rows together (the paper does not say how it aggregates). "
-        "`production` is the same network without branches, from the same initial weights. `joint_loss` is our reading "
-        "of a sentence. Low-activity users have 1 or 2 active days among the "
-        f"{min(len(results.warm), 28)} before the first measured one (the paper: of 28)."
+        f"Recurring training: the models are first trained on {results.warm[0]}..{results.warm[-1]}. Then each day of "
+        f"{results.days[0]}..{results.days[-1]} is measured with the model of the day before, and trained on "
+        f"({seeds}). The aggregated NE is the NE of all tasks' rows together; the paper does not say how it "
+        "aggregates. `production` is the same network without branches, from the same initial weights. `joint_loss` "
+        "is our reading of one sentence of the paper. Low-activity users have 1 or 2 active days among the "
+        f"{min(len(results.warm), 28)} days before the first measured one (in the paper, among 28)."
     )
 
 

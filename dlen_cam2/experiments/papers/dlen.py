@@ -16,10 +16,10 @@ _TABLE_3 = {
     "PLE-DLEN": (".6243", ".6243"),
 }
 _PAPER = (
-    "## The paper's figures, of other data\n\nFor orientation only: no figure of this page can be compared with them. "
-    "AUC, table 1 (Tencent, about a billion samples), table 3 (Ali-CCP). Slips there: PLE's gain on comment is "
-    "printed as +.0023 where its AUCs differ by .0037; DLEN is below PLE on comment although it is said to be best on "
-    "all tasks."
+    "## The paper's figures, on other data\n\nThese are for orientation only: no figure of this page can be compared "
+    "with them. They are AUCs of table 1 (Tencent, about a billion samples) and table 3 (Ali-CCP). The paper has two "
+    "slips: PLE's gain on comment is printed as +.0023, but its AUCs differ by .0037; and DLEN is said to be best on "
+    "all tasks, but is below PLE on comment."
 )
 
 
@@ -33,7 +33,7 @@ def write(asked: Asked, table: Table) -> None:
     found = table.compared
     sections = [
         "## DLEN on each trunk (table 3's layout)",
-        "The head's effect: a trunk with DLEN's head minus the same trunk with plain logits.",
+        "The effect of the head is a trunk with DLEN's head minus the same trunk with plain logits.",
         pages.estimates("AUC", list(PAIRS), found.measured.tasks, lambda m, t: found.difference(m, PAIRS[m], t, "auc")),
         pages.estimates("NE (less is better)", list(PAIRS), found.measured.tasks,
                        lambda m, t: found.difference(m, PAIRS[m], t, "ne")),

@@ -173,19 +173,19 @@ def section(caps: Caps, story: Story, seeds: int, size: int) -> list[str]:
     )
     return [
         "## DLEN's cap",
-        f"The simulated feed (`pipelines.simulate --seed=0`, {size:,} rows) where DLEN's story holds. c: the factor of "
-        "the positive rate (the paper: 0.1 to 0.5). The true cap is 0.2 times the rate of positives of those who "
-        "prefer the item, so a little less of the whole rate; long_view has none. Cap use: mean of P(k|¬UP) / α over "
-        "the measured day, each with its own α. P(UP): the share of the way from .5 to the oracle's AUC, mean over "
-        f"{seeds} seeds (least to greatest); below 0 the state was found upside down. Brackets: Student's 95% "
-        "intervals over seeds.",
+        f"The data are the simulated feed (`pipelines.simulate --seed=0`, {size:,} rows), where DLEN's story holds. c "
+        "is the factor of the positive rate (0.1 to 0.5 in the paper). The true cap is 0.2 times the share of rows "
+        "with both preference and the behaviour, so a little less than 0.2 times the positive rate; long_view has no "
+        "cap. Cap use is the mean of P(k|¬UP) / α over the measured day, each with its own α. P(UP) is the share of "
+        f"the way from .5 to the oracle's AUC, mean over {seeds} seeds (least to greatest); below 0 the state was "
+        "found upside down. Brackets are Student's 95% intervals over seeds.",
         markdown(["cap", *(f"use, {t}" for t in tasks), "P(UP)", "mean abs(p̂ - p)"], [*cap_rows, truth]),
-        "## What is left of DLEN's gain as its story breaks",
-        "`broken` (see `pipelines.simulate`): 0, the story holds; 1, the cap is violated and preference says nothing "
-        "about behaviours. It makes behaviours more frequent, too, so MMOE's own level stands first in each part. "
-        "MMOE-DLEN against MMOE, relative changes over all tasks together, below 0 DLEN is better; brackets: paired "
-        "95% intervals over users and seeds. Lost: the change minus that at 0, above 0 the gain shrank. At 1 no "
-        "behaviour tells of P(UP) any more: what its column shows there is not learned from them.",
+        "## DLEN's gain as its story breaks",
+        "With `broken` = 0 (see `pipelines.simulate`) the story holds. With 1 the cap is violated and preference says "
+        "nothing about behaviours. `broken` also makes behaviours more frequent, so each part begins with MMOE's own "
+        "level. Changes are of MMOE-DLEN relative to MMOE over all tasks together; below 0 DLEN is better. Brackets "
+        "are paired 95% intervals over users and seeds. Lost is the change minus the change at 0; above 0 the gain "
+        "shrank. At 1 the behaviours say nothing about P(UP), so its column shows nothing that was learned from them.",
         markdown(
             ["broken", "MMOE's mean abs(p̂ - p)", "change", "lost", "MMOE's NE", "change", "lost",
              "P(UP), share of the way"], story_rows,

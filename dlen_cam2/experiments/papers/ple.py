@@ -35,7 +35,7 @@ def papers(tasks: Sequence[str]) -> list[str]:
     if not reported:
         return []
     parts = [
-        "## The papers' figures", "AUC; other splits and sizes, so for orientation only.",
+        "## The papers' figures", "AUC, for orientation only: splits and sizes differ.",
         markdown(["paper", "model", *tasks], reported),
     ]
     if any(source == _PLE for source, *_ in reported):

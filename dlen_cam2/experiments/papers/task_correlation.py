@@ -84,11 +84,12 @@ def section(sweep: Sweep, seeds: int, size: int) -> list[str]:
     ]
     parts = [
         "## MTL gain by the correlation of two tasks",
-        f"MMOE's and PLE's synthetic experiment (`pipelines.correlated`, {size:,} rows, the last fifth measured): p is "
-        "the cosine of the tasks' weights. MTL gain against one network a task, mean of both tasks; above 0 is better. "
-        f"{seeds} worlds for each p, each with networks of its own seed; brackets: Student's 95% intervals over "
-        "worlds. DESIGN: the papers' tasks are regressions, ours are whether y is above its median. PLE's paper has a "
-        "figure and no table: its one number is that PLE's gain is on average 87.2% above MMOE's. " + zoo.NOTE,
+        f"This is MMOE's and PLE's synthetic experiment (`pipelines.correlated`, {size:,} rows, the last fifth "
+        "measured). p is the cosine of the tasks' weights. The MTL gain over one network a task is the mean of both "
+        f"tasks; above 0 is better. There are {seeds} worlds for each p, each with its own seed of the networks. "
+        "Brackets are Student's 95% intervals over worlds. DESIGN: the papers' tasks are regressions; ours predict "
+        "whether y is above its median. PLE's paper has a figure and no table: its one number is that PLE's gain is on "
+        "average 87.2% above MMOE's. " + zoo.NOTE,
         markdown(["mean over worlds", *head], levels),
     ]
     for metric, title in (("auc", "MTL gain, AUC"), ("ne", "MTL gain, NE (reversed)")):

@@ -48,8 +48,8 @@ class DLEN(Head):
     compared_on = ("mmoe", "ple")
     needs_binary = True
     captions = {"cap_use": (
-        "Cap use: P(k|¬UP) over its cap α", "b = P(k|¬UP) is at most the cap α (eq 10): near 1, the cap holds the task "
-        "down. A task without a cap has α = 1.",
+        "Cap use: P(k|¬UP) over its cap α", "b = P(k|¬UP) is at most the cap α (eq 10). Near 1, the cap limits the "
+        "task. A task without a cap has α = 1.",
     )}
 
     def outputs(self, towers: tf.Tensor, x: tf.Tensor, context: Context) -> dict[str, tf.Tensor]:
@@ -80,7 +80,7 @@ class DLEN(Head):
         for task in (schema.tasks[k] for k in binary(schema)):
             if not (task.positive_rate or task.negative or self.alpha_constant):
                 raise UserError(
-                    f"task {task.name!r} has no positives in the training days, so DLEN's cap alpha * positive rate "
+                    f"task {task.name!r} has no positives on the training days, so DLEN's cap alpha * positive rate "
                     "would be 0. Leave the task out (config.model.tasks) or set config.model.head.alpha_constant."
                 )
             alphas.append(1.0 if task.negative else self.alpha_constant or self.alpha * task.positive_rate)
@@ -91,8 +91,8 @@ class DLEN(Head):
         old, new = before.follows, now.follows
         changed = sorted(task for task in old.keys() & new.keys() if old[task] != new[task])
         if changed and self.masked == "parent":
-            raise UserError(f"config.model.head.masked='parent' needs {changed} to follow the task that they followed "
-                            f"before. Received: {[new[t] for t in changed]} in place of {[old[t] for t in changed]}.")
+            raise UserError(f"config.model.head.masked='parent' must have {changed} follow the same tasks as before. "
+                            f"Received: {[new[t] for t in changed]} in place of {[old[t] for t in changed]}.")
 
     def scores(self, outputs: Outputs, schema: Schema, calibrate: Calibrate | None = None) -> dict[str, tf.Tensor]:
         """- `<task>`: P(k), the probability that is trained, calibrated if a `calibrate` is given;

@@ -44,7 +44,7 @@ class ESMM(Head):
         schema = context.schema
         if all(parent is None for parent in schema.parents):
             raise UserError(
-                "config.model.head='esmm' needs a task whose mask is the label of another task of the model. Received "
+                "config.model.head='esmm' needs a task whose mask is the label of another task of the model. Received: "
                 f"the masks {dict((t.name, t.mask) for t in schema.tasks)}."
             )
         rates = [task.positive_rate for task in schema.tasks]

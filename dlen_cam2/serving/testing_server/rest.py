@@ -124,7 +124,7 @@ def _predict(model: Model, spec: model_pb2.ModelSpec, body: bytes) -> dict[str, 
     if "inputs" in content:
         return {"outputs": _unnamed(outputs)}
     if any(not isinstance(column, list) or len(column) != len(rows) for column in outputs.values()):
-        raise invalid("An output has another number of rows than 'instances': send 'inputs'.")
+        raise invalid("An output does not have one row for each of 'instances': send 'inputs' instead.")
     table = zip(*outputs.values(), strict=True)
     return {"predictions": [_unnamed(dict(zip(outputs, row, strict=True))) for row in table]}
 

@@ -105,7 +105,7 @@ def last_kernel(network: tf.keras.Model) -> tuple[int, np.ndarray]:
             found = place, mask
     if found is None:
         raise UserError(
-            "config.train.step_rule='gradnorm' needs a trunk with a kernel that tasks share. Received: none in "
-            f"the layers {[layer.name for layer in network.layers if layer.weights]}."
+            "config.train.step_rule='gradnorm' needs a trunk with a kernel that tasks share. Received: no such kernel "
+            f"in the layers {[layer.name for layer in network.layers if layer.weights]}."
         )
     return found

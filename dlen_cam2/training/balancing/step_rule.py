@@ -32,8 +32,8 @@ class StepRule(Part):
         """
         if self.by_task and isinstance(tf.distribute.get_strategy(), tf.distribute.ParameterServerStrategy):
             raise UserError(
-                "config.train.step_rule must not need the gradients of each task with --strategy=parameter_server, "
-                f"whose weights lie in shards. Received: {self.name!r}."
+                "config.train.step_rule must not need the gradient of each task with --strategy=parameter_server, "
+                f"which shards the weights. Received: {self.name!r}."
             )
         return self.balancer(schema, network, optimizer)
 

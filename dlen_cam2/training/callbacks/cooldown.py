@@ -36,7 +36,7 @@ class Cooldown(tf.keras.callbacks.Callback):
         if config.steps_per_execution > most:
             raise UserError(
                 f"config.train.steps_per_execution must be at most {most} for a cooldown of {config.cooldown:g} in a "
-                f"stage of {steps} steps, since the steps of a call have one rate. Received: "
+                f"stage of {steps} steps, since all steps of a call have the same rate. Received: "
                 f"{config.steps_per_execution}.")
         self._now = math.nan  # what a checkpoint has restored is not known
 

@@ -71,5 +71,5 @@ def test_a_task_must_follow_what_it_followed_to_grow():
     before, now = Schema("s", (), (buy,)), Schema("s", (), (click, buy))
     DLEN().check_grown(before, now, (), {})
     DLEN(masked="parent").check_grown(now, Schema("s", (), (Task("like"), buy, click)), (), {})
-    with pytest.raises(UserError, match=r"needs \['buy'\] to follow .*Received: \['click'\] in place of \[None\]"):
+    with pytest.raises(UserError, match=r"must have \['buy'\] follow .*Received: \['click'\] in place of \[None\]"):
         DLEN(masked="parent").check_grown(before, now, (), {})

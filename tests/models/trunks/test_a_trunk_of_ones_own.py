@@ -93,7 +93,7 @@ def test_it_builds_with_every_head_and_with_branches(log):
 
 
 def test_a_second_part_of_the_name_is_refused():
-    with pytest.raises(UserError, match="a trunk must have a name of its own. Received: 'separate'"):
+    with pytest.raises(UserError, match="the name of a trunk must be unique. Received: 'separate'"):
         @trunk("separate")
         @dataclasses.dataclass
         class Other(Trunk):

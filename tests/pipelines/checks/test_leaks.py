@@ -31,7 +31,7 @@ def test_rare_tasks_are_not_measured(tmp_path):
         c["share"] = (np.cumsum(c["click"]) * c["click"] <= 6) * c["click"]  # 18 positives, all told by their place
     report = check.check(write(tmp_path / "set", columns))
     assert "share" not in report.aucs and "click" in report.aucs
-    assert "too few positives or negatives: share" in faults(report, "leak suspects")
+    assert "too few positives or negatives of share" in faults(report, "leak suspects")
 
 
 def test_leaks_are_sought_in_the_first_rows_of_each_split(clean, monkeypatch):

@@ -91,9 +91,9 @@ def test_rows_that_are_equal_all_count(tmp_path):
     ({"by": SplitBy("split", "none")}, "has no column 'none'"),
     ({"by": SplitBy("split", "page")}, "column 'page' must be one of train, validation, test. Received: p"),
     ({"by": SplitBy("user", test_share=1e-9)}, "--split_by=user must leave rows in test.*Received: {'train': 400}"),
-    ({"how": Options(since="20250101")}, "--since adds days, which a log without times does not have"),
+    ({"how": Options(since="20250101")}, "--since needs a log with times"),
     ({"schema": Schema("r", (*SCHEMA.features, *COUNTERS[:1]), SCHEMA.tasks)},
-     r"point-in-time features are made of the rows that came before.*give --time. Received: \['user_impressions'\]"),
+     r"point-in-time features need a log with times.*pass --time. Received: \['user_impressions'\]"),
 ])
 def test_what_cannot_be_is_refused(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
@@ -102,8 +102,8 @@ def test_what_cannot_be_is_refused(tmp_path, change, message):
 
 
 @pytest.mark.parametrize(("flags", "message"), [
-    ([], r"error: --time must name the column of the time of exposure; only a log without times takes "
-         r"--split_by=user\|item\|label\|split in place of it, and goes to train and test. Received: neither."),
+    ([], r"error: either --time must name the column of the time of exposure, or, for a log without times, "
+         r"--split_by=user\|item\|label\|split must be given. Received: neither."),
     (["--time=ts", "--split_by=user"], "Received: --time=ts and --split_by=user."),
     (["--split_by=user", "--test_share=2"], "--test_share must be above 0 and below 1. Received: 2.0"),
     (["--split_by=day"], "--split_by=day: value should be one of <user|item|label|split>"),

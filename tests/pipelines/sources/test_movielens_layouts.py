@@ -93,7 +93,7 @@ def test_what_tfds_cannot_load_is_one_error(tmp_path, monkeypatch):
 
 DAMAGES = {
     # (file, what to change it to), and the message
-    "no ratings": ("ratings.dat", None, r"must hold ratings.dat, u.data, or just one file \*.inter. Received: no such"),
+    "no ratings": ("ratings.dat", None, r"ratings.dat, u.data, or exactly one file \*.inter. Received: no such"),
     "no users": ("users.dat", None, r"users.dat cannot be read. Received: .*No such file"),
     "no movies": ("movies.dat", None, r"movies.dat cannot be read. Received: .*No such file"),
     "empty": ("ratings.dat", "", r"there must be rows to write to .*. Received: none"),
@@ -142,17 +142,17 @@ INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 USER = "user_id:token\tage:float\tgender:token\toccupation:token\tzip_code:token\n"
 ATOMIC_DAMAGES = {
     "no user file": ("user", None, r"ml.user cannot be read. Received: .*No such file"),
-    "empty": ("inter", "", r"ml.inter must have one column each of .*'timestamp'\]. Received columns: \[''\]"),
-    "column": ("item", "item_id:token\tclass:token_seq\n1\tDrama\n", r"one column each of \['release_year'\]"),
-    "no genre": ("item", "item_id:token\trelease_year:float\n1\t1995\n", r"one column each of \['class'\]. Received"),
+    "empty": ("inter", "", r"must have exactly one column for each of .*'timestamp'\]. Received columns: \[''\]"),
+    "column": ("item", "item_id:token\tclass:token_seq\n1\tDrama\n", r"one column for each of \['release_year'\]"),
+    "no genre": ("item", "item_id:token\trelease_year:float\n1\t1995\n", r"column for each of \['class'\]. Received"),
     "utf-8": ("item", "item_id:token\trelease_year:float\tgenre:token\n1\t\xe9\tDrama\n", r"must be UTF-8. Received"),
     "fields": ("user", USER + "1\t2\n", r"ml.user: line 2 must have 5 fields between '\\t'. Received: '1\\t2'"),
-    "token": ("inter", INTER + "1m_3\tToy\t5\t9\n", r"user_id must stand in its .user or .item file. Received: '1m_3'"),
+    "token": ("inter", INTER + "1m_3\tToy\t5\t9\n", r"user_id must be in its .user or .item file. Received: '1m_3'"),
     "twice": ("user", USER + "".join(f"1m_{i}\t1\tF\t1\t1\n" for i in (1, 2, 7, 1)),
               r"each user_id may have one row. Received twice: '1m_1'"),
     "time": ("inter", INTER + "1m_1\tToy Story (1995)\t5\t9.5\n",
              r"timestamp of ratings must be an integer. Received: '9.5'"),
-    "two": ("inter", "", r"just one file \*.inter. Received: \['also.inter', 'ml.inter'\]"),
+    "two": ("inter", "", r"exactly one file \*.inter. Received: \['also.inter', 'ml.inter'\]"),
 }
 
 

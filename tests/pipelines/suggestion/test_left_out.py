@@ -56,20 +56,20 @@ def iso(form):
     ("d", iso("%d.%m.%Y"), "a date"), ("created", iso("%b %d, %Y"), "a date"), ("ymdh", iso("%Y%m%d%H"), "a date"),
     ("log_s", ts // 1000, "a date"), ("log_ms", ts, "a date"), ("log_us", ts * 1000.0, "a date"), ("ts2", ts, "a date"),
     ("period", [202410] * ROWS, "a date"), ("updated_ts", v * 1000, "a date"),
-    ("hourmin", [int(h) for h in iso("%H%M")], "a time of day such as 9.*cut it to the hour"),
+    ("hourmin", [int(h) for h in iso("%H%M")], "a time of day such as 9.*reduce it to the hour"),
     ("at", iso("%H:%M:%S"), "a time of day such as 23:59"), ("minute_of_day", ts // 60_000 % 1440, "a time of day"),
 ])
 @pytest.mark.parametrize("ending", [".parquet", ".csv"])
 def test_dates_and_clocks_are_left_out(tmp_path, ending, name, values, reason):
     schema, why = found(tmp_path, ending, **{name: values})
     assert name not in features(schema)
-    assert re.match(f"left out: {reason}", why[name]), why[name]
+    assert re.match(f"left out: it is {reason}", why[name]), why[name]
 
 
 def test_a_time_of_day_or_date_as_a_type_is_left_out(tmp_path):
     dates = [datetime.date(2024, 10, 4)] * ROWS
     _, why = found(tmp_path, day=dates, at=[datetime.time(1, 2)] * ROWS, moment=ts.astype("M8[ms]"))
-    assert all(why[n].startswith("left out: of type ") for n in ("day", "at", "moment"))
+    assert all(why[n].startswith("left out: it is of type ") for n in ("day", "at", "moment"))
 
 
 @pytest.mark.parametrize(("name", "values", "numeric"), [
@@ -102,7 +102,7 @@ def test_a_category_may_lack_values_which_are_counted(tmp_path):
                         level=["NA" if c < 0.1 else str(k % 5) for c, k in zip(chance, u, strict=True)])
     assert {n: (features(schema)[n].dtype, features(schema)[n].side) for n in ("age", "kind", "level")} == {
         "age": ("int", "user"), "kind": ("int", "item"), "level": ("string", "user")}
-    assert f"{sum(chance < 0.1):,} of 3,000 rows have none" in why["age"]
+    assert f"{sum(chance < 0.1):,} of 3,000 rows have no value" in why["age"]
 
 
 def test_the_range_of_a_number_is_that_of_the_whole_log(tmp_path, monkeypatch):
@@ -116,4 +116,4 @@ def test_the_range_of_a_number_is_that_of_the_whole_log(tmp_path, monkeypatch):
 def test_users_that_are_missing_are_counted(tmp_path):
     path = save(tmp_path / "log.csv", {"ts": ts, "uid": some(u), "vid": v, "click": click})
     _, why = proposed(path)
-    assert f"{sum(chance < 0.1):,} of 3,000 rows have none, and --on_bad_row=skip leaves them out" in why["uid"]
+    assert f"{sum(chance < 0.1):,} of 3,000 rows have no value, and --on_bad_row=skip leaves them out" in why["uid"]

@@ -34,7 +34,7 @@ def test_the_schema_that_is_proposed(tmp_path, ending):
         }
     assert {n: f.transform for n, f in found.items() if n in ("fans_count", "item_ctr", "price", "balance")} == {
         "fans_count": "log1p", "item_ctr": "logit", "price": "log1p", "balance": ""}
-    assert "left out: the id of a request or a session" in why["session"]
+    assert "left out: by its name it is the id of a request or a session" in why["session"]
     assert not found["city"].hashed and found["city"].min_count == 1
     assert (found["tags"].max_length, found["city"].max_length) == (2, 1)
     assert {"user_clicks", "user_click_rate", "video_impressions"} <= set(found) and "user_likes" not in found
@@ -49,7 +49,7 @@ def test_time_that_was_spent_is_proposed_as_a_target(tmp_path, name):
     rows = [{n: row[n] for n in ("ts", "uid", "vid", "is_click")} | {name: row["watch_time"]} for row in varied(50)]
     schema, why = proposed(write(tmp_path / "log.csv", rows))
     assert schema.targets == (name,)
-    assert why[name] == "a target: time that was spent; the tags task:NAME and kind:regression make it a task"
+    assert why[name] == "a target: the time spent; the tags task:NAME and kind:regression make it a task"
 
 
 @pytest.mark.parametrize(("names", "message"), [
@@ -75,7 +75,7 @@ def test_what_is_no_feature_is_left_out_of_the_proposal_with_the_reason(tmp_path
         for i, row in enumerate(varied(50))
     ]
     reasons = {"is_rand": "--random=is_rand", "floats": "a list of decimals", "object": "object|STRUCT",
-               "split": "one of ours", "empty": "no values"}
+               "split": "its name is reserved", "empty": "no values"}
     for ending in (".parquet", ".jsonl"):
         path = write(tmp_path / f"log{ending}", rows, {"empty": pa.string()})
         schema, why = proposed(path)
@@ -88,5 +88,5 @@ def test_what_is_no_feature_is_left_out_of_the_proposal_with_the_reason(tmp_path
         names = ("ts", "uid", "vid", "is_click", "tags")
         given = [{n: row[n] for n in names} | {"duration_s": "NA"} for row in varied(50)]
         schema, why = proposed(write(tmp_path / "log.csv", given, lists=lists))
-        assert re.search(r'left out: lists that are not JSON such as \["a", "b"\]. Received: \[.?t\d', why["tags"])
+        assert re.search(r'left out: it holds lists not in JSON, such as \["a", "b"\]. Received: \[.?t\d', why["tags"])
         assert "left out: counters read it as seconds" in why["duration_s"]

@@ -92,7 +92,7 @@ class Alone(Strange):
     (Strange, "pcgrad", "layer 'strange', a Strange without `shared_weights`"),
     (Strange, "metabalance", "layer 'strange', a Strange without `shared_weights`"),
     (Strange, "gradnorm", "layer 'strange', a Strange without `shared_weights`"),
-    (Alone, "gradnorm", "needs a trunk with a kernel that tasks share. Received: none in the layers"),
+    (Alone, "gradnorm", "needs a trunk with a kernel that tasks share. Received: no such kernel in"),
 ])
 def test_a_trunk_whose_weights_are_not_known_to_be_shared_is_refused(monkeypatch, layer, method, message):
     def trunk(self, x, context):

@@ -88,6 +88,6 @@ def test_parameter_servers_have_no_gradients_of_whole_weights(method, monkeypatc
         with pytest.raises(UserError) as error:
             step_rule(method)(tiny_schema(), network, None)
         assert str(error.value) == (
-            "config.train.step_rule must not need the gradients of each task with --strategy=parameter_server, whose "
-            f"weights lie in shards. Received: {method!r}."
+            "config.train.step_rule must not need the gradient of each task with --strategy=parameter_server, which "
+            f"shards the weights. Received: {method!r}."
         )

@@ -74,8 +74,8 @@ TABLE = """\
 | towers/bias_0 | 2x4 | 2x4 | grown, cut | +1 tasks, -1 tasks |
 | logits/kernel | 2x4 | 2x4 | grown, cut | +1 tasks, -1 tasks |
 | logits/bias | 2 | 2 | grown, cut | +1 tasks, -1 tasks |
-| optimizer | step 7 | step 7 | slots as their weights |  |
-| balancer | UncertaintyBalancer | UncertaintyBalancer | starts anew |  |
+| optimizer | step 7 | step 7 | slots follow their weights |  |
+| balancer | UncertaintyBalancer | UncertaintyBalancer | initialised |  |
 """
 
 
@@ -99,7 +99,7 @@ def test_the_balancer_goes_on_with_the_same_tasks(log, tmp_path, capsys, method,
         assert line == ["| balancer | UncertaintyBalancer | UncertaintyBalancer | copied |  |"]
     elif state_after == "zero":
         np.testing.assert_array_equal(new.s.numpy(), np.zeros(3))
-        assert line == ["| balancer | UncertaintyBalancer | UncertaintyBalancer | starts anew |  |"]
+        assert line == ["| balancer | UncertaintyBalancer | UncertaintyBalancer | initialised |  |"]
     else:
         assert new is None and line == ["| balancer | UncertaintyBalancer |  | dropped |  |"]
 

@@ -43,11 +43,11 @@ def test_early_stopping_goes_on_where_it_was(log, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    ({"validation_days": "20240104"}, "config.train.monitor and --validation_days need each other"),
-    ({"wanted": config(monitor="ne")}, "config.train.monitor and --validation_days need each other"),
-    ({"wanted": config(monitor="ne"), "validation_days": DAY}, r"neither trained on nor measured.*\['20240103'\]"),
+    ({"validation_days": "20240104"}, "config.train.monitor and --validation_days must be given together"),
+    ({"wanted": config(monitor="ne")}, "config.train.monitor and --validation_days must be given together"),
+    ({"wanted": config(monitor="ne"), "validation_days": DAY}, r"may not be trained on or measured.*\['20240103'\]"),
     ({"wanted": config(monitor="clack/ne"), "validation_days": "20240104"}, "must name a task of the model"),
-    ({"grow": True}, "--grow is about the model of --continue_from"),
+    ({"grow": True}, "--grow needs --continue_from"),
 ])
 def test_what_does_not_go_together_is_one_message(log, tmp_path, options, words):
     with pytest.raises(UserError, match=words):
@@ -87,7 +87,7 @@ def test_a_step_that_makes_a_day_worse_is_named(log, whole, tmp_path, capsys):
             np.testing.assert_allclose(*click["ne"], rtol=1e-3)
     assert "warning: the step made click worse on 20240104: NE" in found["wild"]
     assert "warning" not in found["calm"]
-    assert "daily steps (config.train.daily): 1 passes, 1000 of the rates, cooldown 0" in found["wild"]
+    assert "daily steps (config.train.daily): 1 passes, rates times 1000, cooldown 0" in found["wild"]
 
 
 def test_a_step_that_makes_validation_worse_is_named(log, whole, tmp_path, capsys):
@@ -99,12 +99,12 @@ def test_a_step_that_makes_validation_worse_is_named(log, whole, tmp_path, capsy
 def test_nothing_after_the_last_day_is_one_message(log, tmp_path):
     with pytest.raises(UserError, match="--eval=next needs a day after"):
         train_request.recurring(config(), log, tmp_path / "m", "20240105")
-    with pytest.raises(UserError, match=r"--days must be days of the log\. Received: \['20240102_random'\]"):
+    with pytest.raises(UserError, match=r"--days must be days, not splits .*\. Received: \['20240102_random'\]"):
         train_request.recurring(config(), log, tmp_path / "m", "20240101,20240102_random")
 
 
 def test_another_balancing_method_is_named(log, whole, tmp_path):
     other = config()
     other.train.step_rule = PCGrad()
-    with pytest.raises(UserError, match=r"config.train.step_rule must be that of .*'pcgrad' in place of 'fixed'"):
+    with pytest.raises(UserError, match=r"config.train.step_rule must equal the one of .*'pcgrad' in place of 'fixed'"):
         runs.train(train_request.once(other, log, tmp_path / "m", DAY, "20240104", continue_from=whole))

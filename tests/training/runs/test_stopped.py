@@ -65,7 +65,7 @@ def test_sigterm_finishes_the_step_and_saves(log, tmp_path):
 def test_another_run_of_the_same_directory_is_refused(log, tmp_path, monkeypatch):
     stopped_at(monkeypatch, 5, log, tmp_path / "m", checkpoint_steps=2)
     other = config(learning_rate=0.01)
-    with pytest.raises(UserError, match=r"has the state of another run.*Received: different \['config'\]"):
+    with pytest.raises(UserError, match=r"holds the state of another run.*Received: different \['config'\]"):
         train(log, tmp_path / "m", other)
     train(log, tmp_path / "m", other, restart=True)
     assert "resumed" not in {line["event"] for line in lines(tmp_path / "m")}
@@ -77,7 +77,7 @@ def test_two_processes_do_not_train_one_model(log, tmp_path, monkeypatch):
     with (tmp_path / "m.training" / "lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for restart in (False, True):
-            with pytest.raises(UserError, match=r"m\.training is in use: another process trains"):
+            with pytest.raises(UserError, match=r"m\.training is in use: another process is training"):
                 train(log, tmp_path / "m", restart=restart)
     train(log, tmp_path / "m")
     assert "resumed" in {line["event"] for line in lines(tmp_path / "m")}
@@ -100,7 +100,7 @@ def test_a_damaged_checkpoint_is_passed_over(log, whole, tmp_path, monkeypatch, 
     flipped.write_bytes(b"\0" * flipped.stat().st_size)
     train(log, tmp_path / "m")
     warnings = capsys.readouterr().err
-    assert warnings.count("The checkpoint before it is taken") == 2 and "another SHA-256" in warnings
+    assert warnings.count("The checkpoint before it is used instead") == 2 and "SHA-256 does not match" in warnings
     assert differences(tmp_path / "m", whole) == []
 
 
@@ -124,7 +124,8 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(log, whole, tmp_path, mo
     with monkeypatch.context() as patched:
         patched.setattr(checkpoints, "write", fails)
         stopped_at(monkeypatch, 9, log, tmp_path / "m", checkpoint_steps=2)
-    assert "warning: no checkpoint was written, the earlier ones stay: [Errno 28]" in capsys.readouterr().err
+    warning = "warning: the checkpoint could not be written, and the earlier ones are kept: [Errno 28]"
+    assert warning in capsys.readouterr().err
     assert [p.name for p in sorted((tmp_path / "m.training" / "checkpoints").iterdir())] == [
         "checkpoint-000000001", "checkpoint-000000002",
     ]

@@ -144,8 +144,8 @@ def interest_feature(schema: Schema, config: "CAM2") -> Feature:
             return feature
     known = [f.name for f in schema.features if f.side == "item" and not f.is_numeric]
     raise UserError(
-        "config.model.causal.interest_feature must name a categorical item feature of the model, since the loss of "
-        f"each interest needs to know which an item has. Received: {config.interest_feature!r}. Known: {known}."
+        "config.model.causal.interest_feature must name a categorical item feature of the model, which gives the loss "
+        f"the interest of each item. Received: {config.interest_feature!r}. Known: {known}."
     )
 
 

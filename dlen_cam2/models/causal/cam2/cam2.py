@@ -103,14 +103,14 @@ class CAM2(Causal):
         statistic_of(self, stored)
         if (engagement := fitted[STATE].engagement) not in (ANY_POSITIVE, *now.task_names):
             raise UserError(
-                f"the task whose labels CAM2 splits must stay. Received: tasks {list(now.task_names)} without "
-                f"{engagement!r}."
+                f"--grow must keep the task whose labels CAM2 splits, {engagement!r}. Received: tasks "
+                f"{list(now.task_names)}."
             )
         if self.relevance == "interests":
             old, new = (branches.interest_feature(s, self).rows for s in (before, now))
             if old != new:
                 raise UserError(
-                    "config.model.causal.relevance='interests' needs the interests it began with: its outputs are a "
+                    "config.model.causal.relevance='interests' must keep its interests, since its outputs are a "
                     f"softmax over the rows of {self.interest_feature!r}. Received: {new} rows in place of {old}."
                 )
 

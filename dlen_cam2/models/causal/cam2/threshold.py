@@ -51,8 +51,8 @@ class LabelThreshold:
 
     def describe(self) -> str:
         """A line for whoever watches."""
-        return (f"causes: {self.engagement} at {self.statistic} >= {self.thresh:g} is conformity, "
-                f"{self.engaged_above / self.engaged:.1%} of the engagement")
+        return (f"causes: {self.engagement} counts as conformity where {self.statistic} >= {self.thresh:g} "
+                f"({self.engaged_above / self.engaged:.1%} of the engagement)")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -122,8 +122,8 @@ def statistic_of(config: "CAM2", columns: Sequence[Feature]) -> str:
         return rates[0]
     raise UserError(
         "config.model.causal.statistic must name a numeric statistical feature of the data set, or be empty for the "
-        f"first rate of an item (transform:logit). Received: {config.statistic!r}. Known: {[f.name for f in known]}, "
-        f"of which rates of items: {rates}."
+        f"first rate of an item (transform:logit). Received: {config.statistic!r}. Known: {[f.name for f in known]}; "
+        f"rates of items: {rates}."
     )
 
 
@@ -158,7 +158,8 @@ def fit(config: "CAM2", schema: Schema, columns: Sequence[Feature], directory: s
             xs.append(labels[statistic].numpy()[kept])
     x, engaged = np.concatenate([np.zeros(0), *xs]), np.concatenate([np.zeros(0, bool), *ys])
     if not len(x):
-        raise UserError(f"the training days hold no row of the engagement {config.engagement!r} to split.")
+        raise UserError("the training days must have rows in the sample space of the engagement "
+                        f"{config.engagement!r}. Received: none.")
     if interests and not tagged:
         raise UserError(
             f"config.model.causal.relevance='interests' needs items with known interests. Received: no known value of "
@@ -173,7 +174,7 @@ def fit(config: "CAM2", schema: Schema, columns: Sequence[Feature], directory: s
     if not 0 < found.rows_above < found.rows or not 0 < found.engaged_above < found.engaged:
         raise UserError(
             f"config.model.causal.thresh must leave rows with engagement on both sides of {statistic} = "
-            f"{thresh:g}, or a cause has nothing to learn from. Received: {config.thresh:g} "
+            f"{thresh:g}, else a cause has nothing to learn from. Received: {config.thresh:g} "
             f"({config.thresh_unit}), with {found.rows_above:,} of {found.rows:,} rows and {found.engaged_above:,} of "
             f"{found.engaged:,} engagements at or above; X runs from {x.min():g} to {x.max():g}."
         )
