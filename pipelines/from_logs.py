@@ -46,6 +46,7 @@ from pipelines.logs.log_files import OURS, Log, open_log
 from pipelines.logs.split_by import ROW_HASH, SPLITS, WAYS, SplitBy
 from pipelines.logs.typed_columns import CONTRACT, UNITS, Roles, broken, check_time, holds_texts, text_ids, typed
 from pipelines.options import Options, publish
+from pipelines.suggestion.column_names import not_counted
 from pipelines.suggestion.suggest import suggest
 from pipelines.writer import dataset
 
@@ -220,7 +221,7 @@ def _count(engine: Engine, log: Log, on_bad_row: str) -> dict[str, Any]:
                         + (f", and {len(bad) - 1} more rules are broken" if len(bad) > 1 else "")
                         + "; --on_bad_row=skip leaves such rows out.")
     for rule, count, received, file in bad:
-        console.say(f"skipped {count:,} of {read:,} rows: {file}: {rule}. Received: {received}")
+        console.warn(f"skipped {count:,} of {read:,} rows: {file}: {rule}. Received: {received}")
     return {"pipeline": "from_logs", "rows_read": read, "rows_skipped": {rule: count for rule, count, *_ in bad}}
 
 
@@ -251,8 +252,7 @@ def define_flags() -> None:
     flags.DEFINE_string("item", None, "Column of the item's id.", required=True)
     flags.DEFINE_string("random", "", "Column that is 1 for uniformly random exposures. Default: none.")
     flags.DEFINE_enum("time_unit", "ms", list(UNITS), "Unit of a time that is an integer.")
-    flags.DEFINE_integer("utc_offset", 0, "Hours by which days begin earlier than in UTC, such as 8 for Beijing.",
-                         -14, 14)
+    flags.DEFINE_integer("utc_offset", 0, "Hours by which days begin earlier than in UTC, 8 for Beijing.", -14, 14)
     flags.DEFINE_enum("split_by", None, WAYS, "Split of a log without times. user, item: all rows of one are in train "
                       "or in test; label: each combination of labels is divided; split: --split_column names it.")
     flags.DEFINE_string("split_column", "split", "Column that is train, validation or test, with --split_by=split.")
@@ -287,8 +287,8 @@ def _suggest(roles: Roles) -> None:
     if FLAGS.schema and pathlib.Path(FLAGS.schema).exists():
         raise UserError(f"--schema must be a new file with --suggest_schema. Received: {FLAGS.schema!r}, which exists.")
     schema, why = propose(FLAGS.logs, roles, FLAGS.schema or "schema.pbtxt", Options(memory=FLAGS.memory))
-    for name, reason in why.items():
-        console.say(f"{name}: {reason}")
+    why |= not_counted(why) if roles.time else {}
+    console.say("\n".join(f"{name}: {reason}" for name, reason in why.items()))
     if FLAGS.schema:
         write_text(FLAGS.schema, pbtxt.dumps(schema))
         console.next_step(f"read and correct {FLAGS.schema}, then run the command without --suggest_schema")

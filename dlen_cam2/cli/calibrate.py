@@ -66,8 +66,19 @@ def main() -> None:
             console.say(f"{task} is left uncalibrated: it has fewer than {ENOUGH} positives or {ENOUGH} negatives on "
                         f"{FLAGS.day}")
     console.say(f"calibration: {output}, picture: {picture}")
+    worse = _worse(model.schema, before[days[-1]], after[days[-1]]) if FLAGS.measure_day else []
+    if worse:
+        console.warn(f"on {FLAGS.measure_day}, which was not fitted, calibration raises the NE of {', '.join(worse)}: "
+                     "fit on more rows, try --method=platt, or export without it.")
     console.next_step(commands.line(
-        "export", model_dir=FLAGS.model_dir, output="served/ranker", calibration=output))
+        "export", model_dir=FLAGS.model_dir, output=commands.SERVED, calibration=None if worse else output))
+
+
+def _worse(schema: Schema, before: Predictions, after: Predictions) -> list[str]:
+    """The tasks whose NE the calibration raises."""
+    old, new = (evaluation.evaluate(predictions, schema, bootstrap=0) for predictions in (before, after))
+    tasks = [schema.task_names[k] for k in binary(schema)]
+    return [task for task in tasks if old[task]["ne"] is not None and new[task]["ne"] > old[task]["ne"]]
 
 
 def table(schema: Schema, before: Mapping[str, Predictions], after: Mapping[str, Predictions]) -> str:

@@ -3,7 +3,6 @@
     dlen_cam2 evaluate --model_dir=DIR --data_dir=DIR --days=A..B [--output=FILE.json]
 """
 
-import pathlib
 
 from absl import flags
 
@@ -39,8 +38,7 @@ def main() -> None:
     if FLAGS.output:
         write_json(FLAGS.output, metrics)
     console.page(report.table(metrics))
-    name = pathlib.Path(FLAGS.model_dir).resolve().name
-    console.next_step(commands.line("export", model_dir=FLAGS.model_dir, output=f"served/{name}"))
+    console.next_step(commands.line("export", model_dir=FLAGS.model_dir, output=commands.SERVED))
 
 
 if __name__ == "__main__":

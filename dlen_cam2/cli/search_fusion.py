@@ -105,7 +105,7 @@ def main() -> None:
     output = pathlib.Path(FLAGS.output)
     console.say(f"report: {(output / PAGE).with_suffix('.html')}")
     console.next_step(commands.line(
-        "export", model_dir=FLAGS.model_dir, output="served/ranker", calibration=FLAGS.calibration,
+        "export", model_dir=FLAGS.model_dir, output=commands.SERVED, calibration=FLAGS.calibration,
         fusion=output / FUSION))
 
 

@@ -58,8 +58,7 @@ def main() -> None:
     if place.chief:
         console.page(report.table(metrics))
         console.say(f"report: {pathlib.Path(FLAGS.model_dir, report.PAGE).with_suffix('.html')}")
-        name = pathlib.Path(FLAGS.model_dir).resolve().name
-        console.next_step(commands.line("export", model_dir=FLAGS.model_dir, output=f"served/{name}"))
+        console.next_step(commands.line("export", model_dir=FLAGS.model_dir, output=commands.SERVED))
 
 
 def _request() -> train_request.Request:

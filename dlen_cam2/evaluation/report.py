@@ -84,7 +84,7 @@ def write(
         f"# {config.name}: {config.model.trunk.name} trunk, {config.model.head.name} head",
         f"Trained on {train_days}, measured on {', '.join(metrics)}. {COLUMNS_NOTE}",
         "## All tasks", table(metrics), *notes, *([more.strip()] if more else []),
-        f"![AUC and NE by day, calibration, P(UP)]({PICTURE})",
+        f"![AUC and NE by day, and calibration]({PICTURE})",
         *(part for task in schema.task_names for part in _section(task, metrics)),
         "## Configuration", f"```json\n{json.dumps(as_dict(config), indent=1)}\n```",
     ]) + "\n")
@@ -107,11 +107,12 @@ def _in_words(day: str, found: Mapping[str, Any]) -> str:
     begin = f"On {day} {found['positives']:,} of {found['rows']:,} rows are positive"
     if found["auc"] is None or found["ne"] is None:
         return f"{begin}, so AUC and NE are undefined: they need positives and negatives."
-    better = 1 - found["ne"]
+    better, (low, high) = 1 - found["ne"], found["intervals"].get("ne") or (found["ne"],) * 2
     text = (
         f"{begin} ({found['positives'] / found['rows']:.2%}). The model scores a positive row above a negative one in "
         f"{found['auc']:.1%} of all pairs (AUC). Its cross-entropy is {abs(better):.1%} "
         f"{'below' if better >= 0 else 'above'} the cross-entropy of the constant base rate (NE)"
+        f"{', a difference within noise' if low <= 1 <= high else ''}"
     )
     if found["calibration"] is None:
         return f"{text}."

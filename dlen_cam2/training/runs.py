@@ -286,6 +286,8 @@ class Run:
         model_directory.save(stage, self.config, job.schema, job.fitted, job.checkpoint, job.days)
         trained = sorted({day for s in self.wanted.stages for day in s.days})
         title = f"{trained[0]}..{trained[-1]}" if len(trained) > 1 else trained[0]
+        if before := [day for day in job.days if day not in trained]:
+            title += f", after {before[0]}..{before[-1]} (the model in {self.wanted.continue_from})"
         report.write(stage, self.config, job.schema, self.metrics, predictions, title,
                      self.steps.section())
         write_json(stage / model_directory.METRICS, self.metrics)

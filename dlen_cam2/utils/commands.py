@@ -11,6 +11,8 @@ from absl import app, flags, logging
 from dlen_cam2.utils import console
 from dlen_cam2.utils.errors import Interrupted, UserError
 
+SERVED = "served/ranker"  # where the next step of a command puts a SavedModel, version after version
+
 
 def run(main: Callable[[], None], define_flags: Callable[[], None], positional: str = "") -> None:
     """Define this command's flags, parse them and call `main()`; `positional` may be given without its flag's name.

@@ -5,6 +5,7 @@ file, a pipe, a notebook) tables are markdown and long work is a line every so o
 the flag --quiet does, only warnings and errors are left.
 """
 
+import re
 import sys
 import threading
 import time
@@ -98,11 +99,13 @@ def _tables(text: str) -> list[tuple[int, int, Table]]:
 def _aligned(cells: list[list[str]]) -> Table:
     """The rows with text on the left and numbers on the right."""
     head, *rows = cells
-    if sum(max(map(len, column)) + 3 for column in zip(*cells, strict=True)) > Console().width:
-        rows = [[cell.replace(" [", "\n[") for cell in row] for row in rows]  # intervals below their values
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    narrow = sum(max(map(len, column)) + 3 for column in zip(*cells, strict=True)) > Console().width + 3
+    if narrow:
+        rows = [[re.sub(r" \[[^]]*\]$", "", cell) for cell in row] for row in rows]  # intervals are in the reports
+    table = Table(box=None if narrow else box.SIMPLE_HEAD, padding=(0, 1, 0, 0) if narrow else (0, 1), pad_edge=False,
+                  show_edge=False)
     for name, column in zip(head, zip(*rows, strict=True) if rows else [()] * len(head), strict=True):
-        table.add_column(Text(name), justify="right" if is_numbers(column) else "left")
+        table.add_column(Text(name), justify="right" if is_numbers(column) else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table

@@ -27,11 +27,13 @@ body{font:16px/1.55 system-ui,sans-serif;color:var(--text);max-width:74rem;margi
 h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.2rem;border-bottom:1px solid var(--line)}h3{font-size:1.05rem}
 a{color:var(--link)}nav{background:var(--soft);padding:.6rem 1rem;border-radius:.4rem}
 nav a{display:inline-block;margin:.1rem 1rem .1rem 0}
-.wide{overflow-x:auto}table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums}
+.wide{overflow-x:auto;background:linear-gradient(90deg,#0000 92%,var(--soft))}
+table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 td{white-space:nowrap}td small{display:block;color:var(--dim);font-size:.75em}
 td.long{white-space:normal;min-width:16rem}td.number,th.number{text-align:right}
-th{background:var(--soft);cursor:pointer;user-select:none}th[aria-sort=ascending]:after{content:" \\25b2"}
+th{background:var(--soft);cursor:pointer;user-select:none;white-space:nowrap}
+th:after{content:" \\2195";color:var(--dim);font-weight:normal}th[aria-sort=ascending]:after{content:" \\25b2"}
 th[aria-sort=descending]:after{content:" \\25bc"}
 img{max-width:100%;height:auto}
 .wide img{max-width:none;width:100%;min-width:60rem}

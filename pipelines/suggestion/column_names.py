@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Iterable
 
 # Feedback in any form of the word: like, likes, liked. Phrases may be written as one word.
 _POSITIVE = """
@@ -62,6 +63,7 @@ _EVENTS = _set("""
     visit
 """)
 _RANDOM = _set("rand random randomised randomized rnd explore explored exploration")
+_PLACES = _set("place position pos rank ranking slot")
 _STATISTICS = _set("cnt count counts num rate ctr cvr ratio impressions exposures clicks likes views pv uv")
 
 _SPENT = _set("play watch dwell stay view read listen spend spent consume")
@@ -158,6 +160,17 @@ def is_random(name: str) -> bool:
 def is_statistic(name: str) -> bool:
     """Whether it is a count or a rate."""
     return bool(set(words(name)) & _STATISTICS)
+
+
+def not_counted(columns: Iterable[str]) -> dict[str, str]:
+    """What the log could have, by the names that counters know, and has not."""
+    absent = [name for name in ("author_id", "topic", "tab") if name not in columns]
+    return {name: "not in the log; a column of this name would have counters and rates, too" for name in absent}
+
+
+def is_place(name: str) -> bool:
+    """Whether it is the place that a row had on the page, which nobody knows before rows are ranked."""
+    return bool(set(words(name)) & _PLACES) and not set(words(name)) & _STATISTICS
 
 
 def is_spent(name: str) -> bool:

@@ -13,6 +13,7 @@ from pipelines.suggestion.column_names import (
     feedback,
     is_event_id,
     is_id,
+    is_place,
     is_random,
     is_request_id,
     is_spent,
@@ -117,11 +118,10 @@ def suggest(
             continue
         if is_spent(name) and column.is_number and sides.of(name)[0] == "context":
             why[name] = (_lacking(column, sample.rows) or "a target: the time spent") + _TO_LEARN.format(
-                " and mask:TASK of the task that it follows" * bool(column.lacking))
+                " and mask:COLUMN of the feedback that it follows" * bool(column.lacking))
             targets += [] if column.lacking else [name]
         elif name in SECONDS and not column.is_number or name in BINARY:
-            kind = "seconds" if name in SECONDS else "0 or 1"
-            why[name] = f"left out: counters read it as {kind}, but it has other values"
+            why[name] = f"left out: counters read it as {'seconds' if name in SECONDS else '0 or 1'}, which it is not"
         else:
             feature, why[name] = _feature(column, sides, sample.rows)
             features += [feature] if feature else []
@@ -235,6 +235,7 @@ def _lacking(column: Column, rows: int, what: str = "number") -> str:
 def _feature(column: Column, sides: Sides, rows: int) -> tuple[Feature | None, str]:
     """The feature and what is said of it; None if some of the log's `rows` lack a number."""
     side, reason = sides.of(column.name)
+    reason += "; nobody knows it before ranking: leave it out, or serve one value for all" * is_place(column.name)
     is_key = column.name in sides.keys.values()
     cause = "context" if side == "context" else "content"
     if is_statistic(column.name) and column.is_number and not is_key:
@@ -245,14 +246,13 @@ def _feature(column: Column, sides: Sides, rows: int) -> tuple[Feature | None, s
             or column.is_whole and not (named_id or small):
         if column.lacking:
             return None, _lacking(column, rows)
+        transform = "log1p" if column.low >= 0 and column.high > 20 * max(column.median, 1) else ""
         if 0 <= column.low and column.high <= 1 and not column.is_whole:
             transform = "logit"
-        else:
-            transform = "log1p" if column.low >= 0 and column.high > 20 * max(column.median, 1) else ""
         reason = f"{reason}; numeric {transform}".rstrip()
         return Feature(column.name, "float", side, cause, transform=transform), reason
     reason += "; an attribute, although its name is of feedback" * bool(column.is_binary and feedback(column.name))
-    reason += "; categorical"
+    reason += "; a list of categories" if column.is_list else "; categorical"
     dtype = "int" if column.is_integer else "string"
     width = 16 if named_id else 8
     length = min(max(2, column.length), _LONGEST) if column.is_list else 1

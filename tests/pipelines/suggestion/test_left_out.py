@@ -93,7 +93,7 @@ def test_numbers_that_rows_lack_are_counted_at_once(tmp_path, monkeypatch, endin
     schema, why = converted(tmp_path, ending, **columns)
     for name in columns:
         assert why[name].startswith(f"left out: {sum(chance < 0.08):,} of 3,000 rows have no number")
-    assert why["watch_time"].endswith("kind:regression and mask:TASK of the task that it follows make it a task")
+    assert why["watch_time"].endswith("kind:regression and mask:COLUMN of the feedback that it follows make it a task")
     assert not schema.targets and not features(schema).keys() & columns.keys()
 
 
