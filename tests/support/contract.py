@@ -18,6 +18,8 @@ from dlen_cam2.training import grow, jobs, model_directory, passes
 from pipelines.from_logs import Roles, convert
 from tests.support.logs import DAY, START, write
 
+# Kinds of parts that a network is built of.
+NETWORK = ("trunk", "head", "causal", "encoder", "transfer")
 DAYS = ("20220425", "20220426")
 # Yesterday's model knows neither of these.
 NEW = ("price", "liked")
@@ -136,9 +138,9 @@ def is_a_configuration(part, tmp_path):
     assert type(part).__doc__ and len(type(part).__doc__) > 40
 
 
-def builds_with(part, schema):
-    """With every part of every other kind; every output is finite in bfloat16, too."""
-    for kind in ("trunk", "head", "causal", "encoder", "transfer"):
+def builds_with(part, schema, kinds=NETWORK):
+    """With every part of every other kind, or of those `kinds`."""
+    for kind in kinds:
         for name in parts.classes(kind) if kind != part.kind else ():
             settings = config(part, small(kind, name))
             network = build(settings.model, schema)

@@ -29,17 +29,20 @@ from tests.support.jobs import (
 pytestmark = pytest.mark.slow
 
 # Small layers and batches: in large ones a ReLU whose input is 0 but for rounding takes another side every few steps.
+# Few tasks: a step on two replicas has every task's graph twice, and building it is most of the time.
 SMALL = [
-    f"--config.model.features={FEW}",
+    f"--config.model.features={FEW}", "--config.model.tasks=('click', 'long_view', 'like')",
     "--config.model.trunk.units=(6,)", "--config.model.tower_units=(4,)",
     "--config.train.bootstrap=0", "--config.train.epochs=1", "--config.train.batch_size=32",
 ]
+# MMOE and PLE, a head with and without a latent state, with and without CAM2.
 MODELS = {
-    "mmoe": ["--config=dlen_cam2/configs/quickstart_mmoe.py", *SMALL],
-    "ple": ["--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.model.trunk=ple", *SMALL],
-    "dlen": ["--config=dlen_cam2/configs/quickstart_mmoe_dlen.py", "--config.model.head.latent_units=(4,)", *SMALL],
+    "dlen": ["--config=dlen_cam2/configs/quickstart_mmoe_dlen.py", "--config.model.trunk=ple",
+             "--config.model.head.latent_units=(4,)", *SMALL],
     "cam2": ["--config=dlen_cam2/configs/simulated_cam2.py", *SMALL],
 }
+# Rows are shared out in the same way whatever the model, and tables among servers.
+MMOE = ["--config=dlen_cam2/configs/quickstart_mmoe.py", *SMALL]
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +84,7 @@ def test_two_mirrored_replicas_equal_one_device(one, mirrored, name):
 def workers(log, tmp_path_factory):
     """Models trained by two workers, in one process each: (directory, {model: what each worker printed})."""
     home = tmp_path_factory.mktemp("workers")
-    flags = {name: MODELS[name] for name in ("dlen", "cam2")}
-    flags["shards"] = [*MODELS["mmoe"], "--config.train.input_sharding=shards"]
+    flags = MODELS | {"shards": [*MMOE, "--config.train.input_sharding=shards"]}
     jobs = {name: arguments(log, home / name, each) for name, each in flags.items()}
     cluster = addresses(worker=2)
     processes = [start_several(jobs, "multi_worker", task=(cluster, "worker", index)) for index in range(2)]
@@ -90,7 +92,7 @@ def workers(log, tmp_path_factory):
     return home, {name: [each[name] for each in printed] for name in jobs}
 
 
-@pytest.mark.parametrize("name", ["dlen", "cam2"])
+@pytest.mark.parametrize("name", MODELS)
 def test_two_workers_equal_one_device(one, workers, name):
     home, printed = workers
     chief, other = printed[name]
@@ -111,7 +113,7 @@ def test_parameter_servers_share_the_tables(tmp_path):
     log = tmp_path / "data"
     simulate.write(simulate.World(rows=3000, seed=1, days=3, rows_per_item=2), str(log))
     cluster = addresses(chief=1, worker=2, ps=2)
-    flags = [*MODELS["dlen"], "--config.train.batch_size=64", "--strategy=parameter_server"]
+    flags = [*MMOE, "--config.train.batch_size=64", "--strategy=parameter_server"]
     others = [start(log, tmp_path / "m", *flags, task=(cluster, kind, index))
               for kind in ("worker", "ps") for index in range(2)]
     try:
@@ -127,7 +129,7 @@ def test_parameter_servers_share_the_tables(tmp_path):
     assert metrics["click"]["rows"] == data.statistics(log)["days"][DAY]["rows"]
     assert np.isfinite(weights(tmp_path / "m")).all()
     further = [f"--continue_from={tmp_path / 'm'}", f"--train_days={DAY}", f"--eval_days={DAY}_random"]
-    again = command("dlen_cam2.cli.train", *arguments(log, tmp_path / "next", [*MODELS["dlen"], *further]))
+    again = command("dlen_cam2.cli.train", *arguments(log, tmp_path / "next", [*MMOE, *further]))
     assert again.returncode == 0, again.stderr[-3000:]
 
 
@@ -174,10 +176,12 @@ def test_what_is_not_there_is_one_message(monkeypatch):
 def test_the_path_of_a_tpu_on_one_device(log, tmp_path):
     """There is no TPU here: its strategy is replaced by one for one device, with a distributed data set and XLA."""
     place = distribution.Place("tpu", tf.distribute.OneDeviceStrategy("/cpu:0"))
-    found, wanted = (
-        train(small("dlen", batch_size=32, bootstrap=0, jit=jit), log, tmp_path / f"m{jit}", DAYS, DAY, place=at)[DAY]
-        for jit, at in ((True, place), (False, None))
-    )
+    def trained(jit, at):
+        settings = small("dlen", batch_size=32, bootstrap=0, jit=jit)
+        settings.model.tasks, settings.model.features = ("click", "like"), ("user_id", "watched", "hour", "video_id")
+        return train(settings, log, tmp_path / f"m{jit}", DAYS, DAY, place=at)[DAY]
+
+    found, wanted = trained(True, place), trained(False, None)
     for task in wanted:
         assert found[task]["ne"] == pytest.approx(wanted[task]["ne"], abs=0.01)
 

@@ -16,14 +16,16 @@ pytestmark = pytest.mark.slow
 
 
 def step(batch, heads="dlen", l2=0.1, **settings):
-    """One step of plain SGD at rate 1: how the weights moved (so the gradient), and the logs."""
+    """One step of plain SGD at rate 1, eager but for XLA: how the weights moved (so the gradient), and the logs."""
     tf.keras.utils.set_random_seed(3)
     model = tiny_config(head=heads, embedding_l2=l2).model
     network = build(model, tiny_schema())
     how = TrainConfig(**settings)
     rule = how.step_rule(tiny_schema(), network, None)
     ranker = Ranker(network, ReadOut(model, tiny_schema()), balancer=rule, train=how)
-    ranker.compile(optimizer=tf.keras.optimizers.SGD(1.0), jit_compile=how.jit)
+    optimizer = tf.keras.optimizers.SGD(1.0)
+    optimizer.build(network.trainable_variables)
+    ranker.compile(optimizer=optimizer, jit_compile=how.jit, run_eagerly=not how.jit)
     before = network.get_weights()
     logs = ranker.train_on_batch(*batch, return_dict=True)
     return [b - a for a, b in zip(network.get_weights(), before, strict=True)], logs

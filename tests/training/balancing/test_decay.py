@@ -23,10 +23,10 @@ def test_decay_is_a_power_of_the_step():
 def test_decay_starts_at_the_schemas_weights_and_slows_a_task_down():
     # The third step's gradients of task k are those of fixed weights ω_k γ_k².
     schema = tiny_schema().weigh([1.0, 0.5, 2.0])
-    decayed = make(Decay((0.5, 1.0, 0.1)), schema=schema, optimizer=tf.keras.optimizers.SGD(0.0))
+    decayed = make(Decay((0.5, 1.0, 0.1)), schema=schema, optimizer=tf.keras.optimizers.SGD(0.0), eagerly=True)
     steps(decayed, [0, 0])
     decayed.optimizer.learning_rate = 0.1
-    fixed = make(schema=schema.weigh([0.25, 0.5, 0.02]), optimizer=tf.keras.optimizers.SGD(0.1))
+    fixed = make(schema=schema.weigh([0.25, 0.5, 0.02]), optimizer=tf.keras.optimizers.SGD(0.1), eagerly=True)
     for one, other in zip(moved(decayed).values(), moved(fixed).values(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
 

@@ -114,7 +114,7 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(fields):
         network = built(settings)
         read_out = ReadOut(settings.model, tiny_schema())
         ranker = Ranker(network, read_out, [causal_loss(settings)], train=TrainConfig(accumulate=parts))
-        ranker.compile(optimizer=tf.keras.optimizers.SGD(1.0))
+        ranker.compile(optimizer=tf.keras.optimizers.SGD(1.0), run_eagerly=True)
         before = network.get_weights()
         ranker.train_on_batch(*batch())
         moves.append(np.concatenate([(a - b).ravel() for a, b in zip(before, network.get_weights(), strict=True)]))
