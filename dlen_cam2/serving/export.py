@@ -12,6 +12,7 @@ from dlen_cam2.serving import request_log, versions
 from dlen_cam2.serving.signatures import Server
 from dlen_cam2.training.model_directory import TrainedModel
 from dlen_cam2.utils import console
+from dlen_cam2.utils.custom_gradient import no_gradients
 from dlen_cam2.utils.files import staged
 
 _METHODS = {"classify": "tensorflow/serving/classify", "regress": "tensorflow/serving/regress"}
@@ -36,7 +37,8 @@ def export(
     target = versions.following(output)
     console.say(f"exporting {model.network.name} as version {target.name}: building the signatures")
     server = Server(model, causes, **options)
-    signatures = server.concrete_signatures()
+    with no_gradients():
+        signatures = server.concrete_signatures()
     console.say(f"writing the SavedModel with the signatures {', '.join(signatures)}")
     with staged(target, versions.SAVED_MODEL) as stage:
         tf.saved_model.save(server, str(stage), signatures=signatures)

@@ -1,14 +1,31 @@
 """`tf.custom_gradient` whose graphs can be freed."""
 
+import contextlib
+import contextvars
 import functools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
 Function = Callable[..., Sequence[tf.Tensor]]
+_wanted = contextvars.ContextVar("wanted", default=True)
+
+
+@contextlib.contextmanager
+def no_gradients() -> Iterator[None]:
+    """Trace functions of `custom_gradient` without their gradients, for a graph that is served.
+
+    TensorFlow writes such a gradient into a SavedModel, as a function, and each process that loads it registers that
+    for as long as it lives: no version that a server has loaded would be freed.
+    """
+    token = _wanted.set(False)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
 
 
 def custom_gradient(function: Callable[..., tuple[Sequence[tf.Tensor], Callable[..., Any]]]) -> Function:
@@ -23,6 +40,8 @@ def custom_gradient(function: Callable[..., tuple[Sequence[tf.Tensor], Callable[
 
     @functools.wraps(function)
     def call(*tensors: tf.Tensor) -> Sequence[tf.Tensor]:
+        if not _wanted.get():
+            return function(*tensors)[0]
         outputs = with_gradient(*tensors)
         if not tf.executing_eagerly():
             _register_weakly(outputs[0].op)

@@ -6,7 +6,7 @@ import weakref
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
-from dlen_cam2.utils.custom_gradient import custom_gradient
+from dlen_cam2.utils.custom_gradient import custom_gradient, no_gradients
 
 
 @custom_gradient
@@ -46,3 +46,13 @@ def test_a_graph_and_its_gradients_are_freed_with_the_function():
     del function
     gc.collect()
     assert graph() is None and registered() <= before
+
+
+def test_a_graph_that_is_served_has_no_gradients():
+    """It has TensorFlow's own, those of its operations, and nothing that a process registers when it loads it."""
+    tensors = tf.TensorSpec([]), tf.TensorSpec([])
+    with no_gradients():
+        graph = tf.function(lambda x, y: doubled(x, y)[0]).get_concrete_function(*tensors).graph
+    assert "IdentityN" not in {op.type for op in graph.get_operations()}
+    graph = tf.function(lambda x, y: doubled(x, y)[0]).get_concrete_function(*tensors).graph
+    assert "IdentityN" in {op.type for op in graph.get_operations()}
