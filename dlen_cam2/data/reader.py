@@ -97,7 +97,7 @@ def read(
     bad: dict[str, corrupt_records.Bad] = {}
     with tf.init_scope():  # what looks at records runs at once, also while parameter servers' workers trace this
         if on_bad_record == "skip":
-            bad = corrupt_records.screen(found, schema, _parser(schema, found.layout))
+            bad = corrupt_records.screen(found, schema, _traced_parser(schema, found.layout))
             corrupt_records.announce(bad, found)
         else:
             for path in found.paths:
@@ -166,7 +166,8 @@ def explained(directory: str | os.PathLike, schema: Schema, days: Sequence[str])
         yield
     except corrupt_records.ERRORS as error:
         found = shards(directory, days)
-        for path, bad in corrupt_records.screen(found, schema, _parser(schema, found.layout), first=True).items():
+        parse = _traced_parser(schema, found.layout)
+        for path, bad in corrupt_records.screen(found, schema, parse, first=True).items():
             raise UserError(f"shard {path} is damaged or breaks the schema: {bad.reason}") from error
         raise
 
