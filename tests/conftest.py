@@ -1,12 +1,15 @@
-"""What all tests have: a garbage collector that looks at what they make; memory that goes back when it has grown."""
+"""What all tests have: a collector that looks at what they make, memory that goes back, pictures that are not drawn."""
 
+import base64
 import ctypes
 import gc
 import inspect
 import pathlib
+from unittest import mock
 
 import pytest
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 from dlen_cam2 import parts
 
@@ -14,6 +17,10 @@ _PAGES = pathlib.Path("/proc/self/statm")
 _GROWN = 100 * 2**20 // 4096  # pages
 _after = {"collection": 0}
 _TESTS = str(pathlib.Path(__file__).parent)
+_drawn = {"now": False}
+_PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 _parts_of: dict[str, list[tuple[str, str, type[parts.Part]]]] = {}
 
 
@@ -40,6 +47,31 @@ def _memory():
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         _after["collection"] = _resident()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _pictures():
+    """A picture takes as long as a small training: only tests that ask for `drawn` have theirs drawn."""
+    draw = Figure.savefig
+
+    def save(figure, path, **options):
+        if _drawn["now"]:
+            draw(figure, path, **options)
+        elif hasattr(path, "write"):
+            path.write(_PIXEL)
+        else:
+            pathlib.Path(path).write_bytes(_PIXEL)
+
+    with mock.patch.object(Figure, "savefig", save):
+        yield
+
+
+@pytest.fixture
+def drawn():
+    """Pictures are drawn."""
+    _drawn["now"] = True
+    yield
+    _drawn["now"] = False
 
 
 @pytest.hookimpl(wrapper=True)

@@ -37,6 +37,7 @@ def test_a_data_set(data):
         data.rows("20200101")
 
 
+@pytest.mark.slow
 def test_it_measures_what_the_command_measures(data, model):
     found = model.evaluate(data, contract.DAYS[1], bootstrap=0)
     trained = model.trained

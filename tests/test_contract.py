@@ -37,6 +37,7 @@ def test_a_life(kind, name, log, tmp_path):
     contract.a_life(contract.config(contract.small(kind, name), without=contract.NEW), log, tmp_path / "m")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", parts.classes("step_rule"))
 def test_a_step_rule_trains_every_weight_and_its_state_is_restored(name, log, tmp_path):
     settings = contract.config(contract.small("trunk", "cgc"), parts.make("step_rule", name),
@@ -51,6 +52,7 @@ def test_a_step_rule_trains_every_weight_and_its_state_is_restored(name, log, tm
         np.testing.assert_array_equal(mine, theirs, err_msg=mine.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), [p for p in PARTS if p[0] in NETWORK])
 def test_in_bfloat16_it_is_near_and_gives_float32(kind, name, log):
     settings = contract.config(contract.small(kind, name), without=contract.NEW)

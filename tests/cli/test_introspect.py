@@ -43,7 +43,8 @@ def run(*flags):
     return command("dlen_cam2.cli.introspect", *flags)
 
 
-def test_the_command(log, model, tmp_path):
+@pytest.mark.slow
+def test_the_command(log, model, tmp_path, drawn):
     directory, output = model(trunk="ple", head="dlen"), tmp_path / "out"
     done = run(directory, f"--data_dir={log}", f"--day={DAY}", f"--output={output}", "--batch_size=100")
     assert done.returncode == 0, done.stderr[-2000:]

@@ -39,6 +39,7 @@ def test_an_unknown_command_is_refused(capsys, monkeypatch):
         said(capsys, monkeypatch, "../train")
 
 
+@pytest.mark.slow
 def test_a_command_has_its_flags_and_says_how_it_is_called():
     def run(*arguments):
         return subprocess.run([sys.executable, "-m", "dlen_cam2", *arguments], capture_output=True, text=True)

@@ -35,10 +35,10 @@ def weights(directory):
 
 
 @pytest.mark.slow
-def test_train_evaluate_export_score(log, tmp_path):
+def test_train_evaluate_export_score(log, tmp_path, drawn):
     """The README's path through the product."""
     model = tmp_path / "model"
-    done = run(
+    done = command(
         "dlen_cam2.cli.train", "--config=dlen_cam2/configs/quickstart_mmoe_dlen.py", f"--data_dir={log}",
         f"--model_dir={model}", f"--train_days={DAYS}", f"--eval_days={DAY},{DAY}_random", *OVERRIDES,
     )

@@ -26,6 +26,7 @@ def test_a_damaged_log_is_one_message_and_leaves_nothing(tmp_path, case):
     assert sorted(str(p) for p in tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [name for name, case in CASES.items() if case.rule])
 def test_bad_rows_are_skipped_and_counted_and_the_good_ones_kept(tmp_path, case):
     bad, run = attempt(tmp_path, case, "skip")

@@ -43,6 +43,7 @@ def test_a_shard_cut_within_a_record_whose_size_agrees_is_named(stored):
         run(stored)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "says"), [
     ({"count": float("nan")}, r"column \[count\] must be finite, .* Received: \[nan\]"),
     ({"watch": float("inf")}, r"column \[watch\] must be finite, .* Received: \[inf\]"),

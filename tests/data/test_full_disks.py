@@ -62,6 +62,7 @@ FULL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("since", ["", "20220426"])
 @pytest.mark.parametrize("where", FULL)
 def test_a_full_disk_is_one_message_and_changes_nothing(tmp_path, monkeypatch, where, since):

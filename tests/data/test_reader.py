@@ -58,6 +58,7 @@ def test_batches_have_groups_types_and_values(written_once, layout):
             assert value.numpy().tolist() == TABLES["1"].column(name).to_pylist()[at:at + 10]
 
 
+@pytest.mark.slow
 def test_order_is_as_written_or_shuffled_anew_from_the_seed(stored):
     assert times(data.read(stored, SCHEMA, ["1", "2"], 5)) == written("1", "2")
     assert times(data.read(stored, SCHEMA, ["2", "1"], 100)) == written("2", "1")
@@ -76,6 +77,7 @@ def test_a_single_shard_can_be_shuffled(stored):
     assert len(set(map(tuple, passes))) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("days", "shuffle"), [  # 9 shards; 1 shard for 2 pipelines
     (["1", "2"], 0), (["1", "2"], 16), (["2_random"], 0), (["2_random"], 16)])
@@ -97,6 +99,7 @@ def test_a_batch_is_divided_among_the_replicas_of_one_pipeline(stored):
     assert len(next(iter(data.read(stored, SCHEMA, ["1"], 4, context=context)))[1]["ms"]) == 2
 
 
+@pytest.mark.slow
 def test_every_form_reads_as_the_same_rows(written_once):
     days = ["1", "2", "2_random"]
     wanted = plain(data.read(written_once["example", ""], SCHEMA, days, 100))
@@ -140,6 +143,7 @@ def remote(written_once):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_remote_data_set_reads_as_a_local_one(written_once, remote, layout):
     local, directory = written_once[layout, ""], remote[layout]

@@ -97,8 +97,9 @@ NOISE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", [0, 0.2])
-@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("seeds", [3, 10])
 @pytest.mark.parametrize("noise", NOISE)
 def test_intervals_cover_at_their_level(noise, seeds, truth):
     """Of arms whose true relative change is 0, and is 20%, a share near .95 of the intervals holds it.
@@ -207,8 +208,7 @@ def log(tmp_path_factory):
 
 
 # A few features: most of a cell's time goes into the graph.
-FEATURES = ("video_click_rate", "video_impressions", "user_click_rate", "user_topics", "topics", "age_band",
-            "duration_s")
+FEATURES = ("video_click_rate", "video_impressions", "user_click_rate", "user_topics", "topics")
 FLAGS = ["--suite=cam2", "--seeds=1", "--warm_days=2", "--config=dlen_cam2/configs/simulated_cam2.py",
          "--config.model.trunk.units=(8,)", "--config.model.trunk.experts=2", "--config.model.causal.units=8",
          "--config.model.causal.without=()", f"--config.model.features={FEATURES}",
@@ -216,7 +216,7 @@ FLAGS = ["--suite=cam2", "--seeds=1", "--warm_days=2", "--config=dlen_cam2/confi
 
 
 @pytest.mark.slow
-def test_the_suite_writes_its_page(log, tmp_path, monkeypatch):
+def test_the_suite_writes_its_page(log, tmp_path, monkeypatch, drawn):
     monkeypatch.setattr(zoo, "without", lambda head: ["MMOE", "PLE"])  # production is MMOE
     for module in (cam2, cam2_measures, cam2_report):  # test_recurring trains each of the variants
         monkeypatch.setattr(module, "VARIANTS", ("production", "task_arch", "proposed"))

@@ -77,7 +77,7 @@ def test_over_seeds_is_students_interval():
     assert over_seeds(np.array([2.0]))[0] == 2.0 and np.isnan(over_seeds(np.array([2.0]))[1])
 
 
-def test_dlens_page(tmp_path):
+def test_dlens_page(tmp_path, drawn):
     models = {zoo.CONSTANT: 0.0, zoo.SINGLE: 0.6, "MMOE": 0.5, "PLE": 0.6, "MMOE-DLEN": 0.8, "PLE-DLEN": 0.4}
     rows = measured(models, tasks=("click", "like"))
     rows.costs[zoo.CONSTANT]["flops"][:] = 0
@@ -206,10 +206,10 @@ def test_days_to_choose_hyperparameters_by(shop, tmp_path, train, validation, me
         tuned.tuned([], Log(shop, train, ("test",)), validation, 1, tmp_path)
 
 
-def test_the_correlation_sweep(tmp_path, monkeypatch):
+def test_the_correlation_sweep(tmp_path, monkeypatch, drawn):
     monkeypatch.setattr(task_correlation, "CORRELATIONS", (0.0, 1.0))
     monkeypatch.setattr(task_correlation, "NETWORKS", ("MMOE",))
-    sweep = task_correlation.run(config(), tmp_path, 1, 400, processes=1)
+    sweep = task_correlation.run(replaced(config(), {"train.epochs": 1}), tmp_path, 1, 400, processes=1)
     assert sweep.labels[1.0] > 0.9 > 0.4 > abs(sweep.labels[0.0])
     assert np.isfinite([e[0] for by_p in sweep.gains["auc"].values() for e in by_p.values()]).all()
     assert "| MMOE |" in "\n".join(task_correlation.section(sweep, 1, 400))
@@ -217,10 +217,11 @@ def test_the_correlation_sweep(tmp_path, monkeypatch):
     assert (tmp_path / "sweep.png").stat().st_size > 0
 
 
-def test_dlens_cap_and_story(tmp_path, monkeypatch):
+def test_dlens_cap_and_story(tmp_path, monkeypatch, drawn):
     monkeypatch.setattr(dlen_truth, "ALPHAS", (None,))
     monkeypatch.setattr(dlen_truth, "BROKEN", (0.0, 1.0))
-    small = replaced(config(), {"model.features": ("user_topics", "topics"), "model.tasks": ("click", "like")})
+    small = replaced(config(), {"model.features": ("user_topics", "topics"), "model.tasks": ("click", "like"),
+                                "train.epochs": 1})
     caps, told = dlen_truth.run(small, tmp_path, 1, 1500, processes=1)
     assert list(caps.use) == ["uncapped"] and all(0 < e[0] < 1 for e in caps.use["uncapped"].values())
     assert told.lost["error"][0.0] == (0.0, 0.0, 0.0) and np.isfinite(told.changes["ne"][1.0]).all()

@@ -24,6 +24,7 @@ from tests.support.builders import FEW, branches, command, flat, train
 pytestmark = pytest.mark.slow
 
 DAYS = ["20240101", "20240102", "20240103", "20240104"]
+TASKS = ("click", "like")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ AS_BEFORE = DailyConfig(2, 1.0, 0.0)
 def small(variant="proposed", trunk="mmoe", head="logistic", **train):
     cam2 = branches(variant=variant, statistic="video_click_rate", units=6, blocks=1, embedding=4, interests=3)
     sizes = {"experts": 2, "task_experts": 1, "units": (8,), "tower_units": (4,), "latent_units": (4,)}
-    return Config("small", flat(trunk, head=head, dropout=0.2, causal=cam2, features=FEW, **sizes),
+    return Config("small", flat(trunk, head=head, dropout=0.2, causal=cam2, features=FEW, tasks=TASKS, **sizes),
                   TrainConfig(**{"batch_size": 64, "order": "days", "bootstrap": 0, "daily": AS_BEFORE, **train}))
 
 
@@ -80,7 +81,8 @@ def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
 
 def test_continue_from_the_command_line(log, tmp_path):
     flags = ["--config=dlen_cam2/configs/simulated_cam2.py", f"--data_dir={log}", f"--eval_days={DAYS[3]}",
-             f"--config.model.features={FEW}", "--config.model.trunk.units=(8,)", "--config.train.bootstrap=0"]
+             f"--config.model.features={FEW}", f"--config.model.tasks={TASKS}", "--config.model.trunk.units=(8,)",
+             "--config.train.bootstrap=0"]
     first = command("dlen_cam2.cli.train", *flags, f"--model_dir={tmp_path / 'a'}",
                     f"--train_days={DAYS[0]}..{DAYS[1]}")
     assert first.returncode == 0, first.stderr[-2000:]
@@ -108,7 +110,7 @@ def test_continue_from_the_command_line(log, tmp_path):
 def test_one_config_file_runs_every_variant(log):
     for variant in VARIANTS:
         config = simulated_cam2.get_config()
-        config.model.features, config.model.causal.blocks = FEW, 1
+        config.model.features, config.model.tasks, config.model.causal.blocks = FEW, TASKS, 1
         if variant == "production":
             config.model.causal = None
         else:

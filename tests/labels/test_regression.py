@@ -65,6 +65,7 @@ def test_moments_of_labels_large_and_small(start, step):
     np.testing.assert_allclose([fitted.mean, fitted.std], [values.astype(float).mean(), step / 2], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_number_outside_of_the_sample_space_is_nothing_to_the_loss(log, tmp_path):
     """A sentinel of 1e30, whose squared error is infinite, where the mask is 0."""
     shutil.copytree(log, tmp_path / "data")
@@ -110,6 +111,7 @@ def _as_dict(schema):
     return dataclasses.asdict(schema)
 
 
+@pytest.mark.slow
 def test_it_is_measured_calibrated_around_and_served(job, log):
     schema, score = job.schema, evaluation.scorer(job.scored, job.read_out)
     shown = evaluation.predict(score, schema, log, contract.DAYS[1])

@@ -100,6 +100,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_layer(case, tmp_path):
     run_layer_test(*CASES[case], tmp_path)

@@ -161,6 +161,7 @@ def test_an_unknown_pair(tmp_path):
         census.convert(tmp_path, str(tmp_path / "out"), "age")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [False, True])
 def test_command_line(tmp_path, bad):
     source = write(tmp_path / "in", generate())
@@ -177,6 +178,7 @@ def test_command_line(tmp_path, bad):
         assert pbtxt.load(tmp_path / "out").task_names == ("college", "never_married")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (REAL / f"{TEST}.gz").is_file(), reason=f"Census-Income's test file is not at {REAL}")
 def test_real_file(monkeypatch, tmp_path):
     rows = {}

@@ -24,7 +24,7 @@ from tests.support.checked_sets import (
 )
 
 
-def test_a_clean_set_passes_and_its_page_is_whole_and_escaped(clean, tmp_path):
+def test_a_clean_set_passes_and_its_page_is_whole_and_escaped(clean, tmp_path, drawn):
     report = check.check(clean)
     assert statuses(report) == {} and not report.failed and len(report.findings) == 10
     page = html_page.render(report)
@@ -42,6 +42,7 @@ def test_texts_of_the_data_set_are_escaped(tmp_path):
     assert "&lt;b&gt;bold" in page and "<b>" not in page and "&lt;i&gt;set" in page and "<i>" not in page
 
 
+@pytest.mark.slow
 def test_the_command_on_a_simulated_set(tmp_path):
     simulate.write(simulate.World(rows=1500, seed=1, days=3), str(tmp_path / "set"))
     done = run("pipelines.check", f"--data_dir={tmp_path / 'set'}", f"--output={tmp_path / 'page.html'}")
@@ -75,6 +76,7 @@ def test_statistics_that_cannot_be_used(clean, change):
         check.check(clean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change, message", [
     (with_value("click", "int64_list", 2), "0 or 1"),
     (with_value("count", "float_list", -1.0), "finite, and in the domain"),

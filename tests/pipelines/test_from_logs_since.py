@@ -12,6 +12,7 @@ from pipelines.writer.shards import Form
 from tests.support.logs import AT, COUNTED, DAY, ROLES, SCHEMA, START, fed, log_rows, named, write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("computed", [False, True])
 @pytest.mark.parametrize("form", [Form(), Form("block", "GZIP")])
 def test_a_day_that_is_added_has_the_bytes_of_a_full_run(tmp_path, computed, form):

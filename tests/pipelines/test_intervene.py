@@ -145,6 +145,7 @@ def test_popular_items_lose_their_share_where_most_items_are_rare():
     assert train > 0.7 and validation < 0.4 and test < 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["log", "text"])
 def test_rows_move_and_stay_what_they_are(name, request, tmp_path):
     source, output = request.getfixturevalue(name), tmp_path / "out"
@@ -170,6 +171,7 @@ def test_rows_move_and_stay_what_they_are(name, request, tmp_path):
     assert len({(row[item][0], code) for row, code in zip(read, items, strict=True)}) == len(set(items))
 
 
+@pytest.mark.slow
 def test_batches_of_the_first_pass_and_shards_keep_the_order(log, tmp_path, monkeypatch):
     intervene.write(str(log), str(tmp_path / "whole"), seed=0)
     monkeypatch.setattr(intervene, "_BATCH", 7)
@@ -178,6 +180,7 @@ def test_batches_of_the_first_pass_and_shards_keep_the_order(log, tmp_path, monk
     assert whole == batches and len(whole) > 20
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_files(log, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         intervene.write(str(log), str(tmp_path / name), seed)
@@ -186,6 +189,7 @@ def test_the_seed_decides_the_files(log, tmp_path):
     assert not any(a[name] == c[name] for name in a)
 
 
+@pytest.mark.slow
 def test_the_written_data_set_reads_like_any_other(log, tmp_path):
     intervene.write(str(log), str(tmp_path / "out"), seed=0)
     known = list(data.statistics(tmp_path / "out")["days"])
@@ -214,6 +218,7 @@ def test_what_is_left_out_and_not_written_is_said_and_recorded(text, tmp_path, c
     }
 
 
+@pytest.mark.slow
 def test_the_truth_comes_along_only_if_there_is_one(log, text, tmp_path):
     for name, source in (("log", log), ("text", text)):
         intervene.write(str(source), str(tmp_path / name), seed=0)
@@ -221,6 +226,7 @@ def test_the_truth_comes_along_only_if_there_is_one(log, text, tmp_path):
     assert not (tmp_path / "text" / data.TRUTH).exists()
 
 
+@pytest.mark.slow
 def test_command(log, tmp_path):
     done = run(f"--data_dir={log}", f"--output={tmp_path / 'out'}", "--seed=4")
     assert done.returncode == 0, done.stderr[-2000:]

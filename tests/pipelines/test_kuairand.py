@@ -50,6 +50,7 @@ def made(tmp_path_factory):
     return files, output, statistics
 
 
+@pytest.mark.slow
 def test_duplicates_are_dropped_and_counted_and_random_exposures_are_splits_of_their_own(made):
     files, output, statistics = made
     wanted = exposures(files)
@@ -111,6 +112,7 @@ def test_vocabularies_are_learned_of_all_days_but_the_last(made):
     assert {f.min_count for f in found.values() if f.dtype == "string"} == {1}
 
 
+@pytest.mark.slow
 def test_tfds_reads_every_row_and_value(made):
     files, output, statistics = made
     builder = tfds.builder_from_directory(str(output))
@@ -146,6 +148,7 @@ def test_tfds_reads_every_row_and_value(made):
             assert f["is_live_streamer"] == (-1 if row["user_id"] == 4 else (-124, 1)[row["user_id"] % 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("history", [True, False])
 def test_history_counts_once_and_only_where_it_does_not_overlap_the_log(made, tmp_path, history):
     files, output, _ = made
@@ -193,6 +196,7 @@ def test_any_of_the_log_files_will_do(tmp_path, logs):
     assert {day: s["rows"] for day, s in statistics["days"].items()} == {day: len(rows) for day, rows in wanted.items()}
 
 
+@pytest.mark.slow
 def test_features_do_not_depend_on_whether_a_user_comes_back_later(tmp_path):
     files = kf.generate()
     files[kf.EARLY] = [r for r in files[kf.EARLY] if r["user_id"] != 0]
@@ -205,6 +209,7 @@ def test_features_do_not_depend_on_whether_a_user_comes_back_later(tmp_path):
             assert [n for n in a if not np.array_equal(a[n], b[n])] == []
 
 
+@pytest.mark.slow
 def test_commands_can_be_imported_together():
     code = (
         "import pipelines.kuairand, pipelines.simulate\n"

@@ -135,6 +135,7 @@ def test_bad_input_is_one_message_and_leaves_nothing(tmp_path, case):
     assert sorted(str(p) for p in tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bad", "status"), [(False, 0), (True, 1)])
 def test_command_line(tmp_path, bad, status):
     source = kf.write(tmp_path / "in", kf.generate())

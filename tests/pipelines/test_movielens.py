@@ -139,6 +139,7 @@ def test_exactly_one_source(tmp_path, given):
         movielens.convert(str(tmp_path / "out"), **given)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     def run(*arguments):
         return command("pipelines.movielens", f"--output={tmp_path / 'out'}", *arguments)

@@ -49,6 +49,7 @@ def records(directory):
             for p in sorted(directory.rglob("*.tfrecord*")) for r in tf.data.TFRecordDataset(str(p))]
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_bytes_and_another_seed_does_not(written, tmp_path):
     output, _ = written
     simulate.write(SMALL, str(tmp_path / "again"))

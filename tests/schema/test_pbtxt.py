@@ -75,6 +75,7 @@ def schemas(draw):
     return Schema(draw(TEXT), tuple(features), tuple(tasks), tuple(draw(st.permutations(targets))), keys)
 
 
+@pytest.mark.slow
 @settings(max_examples=250, deadline=None)
 @given(schemas())
 def test_round_trips(schema):

@@ -110,7 +110,7 @@ def command(trained, output, day=DAY, **flags):
 
 
 @pytest.mark.slow
-def test_the_command_fits_measures_and_draws(trained, tmp_path):
+def test_the_command_fits_measures_and_draws(trained, tmp_path, drawn):
     done = command(trained, tmp_path / "new" / "c.json", measure_day=NEXT)
     assert done.returncode == 0, done.stderr[-2000:]
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["c.json", "c.png"]

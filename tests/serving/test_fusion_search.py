@@ -119,6 +119,7 @@ def known_day(*texts):
     return Day(rows, SCHEMA, goals(*texts), top=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["product", "sum"])
 def test_the_search_finds_the_best_ranking(form):
     day = known_day("ndcg/click", "rate/hate")
@@ -129,6 +130,7 @@ def test_the_search_finds_the_best_ranking(form):
     assert best.values == day.measure(best.fusion)
 
 
+@pytest.mark.slow
 def test_a_constraint_costs_of_the_goal_and_is_kept():
     day = known_day("ndcg/click", "rate/hate")
     free, limit = (Constraint.parse(f"rate/hate<={bound}", SCHEMA) for bound in (1, 0.02))
@@ -182,7 +184,7 @@ def fuse(trained, *more):
 
 
 @pytest.mark.slow
-def test_the_command_writes_its_directory(trained, tmp_path):
+def test_the_command_writes_its_directory(trained, tmp_path, drawn):
     out = tmp_path / "out"
     done = fuse(trained, "--subject_to=rate/like<=baseline", "--subject_to=ndcg/click>=0.1", f"--output={out}")
     assert done.returncode == 0, done.stderr[-2000:]

@@ -26,7 +26,8 @@ def test_ten_thousand_rows_of_a_real_day_score_as_in_training(tmp_path):
     source = some_users(tmp_path / "in", (train_day, day), 1)
     kuairand.convert(source, str(tmp_path / "data"))
     sizes = {**SIZES, "features": ()}  # all of them
-    config = Config("real", flat("mmoe", head="dlen", **sizes), TrainConfig(bootstrap=0))
+    config = Config("real", flat("mmoe", head="dlen", tasks=("click", "long_view"), **sizes),
+                    TrainConfig(bootstrap=0, batch_size=4096))
     train(config, tmp_path / "data", tmp_path / "model", train_day, day)
     model = model_directory.load(tmp_path / "model")
     score = evaluation.scorer(model.network, model.read_out)

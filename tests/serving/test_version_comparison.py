@@ -91,7 +91,7 @@ def test_changes_of_signatures(tmp_path, saved):
 
 
 # The commands.
-def test_verify_command(tmp_path):
+def test_verify_command(tmp_path, drawn):
     save(tmp_path / "1")
     save(tmp_path / "2", lambda x: 1.2 * x)
     save(tmp_path / "3", lambda x: -x)

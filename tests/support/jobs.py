@@ -14,6 +14,7 @@ from dlen_cam2.training import distribution, model_directory
 from tests.support.builders import FEW, ROOT, command, flat
 
 DAYS, DAY = "20240101..20240102", "20240103"
+TASKS = ("click", "long_view", "like")
 SIZES = {"features": FEW, "experts": 2, "units": (8,), "tower_units": (4,), "latent_units": (4,)}
 
 
@@ -23,7 +24,7 @@ def small(head="logistic", **train):
 
 def config(head="dlen", dropout=0.2, **train):
     fields = {"batch_size": 32, "bootstrap": 0, "epochs": 2, "daily": DailyConfig(2, 1.0, 0.0), **train}
-    return Config("small", flat("mmoe", head=head, dropout=dropout, **SIZES), TrainConfig(**fields))
+    return Config("small", flat("mmoe", head=head, dropout=dropout, tasks=TASKS, **SIZES), TrainConfig(**fields))
 
 
 def arguments(log, model, flags):

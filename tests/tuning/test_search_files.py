@@ -26,7 +26,7 @@ from tests.support.searches import CONFIG, DAY, DAYS, ROOT, Stub, find, rate
 
 
 # === Files ===
-def test_the_files_of_a_search(log, tmp_path):
+def test_the_files_of_a_search(log, tmp_path, drawn):
     def space(hp):
         return rate(hp) | {
             "train.batch_size": hp.Choice("train.batch_size", [256, 512]), "model.head": "dlen",

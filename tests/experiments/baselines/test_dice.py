@@ -101,6 +101,7 @@ def test_negatives_are_items_that_were_shown():
     assert set(drawn.ravel()) == {2, 3}
 
 
+@pytest.mark.slow
 def test_who_and_what_was_not_met_keeps_initial_vectors(tmp_path, monkeypatch):
     """Items of the last day are no negatives of the days before. One day of training has no rows."""
     original, made = dice.Dice, []
@@ -137,6 +138,7 @@ def test_who_and_what_was_not_met_keeps_initial_vectors(tmp_path, monkeypatch):
         assert changed[:met].all() and not changed[met:].any(), name
 
 
+@pytest.mark.slow
 def test_who_follows_the_crowd_has_conformity_and_who_does_not_has_interest():
     """Half of the users take what is popular, the others one of three kinds of rare items."""
     items_of = [np.arange(50) if user % 2 else np.arange(50 + user // 2 % 3, 200, 3) for user in range(180)]

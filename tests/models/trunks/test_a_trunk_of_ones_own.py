@@ -56,6 +56,7 @@ def test_checks_and_tuner_find_it(tmp_path):
     assert "Separate(" in text and f"from {__name__} import Separate" in text
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_it(log, tmp_path):
     done = command(
         "dlen_cam2.cli.train", "--config=dlen_cam2/configs/own/mmoe.py", "--config.model.trunk=separate",
@@ -76,6 +77,7 @@ def test_the_command_line_finds_it(log, tmp_path):
     assert unknown.returncode == 2 and "'separate'" in unknown.stderr
 
 
+@pytest.mark.slow
 def test_grow_and_balancing_find_it(log, tmp_path):
     job = contract.a_life(contract.config(SMALL, without=contract.NEW), log, tmp_path / "m")
     kernel = next(w for w in job.network.weights if w.name == "separate/kernel_0:0")

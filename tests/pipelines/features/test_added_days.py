@@ -22,6 +22,7 @@ def full(tmp_path_factory):
     return source, directory / "out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("since", ["20220421", "20220425", "20220426"])
 def test_an_appended_day_is_that_of_a_full_run(full, tmp_path, since):
     source, whole = full
@@ -91,6 +92,7 @@ def test_what_is_added_has_the_form_of_what_is_there(full, tmp_path):
         kuairand.convert(source, str(tmp_path / "out"), Options(since="20220426", form=Form("block")))
 
 
+@pytest.mark.slow
 def test_processes_write_what_one_writes(full, tmp_path):
     source, whole = full
     kuairand.convert(source, str(tmp_path / "out"), Options(form=Form(workers=2)))

@@ -31,6 +31,7 @@ def test_counters_that_the_log_lacks_equal_a_count_by_hand(tmp_path, without, en
             assert found[e["note"]][name] == value, (name, e)
 
 
+@pytest.mark.slow
 def test_a_counter_that_the_log_has_is_read_and_does_not_change_those_that_are_computed(tmp_path):
     write(tmp_path / "log.csv", named(fed()))
     write(tmp_path / "with.csv", [row | {"user_clicks": 0.0} for row in named(fed())])

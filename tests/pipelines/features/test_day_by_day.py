@@ -32,6 +32,7 @@ def test_an_exposure_that_is_older_than_that_is_refused(late, before):
     assert rows[2]["user_impressions"] == 0
 
 
+@pytest.mark.slow
 def test_a_day_does_not_depend_on_later_days_whatever_their_times():
     log = LOGS["days"]()
     everything, order = compute(log)
@@ -55,6 +56,7 @@ def test_days_stand_in_the_order_of_their_names_not_of_their_splits():
     assert [rows[i]["user_impressions"] for i in range(3)] == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["days", "days of one user"])
 def test_a_run_that_goes_on_from_a_snapshot_computes_the_same(name, tmp_path):
     log = LOGS[name]()

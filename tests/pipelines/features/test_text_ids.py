@@ -49,6 +49,7 @@ def numbered(rows):
     return [row | {c: found[c][row[c]] for c in IDS} for row in rows], found["video_id"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".parquet", ".csv"])
 def test_counters_and_histories_of_texts_are_those_of_numbers(tmp_path, ending):
     log = texts(named(fed(90)))
@@ -70,6 +71,7 @@ def test_counters_and_histories_of_texts_are_those_of_numbers(tmp_path, ending):
     assert stored.text_keys == ("uid", "video_id") and stored.columns["ts"] == "int"
 
 
+@pytest.mark.slow
 def test_days_that_are_added_have_the_bytes_of_a_full_run(tmp_path):
     log = texts(named(fed(90)))
     for day in range(3):

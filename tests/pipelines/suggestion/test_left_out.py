@@ -72,6 +72,7 @@ def test_a_time_of_day_or_date_as_a_type_is_left_out(tmp_path):
     assert all(why[n].startswith("left out: it is of type ") for n in ("day", "at", "moment"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "values", "numeric"), [
     ("hour", ts // 3_600_000 % 24, False), ("weekday", ts // DAY % 7, False), ("month", v % 12 + 1, False),
     ("dow", np.array(["mon", "tue", "wed"])[v % 3], False), ("release_year", 1980 + v % 40, True),

@@ -36,6 +36,7 @@ from tests.support.proposals import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("random", ["", "explored"])
 def test_the_shops_log(tmp_path, random):
     made = shop.make(20_000, 4)
@@ -61,6 +62,7 @@ def test_the_shops_log(tmp_path, random):
     convert(pattern, schema, Roles("shown_at", "visitor", "sku", random), str(tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_the_command_on_a_news_sites_csv(tmp_path):
     sections = np.array(["politics", "sport", "life"])
     published = (ts[0] - v * DAY) // 1000

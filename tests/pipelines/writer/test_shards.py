@@ -64,6 +64,7 @@ def lists_of(column):
     return [row[:length] for row, length in rows]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(rows_of_every(), min_size=1, max_size=3), st.sampled_from(LAYOUTS), st.sampled_from(COMPRESSIONS),
        st.integers(1, 8))
@@ -112,6 +113,7 @@ def test_blocks_of_slices_and_chunks_are_the_same(layout):
                                         EVERY.binary_columns))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_processes_write_the_same_bytes_in_the_same_order(tmp_path, layout):
     tables = [pa.table({"x": [i] * (1 + i), "t": [1] * (1 + i)}) for i in range(7)]

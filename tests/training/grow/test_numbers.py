@@ -50,9 +50,9 @@ def test_growing_changes_no_prediction_of_yesterdays_tasks(log, tmp_path, trunk,
             np.testing.assert_allclose(after["latent"], before["latent"], atol=1e-5)
 
 
-def test_new_columns_start_at_0_and_learn(log, tmp_path):
-    old = trained(log, tmp_path / "m")
-    job = grow.resume(config(tasks=(), without=()), log, tmp_path / "m", DAYS[1:])
+def test_new_columns_start_at_0_and_learn(log, yesterday):
+    old, directory = yesterday
+    job = grow.resume(config(tasks=(), without=()), log, directory, DAYS[1:])
     was, now = weight(old, "experts/kernel_0"), weight(job, "experts/kernel_0")
     assert now.shape[0] == len(KEPT) + len(ADDED) == 34
     np.testing.assert_array_equal(now[KEPT], was)
@@ -67,9 +67,9 @@ def test_new_columns_start_at_0_and_learn(log, tmp_path):
     assert np.abs(weight(job, "embeddings/tables_3") - tables)[1:].max(axis=1).min() > 0
 
 
-def test_optimizer_slots_go_with_their_weights_and_new_ones_are_fresh(log, tmp_path):
-    old = trained(log, tmp_path / "m")
-    job = grow.resume(config(tasks=(), without=()), log, tmp_path / "m", DAYS[1:])
+def test_optimizer_slots_go_with_their_weights_and_new_ones_are_fresh(log, yesterday):
+    old, directory = yesterday
+    job = grow.resume(config(tasks=(), without=()), log, directory, DAYS[1:])
     for kind in "mv":
         was, now = slot(old, f"{kind}/experts/kernel_0"), slot(job, f"{kind}/experts/kernel_0")
         np.testing.assert_array_equal(now[KEPT], was)
@@ -101,11 +101,11 @@ def first_row(schema, name):
     ("city", 2, ["Bonn", "Rom", "Ulm", "Köln", "Paris", ""], ["Ulm", "Köln"]),
     ("shelf", 2, [*range(9), -1], [5, 6, 7])])
 def test_every_value_keeps_its_vector_and_a_new_one_starts_from_what_was_read_for_it(
-    log, tmp_path, name, width, values, grown
+    log, yesterday, tmp_path, name, width, values, grown
 ):
-    old = trained(log, tmp_path / "m")
+    old, directory = yesterday
     larger = copied(log, tmp_path / "data", lambda f: dataclasses.replace(f, size=8) if f.name == "shelf" else f)
-    job = grow.resume(config(without=()), larger, tmp_path / "m", DAYS[1:])
+    job = grow.resume(config(without=()), larger, directory, DAYS[1:])
     variable = f"embeddings/tables_{width}"
     at_old, at_new = (rows_of(j.schema, name, values) + first_row(j.schema, name) for j in (old, job))
     was, now = weight(old, variable)[at_old], weight(job, variable)[at_new]

@@ -36,7 +36,7 @@ def test_killed_processes_end_with_the_same_weights(log, tmp_path):
         f"--data_dir={log}", "--config=dlen_cam2/configs/quickstart_mmoe_dlen.py", "--days=20240101..20240102",
         "--eval=next", "--checkpoint_steps=3", "--strategy=mirrored", "--cpu_devices=2", "--config.model.dropout=0.1",
         "--config.train.batch_size=64", "--config.model.trunk.units=(8,)", "--config.train.bootstrap=0",
-        f"--config.model.features={FEW}",
+        f"--config.model.features={FEW}", "--config.model.tasks=('click', 'like')",
     ]
     moments = killed(tmp_path / "parts", flags, kills=1, least=6, most=12, seed=1)
     assert moments
@@ -48,7 +48,7 @@ def test_killed_processes_end_with_the_same_weights(log, tmp_path):
 
 def test_sigterm_finishes_the_step_and_saves(log, tmp_path):
     flags = ["--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.train.epochs=200", "--checkpoint_seconds=0",
-             f"--config.model.features={FEW}", "--config.model.trunk.units=(8,)"]
+             f"--config.model.features={FEW}", "--config.model.tasks=('click',)", "--config.model.trunk.units=(8,)"]
     process = start(log, tmp_path / "m", *flags)
     work = tmp_path / "m.training"
     deadline = time.monotonic() + 120
@@ -138,7 +138,7 @@ def test_a_worker_that_dies_is_named_and_the_cluster_goes_on(log, tmp_path):
     flags = [
         "--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.model.trunk.units=(8,)", "--config.train.epochs=2",
         "--config.train.bootstrap=0", "--config.train.batch_size=32", "--checkpoint_steps=5",
-        f"--config.model.features={FEW}",
+        f"--config.model.features={FEW}", "--config.model.tasks=('click', 'like')",
     ]
     tasks = [(cluster, "worker", index) for cluster in [addresses(worker=2)] for index in range(2)]
     chief, other = (start(log, tmp_path / "m", *flags, "--strategy=multi_worker", task=task) for task in tasks)

@@ -8,6 +8,7 @@ from dlen_cam2 import serving
 from dlen_cam2.config import TrainConfig
 from dlen_cam2.models import ReadOut
 from dlen_cam2.models.causal.cam2.cam2 import STATE
+from dlen_cam2.serving.signatures import Server
 from dlen_cam2.training import model_directory
 from dlen_cam2.training.optimizers import composite
 from dlen_cam2.training.step import Ranker
@@ -41,9 +42,8 @@ def test_trains_is_saved_and_served(trunk, head, fields, tmp_path):
         np.testing.assert_array_equal(output, expected[name], err_msg=name)
 
     raw = {name: tf.constant(column) for name, column in raw_batch(16).items()}
-    plain = tf.saved_model.load(str(serving.export(loaded, tmp_path / "plain")))
     exposed = tf.saved_model.load(str(serving.export(loaded, tmp_path / "exposed", causes=True)))
-    without, with_causes = (server.signatures["raw"](**raw) for server in (plain, exposed))
+    without, with_causes = Server(loaded).score_raw(**raw), exposed.signatures["raw"](**raw)
     assert set(with_causes) - set(without) == {"conformity", "relevance"}
     for name, score in read_out.causes(expected).items():
         np.testing.assert_allclose(with_causes[name], score, rtol=1e-5)
