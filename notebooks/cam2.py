@@ -5,8 +5,9 @@
 # that sees only engagement mixes both, and shows popular videos to everybody. CAM2 (Raul et al., 2023) learns two
 # small residual networks beside the ranker, one for each cause.
 #
-# Here we watch the two scores come apart on a feed whose true popularity and true interest are known, and then look at
-# long-tail and new items, where the paper reports its gains. One seed and a small world: read large differences only.
+# This notebook shows how the two scores separate on a feed whose true popularity and true interest are known, and then
+# looks at long-tail and new items, where the paper reports its gains. It uses one seed and a small world, so read
+# large differences only.
 
 # %%
 import copy
@@ -41,10 +42,10 @@ from pipelines import simulate
 #
 # $$L = \sum_t w_t L_t + w_C L_C + w_R L_R.$$
 #
-# Two things keep the causes apart. The *features*: conformity reads statistical ones only (counts, rates), relevance
-# attributes and content only (section 2.4). And a *stop-gradient*: their embeddings join the towers, but the tasks'
-# losses never reach the causal networks. (The paper's own text wavers between joint and conditional probabilities for
-# the two heads; `config.model.causal.heads` offers both, the default is joint.)
+# Two things keep the causes apart. The *features*: conformity reads only statistical ones (counts, rates), and
+# relevance only attributes and content (section 2.4). And a *stop-gradient*: their embeddings join the towers, but the
+# tasks' losses never reach the causal networks. (The paper's own text wavers between joint and conditional
+# probabilities for the two heads; `config.model.causal.heads` offers both, the default is joint.)
 
 # %%
 world = simulate.World(rows=24_000, days=4, seed=1)
@@ -69,8 +70,8 @@ Markdown(markdown(
 # %% [markdown]
 # ## 2. Where the threshold lies
 #
-# X is here the rate at which the video has been clicked so far, before the row. The tenth of the exposures with the
-# highest X is conformity's; the threshold is fitted on training days only.
+# Here X is the rate at which the video has been clicked before the row. The tenth of the exposures with the highest X
+# counts as conformity; the threshold is fitted on training days only.
 
 # %%
 warm, measured = ["20240101", "20240102"], ["20240103", "20240104"]
@@ -81,8 +82,9 @@ print(f"{known.statistic} >= {known.thresh:.3f} is conformity: {known.rows_above
 # %% [markdown]
 # ## 3. Train as the paper does
 #
-# Recurring training (section 3.1): each day is measured by the model of the days before, and then trained on, from
-# yesterday's weights and optimizer state. Once with the branches (`proposed`), once without (`production`).
+# The paper uses recurring training (section 3.1): each day is measured with the model of the days before, and then
+# trained on, from yesterday's weights and optimizer state. The cell does this once with the branches (`proposed`) and
+# once without (`production`).
 
 # %%
 found = {}
@@ -94,8 +96,9 @@ logged, random = found["proposed"]["logged"], found["proposed"]["random"]
 truth = {kind: truth_at("data", rows.keys["time"]) for kind, rows in found["proposed"].items()}
 
 # %% [markdown]
-# Where the threshold lies, on the days that were measured. Left, engagement grows with X: that growth is what the label
-# calls conformity. Right, the truth that the label stands in for: X grows with the video's true popularity.
+# The pictures show the threshold on the days that were measured. On the left, engagement grows with X; the label calls
+# this growth conformity. On the right is the truth that the label approximates: X grows with the video's true
+# popularity.
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
@@ -114,9 +117,9 @@ plt.show()
 # %% [markdown]
 # ## 4. The two scores against the two true causes
 #
-# On uniformly random exposures, where popularity and interest are independent, so that a score cannot follow one by
-# following the other. Conformity should rise along the first picture and be flat along the second; relevance
-# the other way round.
+# The scores are compared on uniformly random exposures. There popularity and interest are independent, so a score
+# cannot follow one by following the other. Conformity should rise in the first picture and be flat in the second, and
+# relevance the other way round.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
@@ -133,10 +136,10 @@ for axis, cause, label in zip(axes, ("popularity", "relevance"), ("true populari
 plt.show()
 
 # %% [markdown]
-# The same as Spearman correlations, with two things to compare with: X itself, since it stands in the labels and among
-# conformity's features, and the expected engagement that production ranks by. What is CAM2's own is what the scores
-# have beyond these two. In a world of this size relevance is weak; `docs/results/cam2.md` has this table for a larger
-# one and five seeds, where it reaches 0.7.
+# The next table has the same as Spearman correlations, with two rows for comparison: X itself, since it is part of the
+# labels and of conformity's features, and the expected engagement that production ranks by. CAM2 contributes what its
+# scores have beyond these two. In a world of this size relevance is weak; `docs/results/cam2.md` has this table for a
+# larger one and five seeds, where it reaches 0.7.
 
 # %%
 rows = []
@@ -151,8 +154,9 @@ Markdown(markdown(["exposures", "score", "true popularity", "true interest"], ro
 # %% [markdown]
 # ## 5. The stop-gradient
 #
-# The gradient of the sum of all task logits by each weight of the causal networks: TensorFlow gives None where no path
-# leads. `proposed` must have no path; `joint_loss` is the paper's ablation without the stop-gradient.
+# The cell computes the gradient of the sum of all task logits with respect to each weight of the causal networks.
+# TensorFlow gives None where there is no path. `proposed` must have no path; `joint_loss` is the paper's ablation
+# without the stop-gradient.
 
 # %%
 fitted = data.fit("data", schema, warm)
@@ -200,10 +204,10 @@ axis.set(xlabel="change of NE against production, %", title="proposed, next day 
 plt.show()
 
 # %% [markdown]
-# In the run that is stored here the branches cost about three tenths of a percent over all rows, and no slice gains,
-# new and little-shown videos neither. At this size CAM2 gives two interpretable scores and no accuracy. The paper's
-# gain of 0.139% is on 100 billion rows; `docs/results/cam2.md` has our tables with five seeds and on KuaiRand,
-# where it does not show either.
+# In the run that is stored here, the branches cost about three tenths of a percent over all rows, and no slice gains,
+# not even new and rarely shown videos. At this size CAM2 gives two interpretable scores, but no better predictions.
+# The paper's gain of 0.139% is on 100 billion rows; `docs/results/cam2.md` has our tables with five seeds and on
+# KuaiRand, where it does not show either.
 #
-# The whole experiment, five variants and all tables of the paper, is
-# `python -m dlen_cam2 run_suite --suite=cam2 --data_dir=data --output=results --seeds=5`.
+# `dlen_cam2 run_suite --suite=cam2 --data_dir=data --output=results --seeds=5` runs the whole experiment: five
+# variants and all tables of the paper.

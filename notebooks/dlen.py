@@ -3,11 +3,11 @@
 #
 # DLEN (Deep Latent Emotion Network, Zhang et al., Tencent) begins with two observations on feeds (its section 1):
 # users who like an item mostly show it by *one* behaviour, and which one differs from user to user. So most rows that
-# are negative for `like` are no dislike at all, and tasks that share layers pull these in opposite directions. The
-# remedy is a state that no log records, UP, "the user prefers this item", which all tasks share.
+# are negative for `like` do not mean dislike, and tasks that share layers pull these layers in opposite directions.
+# The remedy is a state that no log records, UP, "the user prefers this item", which all tasks share.
 #
 # This notebook shows where P(UP) comes from, what the cap α does, and how well P(UP) is found when the truth is known.
-# The world is small, so single digits are noise.
+# The world is small, so do not read small differences.
 
 # %%
 import matplotlib.pyplot as plt
@@ -38,16 +38,16 @@ from pipelines import simulate
 #
 # $$P(k|UP) = \sigma(w_a X^k) \quad (9) \qquad\qquad P(k|\overline{UP}) = \alpha_k\,\sigma(w_b X^k) \quad (10)$$
 #
-# and P(UP) is a small network of its own on the shared input. The loss is the cross-entropy of $P(k)$ for every task.
+# and P(UP) is a separate small network on the shared input. The loss is the cross-entropy of $P(k)$ for every task.
 # **Nothing is trained on P(UP) itself: it has no label.** The cap is what makes it a state of preference: without it,
-# "UP" and "not UP" could change places. Here $\alpha_k = c \cdot$ (positive rate of $k$), $c$ in 0.1 to 0.5 as
-# the paper recommends.
+# "UP" and "not UP" could change places. Here $\alpha_k = c \cdot$ (positive rate of $k$), $c$ in 0.1 to 0.5 as the
+# paper recommends.
 #
 # ## 2. Where the latent state comes from
 #
-# Section 3.1 of the paper tells three situations. We compute them: two tasks, P(like|UP) = P(click|UP) = 0.4, both
-# P(k|¬UP) = 0.02, and P(UP) = 0.5. The bars are minus the gradient of the loss by the logit of P(UP): which way, and
-# how hard, a row of this kind pulls it.
+# Section 3.1 of the paper describes three situations. The next cell computes them for two tasks, P(like|UP) =
+# P(click|UP) = 0.4, both P(k|¬UP) = 0.02, and P(UP) = 0.5. The bars show the negative gradient of the loss with
+# respect to the logit of P(UP): in which direction, and how strongly, a row of this kind pulls it.
 
 # %%
 situations = {"like, no click": (1.0, 0.0), "nothing": (0.0, 0.0), "click, no like": (0.0, 1.0), "both": (1.0, 1.0)}
@@ -75,14 +75,14 @@ plt.show()
 
 # %% [markdown]
 # A like pulls up, and the missing click pulls down by less: the row as a whole says "preferred". Nothing at all pulls
-# down. So P(UP) learns from *any* behaviour, and a task's negatives no longer count as dislike where another
-# behaviour was shown. The paper calls this the game of the third situation.
+# down. So P(UP) learns from *any* behaviour, and a task's negatives no longer count as dislike where another behaviour
+# was shown. The paper calls the third situation a game.
 #
 # ## 3. A world in which the story holds
 #
 # The simulator draws a preference for each exposure and then behaviours by eq 1, with habits that differ from user to
-# user, so this world is **favourable to DLEN by construction**. Of rows with so many positive behaviours,
-# how many were truly preferred? `like` alone marks few of them.
+# user, so this world is **favourable to DLEN by construction**. The table shows, by the number of positive behaviours
+# of a row, how many rows were truly preferred. `like` alone marks few of them.
 
 # %%
 world = simulate.World(rows=24_000, days=4, seed=0)
@@ -121,14 +121,15 @@ Markdown(markdown(
 ))
 
 # %% [markdown]
-# The model predicts before any behaviour is seen, so its P(UP) cannot be 1 where three behaviours followed; that it
-# rises down the table is what to look for.
+# The model predicts before any behaviour is seen, so its P(UP) cannot be 1 where three behaviours followed; what
+# matters is that it rises down the table.
 #
 # ## 4. The cap, seen
 #
-# For each task, P(k|UP) and P(k|¬UP) of every row of the next day. The dashed line is the cap $\alpha_k$: all of the
-# orange lies to its left, by eq 10. Where orange heaps up at the line, the cap holds it back, and the network would
-# rather have explained some of these behaviours without preference. Look at how far blue and orange are apart.
+# The histograms show P(k|UP) and P(k|¬UP) of every row of the next day, for each task. The dashed line is the cap
+# $\alpha_k$: all of the orange lies to its left, by eq 10. Where orange piles up at the line, the cap holds it back:
+# without the cap, the network would explain some of these behaviours without preference. Look at the distance between
+# blue and orange.
 
 # %%
 parts = [job.network(features, training=False) for features, _ in data.read("data", schema, [test_day], 4096)]
@@ -149,9 +150,9 @@ plt.show()
 # %% [markdown]
 # ## 5. Is it the preference?
 #
-# Left, P(UP) against the true one, by tenths of the rows; right, its distribution. The order is well found; the
-# scale is less so, and need not be: with a small cap P(k) is nearly P(k|UP) · P(UP), and half the one with
-# twice the other gives the same likelihood. So judge P(UP) by its order.
+# The left picture shows P(UP) against the true one, by tenths of the rows; the right one shows its distribution. The
+# model finds the order well. It finds the scale less well, and need not find it: with a small cap P(k) is nearly
+# P(k|UP) · P(UP), and half the one with twice the other gives the same likelihood. So judge P(UP) by its order.
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
@@ -173,8 +174,8 @@ Markdown(table({"MMOE-DLEN, c = 0.3": recovery(predictions, schema, truth)}))
 # ## 6. The AUC that a log allows is not a measure of quality
 #
 # On real logs there is only section 3.3 of the paper: the AUC of P(UP) against "any positive behaviour" (`user_favor`
-# in `metrics.json`). The paper calls it necessary and not sufficient: if it is near 0.5, P(UP) has not converged; if it
-# is high, that proves nothing. Any score that finds active users is high too:
+# in `metrics.json`). The paper calls it necessary and not sufficient: if it is near 0.5, P(UP) has not converged; if
+# it is high, that proves nothing. Any score that finds active users has a high AUC too:
 
 # %%
 any_positive = count > 0
@@ -186,8 +187,8 @@ Markdown(markdown(
 ))
 
 # %% [markdown]
-# Look at `P(long_view)`: it is no latent state, and comes close to P(UP) in the first column. Only the second column is
-# about preference, and no log has it. **Never report `user_favor` as the quality of a model.**
+# Look at `P(long_view)`: it is not a latent state, but it comes close to P(UP) in the first column. Only the second
+# column is about preference, and no log has it. **Never report `user_favor` as the quality of a model.**
 #
 # ## 7. What α does
 #
@@ -213,8 +214,8 @@ Markdown(markdown(
 # ## 8. What is served
 #
 # The training probability has a part for "not preferred", which a feed does not want to rank by. Eq 4 leaves it out:
-# $P(k, UP) = P(k|UP)\,P(UP)$, the scores `<task>_up` beside `p_up`. They are below P(k), are scores and no calibrated
-# probabilities, and `tuning_and_fusion.ipynb` makes one score of them.
+# $P(k, UP) = P(k|UP)\,P(UP)$, the scores `<task>_up` beside `p_up`. They are below P(k) and are scores, not calibrated
+# probabilities. `tuning_and_fusion.ipynb` makes one score out of several.
 
 # %%
 print(f"true mean P(UP): {truth['p_up'].mean():.3f}")

@@ -2,11 +2,11 @@
 # # A first ranker in ten minutes
 #
 # A feed shows a video, and the user clicks, watches, likes, comments, follows, forwards, or does nothing. A ranker
-# predicts the probability of each of these for every candidate. Here we make a log, look at it, train one network for
-# all six behaviours, read what it learned, and ask the exported model for scores.
+# predicts the probability of each of these for every candidate. In this notebook you make a log, look at it, train one
+# network for all six behaviours, measure what it learned, and ask the exported model for scores.
 #
-# Everything is small so that it runs on a laptop's processor: the numbers are noisy, and the intervals beside
-# them say how noisy.
+# Everything is small so that it runs on a laptop's processor. The numbers are therefore noisy, and the intervals
+# beside them say how noisy.
 
 # %%
 import matplotlib.pyplot as plt
@@ -28,8 +28,8 @@ from pipelines import simulate
 # ## 1. A log
 #
 # The simulator draws users with tastes and habits, videos with topics and popularity, and a logging policy that shows
-# popular videos more often. A tenth of the exposures is uniformly random; they get splits of their own,
-# `DAY_random`, to measure a ranker without the policy's habits.
+# popular videos more often. A tenth of the exposures are uniformly random. They are stored in separate splits,
+# `DAY_random`, so that a ranker can be measured without the influence of the policy.
 
 # %%
 world = simulate.World(rows=20_000, days=4, seed=0)
@@ -40,9 +40,10 @@ Markdown(markdown(
 ))
 
 # %% [markdown]
-# Groups are named by whom a feature describes and by its cause. The counters (`video_click_rate` and the like) are
-# *point in time*: a row knows only what happened strictly before it. Look at how rare most behaviours are,
-# and that the logged days are richer in all of them than the random exposures, since the policy chose.
+# A group is named after the side that its features describe (user, item) and after their cause. The counters
+# (`video_click_rate` and the like) are *point in time*: they count only what happened strictly before the row. The
+# picture shows how rare most behaviours are. All of them are more frequent in the logged days than in the random
+# exposures, because the policy chose the logged ones.
 
 # %%
 counts = data.statistics("data")["days"]
@@ -64,8 +65,8 @@ axis.legend()
 plt.show()
 
 # %% [markdown]
-# A row, as the reader gives it to a network: indices and normalised numbers by group, and labels. What depends on data
-# (vocabularies, means, rates) is fitted on the training days alone.
+# This is how the reader passes rows to a network: indices and normalised numbers by group, and labels. Everything that
+# depends on the data (vocabularies, means, rates) is fitted on the training days alone.
 
 # %%
 train_days, test_days = [f"2024010{day}" for day in range(1, 4)], ["20240104", "20240104_random"]
@@ -78,13 +79,13 @@ print("click:", labels["click"].numpy())
 # %% [markdown]
 # ## 2. A network for six tasks
 #
-# MMOE (Ma et al., 2018) has experts $f_i$ that all tasks share, and for each task $k$ a gate that weighs them by the
-# row, and a tower $h^k$ on the mixture:
+# MMOE (Ma et al., 2018) has experts $f_i$ that all tasks share. Each task $k$ has a gate that weights the experts row
+# by row, and a tower $h^k$ on the mixture:
 #
 # $$f^k(x) = \sum_i g^k_i(x)\, f_i(x), \qquad g^k(x) = \mathrm{softmax}(W_{gk}\, x), \qquad y_k = h^k(f^k(x)).$$
 #
-# A `Config` says what is built and how it is trained; every field is documented in `dlen_cam2/config.py`. On the
-# command line the same is `python -m dlen_cam2 train --config=FILE --data_dir=data --model_dir=mmoe …`.
+# A `Config` says what is built and how it is trained; every field is documented in `dlen_cam2/config.py`. The same on
+# the command line is `dlen_cam2 train --config=FILE --data_dir=data --model_dir=mmoe …`.
 
 # %%
 config = Config(
@@ -97,11 +98,12 @@ metrics = runs.train(train_request.once(config, "data", "mmoe", ",".join(train_d
 # %% [markdown]
 # ## 3. What it learned
 #
-# Of each task on a day that it was not trained on:
+# The table has these metrics for each task, on days that the model was not trained on:
 #
 # - **AUC**: the share of (positive, negative) pairs in the right order; 0.5 is chance. **GAUC** counts pairs within a
 #   user only, which is what a ranking of one user's candidates needs.
-# - **NE**, normalised entropy: cross-entropy over that of the constant base rate. Below 1 is better than the constant.
+# - **NE**, normalized entropy: the log loss divided by that of the constant base rate. Below 1 is better than the
+#   constant.
 # - **Calibration**: predicted over observed positives. Fusion multiplies scores, so it should be near 1.
 #
 # Brackets are 95% intervals, bootstrapped over users. Look at their widths before you compare two numbers: `follow` has
@@ -111,7 +113,7 @@ metrics = runs.train(train_request.once(config, "data", "mmoe", ",".join(train_d
 Markdown(report.table(metrics))
 
 # %% [markdown]
-# The same as a picture; `mmoe/report.md` has both, and is what `dlen_cam2 train` leaves behind.
+# The same metrics as a picture. `dlen_cam2 train` writes both to `mmoe/report.md`.
 
 # %%
 Image("mmoe/report.png")
@@ -119,10 +121,10 @@ Image("mmoe/report.png")
 # %% [markdown]
 # ## 4. Serve it
 #
-# `export` writes a SavedModel for TensorFlow Serving. Raw values go in: ids, lists and numbers as they are in the log,
-# for the indexing is inside the model. `versions.load` restores it knowing nothing of how it was built, as a server
-# does. The signature `rank` takes one row of the user and N rows of candidates, so that the user's part is
-# computed once.
+# `export` writes a SavedModel for TensorFlow Serving. It takes raw values: ids, lists and numbers as they are in the
+# log, because the indexing is inside the model. `versions.load` restores it as a server does, without the code that
+# built the network. The signature `rank` takes one row of the user and N rows of candidates, so that the user's part
+# is computed once.
 
 # %%
 model = model_directory.load("mmoe")
@@ -135,9 +137,9 @@ answer = server.run("rank", request)
 print(f"version {version.name}, signatures {sorted(server.signatures)}")
 
 # %% [markdown]
-# `fused` is one score to rank by, at first the product of all tasks' probabilities (`tuning_and_fusion.ipynb` searches
-# better weights), and `order` is the ranking. Of the videos in the day's first 50 rows, the user of the first row would
-# see these five:
+# `fused` is one score to rank by, by default the product of all tasks' probabilities (`tuning_and_fusion.ipynb`
+# searches for better weights), and `order` is the ranking. Of the videos in the day's first 50 rows, the user of the
+# first row would see these five:
 
 # %%
 first = answer["order"][:5]
@@ -148,9 +150,10 @@ Markdown(markdown(
 ))
 
 # %% [markdown]
-# The simulator knows each probability, so here, and only here, we can see how far off the predictions are. Points
-# are the means of tenths of the rows in order of the prediction: on the diagonal, a group's mean is right. Single rows
-# are further off than their group, as the table of errors says, the mean of |p̂-p| over rows.
+# The simulator knows each probability, so here, and only here, we can see how far off the predictions are. The rows
+# are sorted by the prediction and divided into tenths; each point is the mean of a tenth. If it is on the diagonal,
+# the mean of the group is right. Single rows are further off than their group, as the table of errors shows: it has
+# the mean of |p̂-p| over rows.
 
 # %%
 predictions = evaluation.predict(evaluation.scorer(model.network, model.read_out), model.schema, "data", "20240104")
@@ -168,4 +171,5 @@ plt.show()
 Markdown(table({"first_ranker": recovery(predictions, model.schema, truth)}))
 
 # %% [markdown]
-# **Next**: `dlen.ipynb` and `cam2.ipynb` for the two papers, `your_own_logs.ipynb` for your data.
+# **Next**: `dlen.ipynb` and `cam2.ipynb` explain the two papers, and `your_own_logs.ipynb` shows how to use your own
+# data.

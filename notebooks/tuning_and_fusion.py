@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Tuning, and one score to rank by
 #
-# Two searches that come after a first model: of its hyperparameters, and of the formula that makes one number to rank
-# by of its probabilities. Both choose by what they see, so both look better on the day of the search than they are;
-# each is measured here on a day that it has not seen. The world is small and the days are short: look at the intervals.
+# After a first model come two searches: one for its hyperparameters, and one for the formula that turns its
+# probabilities into one number to rank by. The results of both look better on the day of the search than they are,
+# because they were chosen by it. Each is therefore measured here on a day that it has not seen. The world is small and
+# the days are short: look at the intervals.
 
 # %%
 import matplotlib.pyplot as plt
@@ -28,10 +29,11 @@ statistics = simulate.write(world, "data")
 # %% [markdown]
 # ## 1. Hyperparameters
 #
-# MMOE with DLEN's head, so that P(UP) can take part in the fusion. A *space* is a function of keras-tuner's `hp` that
-# returns values by key of the configuration; `dlen_cam2/configs/spaces.py` has the usual ones. Each trial trains on two
-# days and is measured on the third by NE (below 1 is better than the base rate). Two choices are few: a real search
-# takes twenty or more (`python -m dlen_cam2 tune`, also `--tuner=hyperband|bayesian`, and `--processes`).
+# The network is MMOE with DLEN's head, so that P(UP) can take part in the fusion. A *space* is a function of
+# keras-tuner's `hp` that returns values by key of the configuration; `dlen_cam2/configs/spaces.py` has the usual ones.
+# Each trial trains on two days and is measured on the third by NE (below 1 is better than the base rate). Two trials
+# are few: a real search uses twenty or more (`dlen_cam2 tune`, also with `--tuner=hyperband|bayesian` and
+# `--processes`).
 
 # %%
 config = Config(
@@ -82,18 +84,18 @@ Markdown(report.table({day: evaluation.evaluate(p, schema, bootstrap=100) for da
 # %% [markdown]
 # ## 2. One score
 #
-# A feed ranks by one number. What is a like worth against a long view? Nobody knows beforehand; so say what you want
-# more of and what must not suffer, and search the weights by ranking logged exposures again.
+# A feed ranks by one number. How much is a like worth, compared with a long view? Nobody knows beforehand. So you say
+# what you want more of and what must not suffer, and search for the weights by ranking logged exposures again.
 #
 # With $q_k = s_k$, or $1 - s_k$ for a negative task such as hate, the fused score is
 #
 # $$F = \prod_k q_k^{w_k} \cdot P(UP)^{power},$$
 #
 # the weighted product of powers that PLE's paper ranks by online, and rows with $P(UP) < floor$ come after all others
-# (DLEN fuses P(UP) too, and names how as future work; power and floor are our design). What to rank by is not the size
-# of $F$ but its order, so only the ratios of exponents matter.
+# (DLEN suggests using P(UP) too, and leaves to future work how; power and floor are our design). Only the order of $F$
+# matters for a ranking, not its size, so only the ratios of the exponents matter.
 #
-# A goal is measured on the first `top` places of each user: `ndcg/like` is how far up the liked rows stand, 1 is the
+# A goal is measured on the first `top` places of each user: `ndcg/like` says how far up the liked rows are; 1 is the
 # best possible order. Only what was shown can be ranked again: what another ranking would have shown, no log tells.
 
 # %%
@@ -109,9 +111,9 @@ Markdown(search_fusion.weights(baseline, best.fusion))
 # %% [markdown]
 # ## 3. The trade-off
 #
-# Each point is a fusion, on the day of the search. The line joins those that no other beats in both goals. Full
-# symbols are of that day, hollow ones of the next: how far a star falls from full to hollow is what the search
-# learned by heart.
+# Each point is one choice of weights, measured on the day of the search. The line joins those that no other beats in
+# both goals. Full symbols show that day and hollow ones the next: the distance between the full and the hollow star
+# shows how much the search overfitted its day.
 
 # %%
 search_fusion.draw("trade_off.png", days, baseline, best.fusion, maximize, constraints, trials)
@@ -121,9 +123,9 @@ Image("trade_off.png")
 Markdown(search_fusion.table(days, baseline, best.fusion, constraints))
 
 # %% [markdown]
-# Ask of this table: does the gain hold on the second day, and does its interval leave zero out? A constraint is kept on
-# the day of the search by construction; on the second day it may be broken. And was the search needed: what does the
-# plainest alternative give, ranking by one score?
+# Ask two questions about this table: does the gain hold on the second day, and does its interval leave out zero? A
+# constraint is kept on the day of the search by construction; on the second day it may be broken. And was the search
+# needed: what does the plainest alternative give, ranking by one score?
 
 # %%
 plain = {"chosen": best.fusion, "product of all tasks": baseline,
@@ -138,9 +140,9 @@ Markdown(markdown(
 # %% [markdown]
 # ## 4. What a floor of P(UP) does
 #
-# The paper's purpose for P(UP) is to hold back what users do not prefer. The simulator knows what they prefer: the
-# share of truly preferred rows among the first five places of each user, for a floor at each tenth of P(UP). The order
-# below the floor stays that of the product.
+# The paper's purpose for P(UP) is to hold back what users do not prefer. The simulator knows what they prefer. The
+# picture shows the share of truly preferred rows among the first five places of each user, for a floor at each tenth
+# of P(UP). Rows below the floor keep their order.
 
 # %%
 truth = truth_at("data", predictions[measure_day].keys["time"])
@@ -171,9 +173,10 @@ axis.legend()
 plt.show()
 
 # %% [markdown]
-# Where a line rises, the score let through what users do not prefer, and the floor held it back. Where it is flat there
-# was nothing to hold back: in this world all behaviours come of the preference, so that most scores order by it
-# already.
+# Where a line rises, the score let through what users do not prefer, and the floor held it back. Where it is flat,
+# there was nothing to hold back: in this world all behaviours result from the preference, so most scores already order
+# by it.
 #
-# To serve the chosen weights: `python -m dlen_cam2 export … --fusion=fusion.json` (`best.fusion.save("fusion.json")`).
-# A served model takes others without training or exporting again: `python -m dlen_cam2 change_fusion`.
+# To serve the chosen weights, save them with `best.fusion.save("fusion.json")` and export with `dlen_cam2 export …
+# --fusion=fusion.json`. `dlen_cam2 change_fusion` gives a served model other weights without training or exporting
+# again.

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Your own logs
 #
-# From a file of exposures to a served model: a schema is proposed and corrected, the log becomes a data set and is
-# checked, a network is trained and exported, and a server ranks candidates. The log here is made up on the spot:
-# replace it by yours. Parquet (`.parquet`), CSV (`.csv`) and JSON lines (`.jsonl`) are read the same way.
+# This notebook goes from a file of exposures to a served model: a schema is proposed and corrected, the log becomes a
+# data set and is checked, a network is trained and exported, and a server ranks candidates. The log here is generated
+# by the notebook; replace it with yours. Parquet (`.parquet`), CSV (`.csv`) and JSON lines (`.jsonl`) are read the
+# same way.
 
 # %%
 import csv
@@ -29,8 +30,9 @@ from pipelines.from_logs import Roles, convert, propose
 # %% [markdown]
 # ## 1. A log
 #
-# One row an exposure: when, who, what, what was known, and what the user did. Cooking videos; a user likes some kinds
-# of dishes and says so in his profile (`favourites`), clicks those, watches them further, and sometimes sends a gift.
+# Each row is an exposure: when, who, which item, what was known, and what the user did. The items are cooking videos.
+# A user likes some kinds of dishes and says so in his profile (`favourites`). He clicks these more often, watches them
+# longer, and sometimes sends a gift.
 
 # %%
 rng = np.random.default_rng(0)
@@ -61,8 +63,8 @@ print(open("log.csv", encoding="utf-8").read(400))
 # %% [markdown]
 # ## 2. A schema, proposed
 #
-# `propose` reads a sample and says of each column what it takes it for, and why. It goes by simple rules, so read
-# every line. On the command line: `python -m pipelines.from_logs --suggest_schema …`.
+# `propose` reads a sample and says how it interprets each column, and why. Its rules are simple, so read every line.
+# On the command line: `python -m pipelines.from_logs --suggest_schema …`.
 
 # %%
 roles = Roles(time="ts", user="uid", item="vid")
@@ -70,10 +72,10 @@ schema, why = propose("log.csv", roles)
 Markdown(markdown(["column", "taken for"], [[name, reason] for name, reason in why.items()]))
 
 # %% [markdown]
-# `is_click` and `is_finish` were taken for feedback by their names. `gift` is no name that feedback goes by, but it is
-# only 1 where `is_click` is: so it is feedback, too, and its mask says that it can follow a click only. One line is
-# wrong, and only somebody who knows the log can see it: `completion` is how far the user watched *in this exposure*.
-# As a feature it would tell the answer.
+# `is_click` and `is_finish` were recognised as feedback by their names. `gift` is not a usual name for feedback, but
+# it is 1 only where `is_click` is 1. It is therefore feedback too, and its mask says that it can only follow a click.
+# One line is wrong, and only somebody who knows the log can see it: `completion` is how far the user watched *in this
+# exposure*. As a feature it would give the answer away.
 #
 # Suppose that we had overlooked it. `check` finds what can be found without knowing the log.
 
@@ -83,14 +85,14 @@ for finding in check.check("uncorrected").findings:
     print(finding.line)
 
 # %% [markdown]
-# The line of leaks names a feature that alone knows a task too well. Had we trained, the AUC would have been
-# wonderful, and the model useless, since at serving nobody has watched anything yet.
+# The line about leaks names a feature that predicts a task too well on its own. If we had trained with it, the AUC
+# would have been excellent and the model useless, because when it is served nobody has watched anything yet.
 #
 # ## 3. Corrected
 #
-# A schema is a value; `schema_pbtxt` writes it as the text that the commands read, so you may as well edit that. One
-# more thing that only you know: `favourites` and `dishes` are words of one kind. With one table for both, the network
-# gets their product, and so whether a video fits a profile.
+# A schema is a Python value; `pbtxt.dumps` writes it as the text that the commands read, which you can edit instead.
+# One more thing that only you know: `favourites` and `dishes` have the same kind of values. If both share one
+# embedding table, the network gets the product of their vectors, which tells it whether a video fits a profile.
 
 # %%
 schema = dataclasses.replace(
@@ -112,9 +114,9 @@ for finding in check.check("data").findings:
 # %% [markdown]
 # ## 4. Train and measure
 #
-# Three days to train on, the fourth to measure. Vocabularies (cities, dishes, ids) are learned on the training days.
-# `gift` is rare: look at its interval before you believe its AUC. A task that follows another has two lines: among the
-# clicks, and in its entire space, among all exposures.
+# The network is trained on three days and measured on the fourth. Vocabularies (cities, dishes, ids) are learned from
+# the training days. `gift` is rare: look at its interval before you believe its AUC. A task that follows another has
+# two lines: one among the clicks, and one in its entire space, over all exposures.
 
 # %%
 days = sorted(statistics["days"])
@@ -129,9 +131,9 @@ Markdown(report.table(metrics))
 # %% [markdown]
 # ## 5. Serve
 #
-# Rows of the last day go along as warm-up requests. The local server speaks TensorFlow Serving's protocol (in
-# production it is the image `tensorflow/serving` on the same directory; on the command line
-# `python -m dlen_cam2 serve --served=served/cooking --name=cooking`).
+# Rows of the last day are exported as warm-up requests. The local server speaks TensorFlow Serving's protocol. On the
+# command line it is `dlen_cam2 serve --served=served/cooking --name=cooking`; in production you run the image
+# `tensorflow/serving` on the same directory.
 
 # %%
 model = model_directory.load("model")
@@ -143,8 +145,8 @@ web = rest.start(served, port=0)
 address = f"http://127.0.0.1:{web.server_port}/v1/models/cooking"
 
 # %% [markdown]
-# A request of the signature `rank`: one row of the user's features and one for each candidate, with raw values, as
-# JSON.
+# A request to the signature `rank` has one row of the user's features and one row for each candidate, with raw values,
+# as JSON.
 
 # %%
 inputs = {f.name: candidates[f.name][:1] if f.side == "user" else candidates[f.name] for f in model.schema.features}
@@ -161,12 +163,12 @@ Markdown(markdown(
 ))
 
 # %% [markdown]
-# The user's true tastes are known here. What fits should be near the top:
+# The user's true tastes are known here. Videos that fit them should be near the top:
 
 # %%
 who = inputs["uid"][0]
 print(f"user {who} likes: {', '.join(dishes[tastes[who]])}")
 
 # %% [markdown]
-# **Next**, in `docs/guides`: days that are added to a data set (`--since`), training that goes on from yesterday's
-# model (`--days … --eval=next`), calibration, and new versions of a served model.
+# **Next**: the guides in `docs/guides` show how to add days to a data set (`--since`), train on from yesterday's model
+# (`--continue_from`), calibrate, and release new versions of a served model.
