@@ -12,7 +12,7 @@ def experiment(trunk: Trunk, head: Head) -> Config:
     constant rates the last batches decide how often a rare task is predicted. Several passes require that ids are not
     learned by heart: the schema that `--suggest_schema` proposes gives only ids with 100 rows a row of their own.
     Rates, passes and cooldown, and those of a daily step (`config.train.daily`), were chosen on two logs that have
-    little in common, a slice of KuaiRand's videos and a drawn shop; `docs/decisions/own_logs.md` explains how.
+    little in common, a slice of KuaiRand's videos and a simulated shop; `docs/decisions/own_logs.md` explains how.
     """
     return Config(
         name=f"own_{trunk.name}" + ("" if head.name == "logistic" else f"_{head.name}"),
