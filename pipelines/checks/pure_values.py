@@ -76,7 +76,7 @@ class Spread:
 
         Args:
             rows, groups: (pairs,), a row and its group; a row may be in several groups.
-            count: the number of groups.
+            count: the number of groups, which are numbered 0 to count - 1.
             hit: (all rows,), the rows with the label that the groups give away.
             use: (all rows,), the rows to examine.
         """
