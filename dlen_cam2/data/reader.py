@@ -173,7 +173,7 @@ def explained(directory: str | os.PathLike, schema: Schema, days: Sequence[str])
 
 def _traced_parser(schema: Schema, layout: str) -> Callable[[tf.Tensor], tuple[Groups, dict[str, tf.Tensor]]]:
     """`_parser` as a graph that later passes over data of this schema reuse, because tracing it takes long."""
-    if not tf.executing_eagerly():  # a graph of its own, as of parameter servers' workers, has tables of its own
+    if not tf.executing_eagerly():  # a separate graph, as for parameter servers' workers, has separate tables
         return _parser(schema, layout)
     for known, of_layout, traced in _TRACED:
         if of_layout == layout and known == schema:

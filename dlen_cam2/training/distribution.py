@@ -13,7 +13,7 @@ from dlen_cam2.utils import console
 from dlen_cam2.utils.errors import UserError
 
 STRATEGIES = ("one", "mirrored", "multi_worker", "parameter_server", "tpu")
-# Matrices with at least so many rows, which are embedding tables, lie in parts on all parameter servers.
+# Matrices with at least this many rows (embedding tables) are sharded across all parameter servers.
 MIN_SHARED_ROWS = 1024
 # Threads of operations that wait for other tasks: with as few as a small machine has cores they wait for each other.
 _WAITING_THREADS = 8

@@ -135,7 +135,7 @@ _Columns = list[tuple[str, str]]
 
 
 def _parquet(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
-    names = pyarrow.parquet.read_schema(path).names  # DuckDB would rename what stands twice
+    names = pyarrow.parquet.read_schema(path).names  # DuckDB would rename columns that occur twice
     reader = f"read_parquet({_path(path)})"
     found = engine.query(f"DESCRIBE SELECT * FROM {reader}")
     types = [(name, dtype) for name, (_, dtype, *_) in zip(names, found, strict=True)]

@@ -193,7 +193,7 @@ def _respond(feed: Feed, rng: np.random.Generator) -> None:
     p_up = np.concatenate([_preference(feed.world, feed.users, feed.items, part(rows))[2] for rows in parts])
     preferred = rng.random(n) < p_up
     noise = rng.normal(size=n)
-    # A stream of its own, so that a story that holds is the same log as without the knob.
+    # A separate stream, so that with an unbroken story the log is the same as without this option.
     watches = preferred | (np.random.default_rng([feed.world.seed, 1]).random(n) < feed.world.broken)
     for rows in parts:
         seconds, likes = feed.items["duration"][shown["item"][rows]], watches[rows]

@@ -24,7 +24,7 @@ from pipelines.suggestion.log_sample import Column, Sample, Sides
 
 _DECIMALS = ("FLOAT", "DOUBLE", "DECIMAL")
 _FEW, _LONGEST = 64, 50  # distinct values of a small vocabulary; values of a list
-# Rows that a value of a large vocabulary needs for a row of its own. An id with fewer is learned by heart, and nothing
+# Rows that a value of a large vocabulary needs to get its own row. An id with fewer is learned by heart, and nothing
 # about it: on two logs 100 was better than 2 and 10 (docs/decisions/own_logs.md).
 _OF_AN_ID, _OF_A_VALUE = 100, 10
 # Feedback lies inside another: the share of its ones that do, and how many ones it must have; the share of the rows in

@@ -40,7 +40,7 @@ class Cooldown(tf.keras.callbacks.Callback):
         self._now = math.nan  # what a checkpoint has restored is not known
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        # There may be more steps than rows promise, where each worker reads shards of its own.
+        # There may be more steps than rows promise, if each worker reads its own shards.
         first = self.done + batch
         left = [max(self.steps - step, 1) for step in range(first, first + self.config.steps_per_execution)]
         now = sum(min(1.0, n / (self.config.cooldown * self.steps)) for n in left) / len(left)
