@@ -1,10 +1,10 @@
 """Multi-task ranking for feeds in TensorFlow: shared bottom, MMOE, CGC, PLE, DLEN, ESMM and CAM2.
 
-The Python API is `dlen_cam2.api`: `open`, `Model`, `load`, and the parts of a model, all of them names of this package.
+The Python API is `dlen_cam2.api`: `open`, `Model`, `load`, and the parts of a model. This package exports all of them.
 
-Importing the package selects Keras 2 (`tf_keras`), because tensorflow-recommenders refuses Keras 3, and oneDNN's
-operations, which TensorFlow leaves off on processors without AVX-512; `docs/decisions/tooling.md` and `speed.md` hold
-the reasons and measurements.
+Importing the package selects Keras 2 (`tf_keras`), because tensorflow-recommenders refuses Keras 3. It also selects
+oneDNN's operations, which TensorFlow leaves off on processors without AVX-512. `docs/decisions/tooling.md` and
+`docs/decisions/speed.md` give the reasons and the measurements.
 """
 
 import importlib

@@ -14,7 +14,7 @@ from dlen_cam2 import __version__, cli
 
 
 def commands() -> dict[str, str]:
-    """{command: what it does}, without importing any of them, which would take TensorFlow's seconds."""
+    """{command: what it does}, found without importing any of them, which would load TensorFlow for seconds."""
     found = {}
     for module in pkgutil.iter_modules(cli.__path__):
         spec = importlib.util.find_spec(f"{cli.__name__}.{module.name}")
@@ -25,7 +25,7 @@ def commands() -> dict[str, str]:
 
 
 def main() -> None:
-    """Run the command that the first argument names. Exit status 2 if there is none of that name."""
+    """Run the command that the first argument names. The exit status is 2 if there is no such command."""
     known = commands()
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help", "help"):

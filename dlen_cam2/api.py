@@ -1,4 +1,4 @@
-"""The Python API: a data set, and a model that is fitted, measured, asked and exported; what notebooks start with.
+"""The Python API for notebooks and scripts: open a data set; fit, evaluate, query and export a model.
 
     import dlen_cam2 as dc
 
@@ -9,7 +9,7 @@
     print(model.predict(data.rows("20240108", 3)))
     model.export("served/ranker")
 
-It is the same code that the commands run, without their checkpoints: `dlen_cam2 train` goes on where it was killed.
+The commands run the same code, but also write checkpoints: after a kill, only `dlen_cam2 train` can resume.
 """
 
 import dataclasses
@@ -44,13 +44,13 @@ class Dataset:
     """A data set that a pipeline wrote.
 
     Args:
-        directory: where it lies.
+        directory: the directory that the pipeline wrote.
 
     Attributes:
-        schema: what its columns are.
+        schema: the columns of the data set.
 
     Raises:
-        UserError: there is none.
+        UserError: the directory holds no data set.
     """
 
     def __init__(self, directory: str | os.PathLike):
@@ -60,19 +60,19 @@ class Dataset:
 
     @property
     def days(self) -> list[str]:
-        """Its days and other splits."""
+        """The names of the days and other splits."""
         return list(self._statistics["days"])
 
     def parse(self, days: str | Sequence[str]) -> list[str]:
-        """Days as a command has them, "20240101..20240107" or "a,b", or a list.
+        """Turn days as a command takes them ("20240101..20240107", "a,b"), or a list, into a list of split names.
 
         Raises:
-            UserError: one is not there.
+            UserError: a day is not in the data set.
         """
         return data.parse_days(days if isinstance(days, str) else ",".join(days), self.days)
 
     def rows(self, day: str, count: int = 5) -> dict[str, np.ndarray]:
-        """The raw features of the first rows of a day, {column: (N,) or (N, L)}, as `Model.predict` takes them."""
+        """The raw features of a day's first rows, {column: (N,) or (N, L)}, in the form that `Model.predict` takes."""
         self.parse([day])
         return dict(request_log.first_rows(self.directory, day, self.schema, count))
 
@@ -83,7 +83,7 @@ class Dataset:
 
 
 class Metrics(dict):
-    """`{split: {task: {metric: value}}}`, as in `metrics.json`; printed as tables."""
+    """Metrics as in `metrics.json`, `{split: {task: {metric: value}}}`, which are printed as tables."""
 
     def __str__(self) -> str:
         return report.table(self)
@@ -96,9 +96,9 @@ class Model:
     """A multi-task ranker.
 
     Args:
-        config: an experiment; None: the defaults.
-        **values: what differs from it: parts (`trunk=PLE(levels=2)`, `head="dlen"`), and fields of `ModelConfig` and
-            `TrainConfig` by their names (`tower_units=(32,)`, `epochs=2`).
+        config: the configuration of an experiment; None: the defaults.
+        **values: changes to `config`: parts (`trunk=PLE(levels=2)`, `head="dlen"`), and fields of `ModelConfig` and
+            `TrainConfig` by name (`tower_units=(32,)`, `epochs=2`).
 
     Example:
         >>> model = Model(trunk="ple", epochs=2)
@@ -106,7 +106,7 @@ class Model:
         (2, 2)
 
     Raises:
-        UserError: a name is no field, or a value breaks a rule.
+        UserError: a name is not a field, or a value breaks a rule.
     """
 
     def __init__(self, config: Config | None = None, **values: Any):
@@ -123,10 +123,10 @@ class Model:
 
     @classmethod
     def load(cls, directory: str | os.PathLike) -> "Model":
-        """A model that `save` or `dlen_cam2 train` wrote, to be measured, asked and exported.
+        """Load a model that `save` or `dlen_cam2 train` wrote, to evaluate it, predict with it or export it.
 
         Raises:
-            UserError: there is none, or another version wrote it.
+            UserError: the directory holds no model, or another version of this package wrote it.
         """
         trained = model_directory.load(directory)
         model = cls(trained.config)
@@ -135,7 +135,7 @@ class Model:
 
     @property
     def trained(self) -> TrainedModel:
-        """The network with what was fitted. Raises `UserError` before `fit`."""
+        """The network together with its fitted states. Raises `UserError` before `fit`."""
         if self._trained is None:
             raise UserError("the model must be fitted first: model.fit(data, days). Received: a model that is not "
                             "fitted.")
@@ -143,19 +143,19 @@ class Model:
 
     @property
     def network(self) -> tf.keras.Model:
-        """The Keras model, `{group: {feature: index}}` -> outputs that `trained.read_out` reads."""
+        """The Keras model, which maps `{group: {feature: index}}` to the outputs that `trained.read_out` reads."""
         return self.trained.network
 
     def fit(
         self, dataset: Dataset, days: str | Sequence[str], callbacks: Sequence[tf.keras.callbacks.Callback] = ()
     ) -> "Model":
-        """Train on days; progress is printed. Returns the model.
+        """Train on `days`, print the progress and return the model.
 
-        The first call starts from what the days are: vocabularies, moments, rates. A later one goes on from the weights
-        and takes days in as `config.train.daily` says, as `dlen_cam2 train --continue_from` does.
+        The first call fits vocabularies, moments and positive rates on these days. A later call continues from the
+        weights and trains as `config.train.daily` says, like `dlen_cam2 train --continue_from`.
 
         Raises:
-            UserError: a day is not there or was trained on before, or the model was loaded (use `--continue_from`).
+            UserError: a day is missing or was already trained on, or the model was loaded (use `--continue_from`).
         """
         chosen = dataset.parse(days)
         if self._job is None:
@@ -179,10 +179,10 @@ class Model:
         return self
 
     def evaluate(self, dataset: Dataset, days: str | Sequence[str], bootstrap: int = 200) -> Metrics:
-        """Every task on each of the days, exactly; `bootstrap` resamples of users are behind the intervals.
+        """Compute exact metrics of every task on each of the days, with intervals from `bootstrap` resamples of users.
 
         Raises:
-            UserError: a day is not there, or was trained on.
+            UserError: a day is not in the data set, or the model was trained on it.
         """
         trained, chosen = self.trained, dataset.parse(days)
         if seen := [day for day in chosen if day in trained.days]:
@@ -204,14 +204,14 @@ class Model:
         return Server(self.trained)
 
     def predict(self, rows: Rows) -> dict[str, np.ndarray]:
-        """The scores of raw rows, {name: (N,)}: what an exported model answers, "fused" among them.
+        """Score raw rows: {name: (N,)}, the scores of an exported model, "fused" among them.
 
         Args:
-            rows: {column: N values}, a pandas data frame or an Arrow table, with a column for each feature; a list
-                feature has a list in each row. Ids, texts and lists may be None: unknown. Other columns are ignored.
+            rows: {column: N values}, a pandas data frame or an Arrow table, with a column for each feature. A row of a
+                list feature is a list. Ids, texts and lists may be None (unknown). Other columns are ignored.
 
         Raises:
-            UserError: a feature has no column, or a column no values of its type.
+            UserError: a feature has no column, or the values of a column have the wrong type.
         """
         schema = self.trained.schema
         if not (isinstance(rows, Mapping) or hasattr(rows, "columns")):
@@ -231,11 +231,11 @@ class Model:
         return {name: values.numpy() for name, values in scores.items()}
 
     def export(self, output: str | os.PathLike, **options: Any) -> pathlib.Path:
-        """Write `output/<version>/` for TensorFlow Serving; options as of `dlen_cam2.serving.export.export`."""
+        """Write `output/<version>/` for TensorFlow Serving; for the options, see `dlen_cam2.serving.export.export`."""
         return serving.export(self.trained, output, **options)
 
     def save(self, directory: str | os.PathLike) -> None:
-        """Write a model directory, which commands take: `evaluate`, `export`, `train --continue_from`.
+        """Write a model directory that the commands `evaluate`, `export` and `train --continue_from` take.
 
         Raises:
             UserError: the model was loaded, or the directory holds something else.
@@ -254,17 +254,17 @@ class Model:
 
 
 def open(directory: str | os.PathLike) -> Dataset:
-    """The data set in a directory. Raises `UserError` if there is none."""
+    """Open the data set in a directory. Raises `UserError` if there is none."""
     return Dataset(directory)
 
 
 def load(directory: str | os.PathLike) -> Model:
-    """The model in a directory, see `Model.load`."""
+    """Load the model in a directory, see `Model.load`."""
     return Model.load(directory)
 
 
 def _column(feature: Feature, values: Any) -> np.ndarray:
-    """(N,), or (N, max_length) of a list feature, padded with -1 or "": as a server takes it.
+    """A feature's values as a server takes them: (N,), or (N, max_length) for a list, padded with -1 or "".
 
     Raises:
         UserError: the values are not of the feature's type.

@@ -1,4 +1,4 @@
-"""`Config`: what is built and how it is trained. Experiment files in `configs/` return one."""
+"""`Config`: what is built and how it is trained. The experiment files in `configs/` return one."""
 
 import contextlib
 import dataclasses
@@ -23,19 +23,19 @@ class ModelConfig:
     """The network: embeddings, encoder, trunk, causal branches, towers, transfer, head; see `dlen_cam2.models.build`.
 
     Attributes:
-        trunk: from the embedded row to a representation for each task: "shared_bottom", "mmoe", "cgc", "ple".
-        head: from the towers' outputs to what is trained: "logistic", "dlen", "esmm".
-        causal: branches that learn why users engage, beside the trunk: "cam2"; None: none.
-        encoder: what becomes of a list of events: "mean".
-        transfer: what tasks' towers hand to each other; None: nothing.
+        trunk: turns the embedded row into a representation for each task: "shared_bottom", "mmoe", "cgc", "ple".
+        head: turns the towers' outputs into what is trained: "logistic", "dlen", "esmm".
+        causal: branches beside the trunk that learn why users engage: "cam2"; None: no branches.
+        encoder: turns a list of events into a vector: "mean".
+        transfer: passes information between the tasks' towers; None: no transfer.
         tower_units: layer sizes of a task's tower; ReLU after each. DESIGN: DLEN's paper does not state them.
         dropout: share of the trunk's input that is dropped while training.
-        tables: "gather": all tables of a width in one variable. "tpu": TFRS's TPUEmbedding, for the embedding memory of
-            a TPU; causal branches keep the others.
-        embedding_l2: weight of the mean squared norm of the trunk's looked-up id embeddings of a row in the loss.
-        tasks, features: names to use, empty: all of the schema; without: features to leave out.
-        task_weights: weights of the tasks' losses, in the schema's order of the tasks used; empty: the schema's.
-        task_loss: "ce": a task's loss is its cross-entropy. "ne": over that of its best constant prediction, so that
+        tables: "gather": all tables of one width are stacked in one variable. "tpu": TFRS's TPUEmbedding, which uses a
+            TPU's embedding memory; causal branches still use "gather".
+        embedding_l2: weight in the loss of the squared norm of a row's id embeddings in the trunk, averaged over rows.
+        tasks, features: names to use; empty: all of the schema. without: features to leave out.
+        task_weights: weights of the tasks' losses, in the order of the tasks used; empty: the schema's weights.
+        task_loss: "ce": a task's loss is its cross-entropy. "ne": it is divided by that of the best constant, so that
             rare tasks weigh as much as others, `ω_k / H(rate_k)` with H the entropy of the training days' rate (CAM2,
             section 2.2, "normalized cross-entropy"; DESIGN: the default is "ce", since DLEN's and PLE's losses are).
         trunk_groups: feature groups that the trunk reads, such as "user_content"; empty: all. Causal branches choose
@@ -61,15 +61,15 @@ class ModelConfig:
 
 @dataclasses.dataclass
 class DailyConfig:
-    """How a model that is trained already takes in one day more: `--continue_from`, and `--eval=next` after the first.
+    """How a trained model takes in one more day: with `--continue_from`, and with `--eval=next` after the first day.
 
-    With the rates and passes of a first training a day's few steps would be learned by heart, and its last batches
-    would decide how often a rare task is predicted.
+    With the rates and passes of the first training, a model would learn the few steps of a day by heart, and the last
+    batches would decide how often a rare task is predicted.
 
     Attributes:
         epochs: passes over the day.
-        rates: factor of `train.embedding_learning_rate` and `train.learning_rate`.
-        cooldown: as `train.cooldown`, of the steps of the day.
+        rates: factor on `train.embedding_learning_rate` and `train.learning_rate`.
+        cooldown: like `train.cooldown`, as a share of the day's steps.
     """
 
     epochs: int = option(1, least=1)
@@ -79,40 +79,40 @@ class DailyConfig:
 
 @dataclasses.dataclass
 class TrainConfig:
-    """How the network is trained. DESIGN: DLEN's paper states no optimizer, rates or batch size.
+    """How the network is trained. DESIGN: DLEN's paper does not state the optimizer, its rates or the batch size.
 
     Attributes:
         order: "shuffled": `epochs` passes over all training days together; "days": `epochs` passes over each
             day, in day order.
-        epochs: passes.
-        batch_size: rows of a step, over all replicas.
-        shuffle: rows of a window within which rows are shuffled.
-        seed: of weights, shuffling and dropout.
-        embedding_learning_rate: Adagrad's, for embedding tables.
-        learning_rate: Adam's, for all other weights.
-        cooldown: share of the steps of a stage (all passes, or with order="days" those of a day) at whose end both
-            rates fall linearly to nothing; 0: they are constant.
-        bootstrap: resamples of users behind each interval in `metrics.json`; 0 for none.
-        scaling: "fixed": `batch_size` is over all replicas and the rates are as written. "linear": `batch_size` is
-            that of a replica, and the rates are multiplied by the number of replicas (Goyal et al., 2017).
+        epochs: number of passes.
+        batch_size: rows in a step, over all replicas.
+        shuffle: size, in rows, of the window within which rows are shuffled.
+        seed: seed of the initial weights, the shuffling and dropout.
+        embedding_learning_rate: learning rate of Adagrad, for the embedding tables.
+        learning_rate: learning rate of Adam, for all other weights.
+        cooldown: share of a stage's steps (a stage is all passes, or with order="days" those of one day) over which
+            both rates fall linearly to zero at its end; 0: the rates are constant.
+        bootstrap: number of user resamples behind each interval in `metrics.json`; 0: no intervals.
+        scaling: "fixed": `batch_size` is the total over all replicas, and the rates are as given. "linear": it is the
+            batch size of each replica, and the rates are multiplied by the number of replicas (Goyal et al., 2017).
         input_sharding: with several workers, "rows": each reads everything and trains on its slice of every batch, so
             that the batches are those of one worker. "shards": each reads its own shards, which scales further.
-        precision: Keras' policy; weights and losses stay float32.
-        loss_scale: factor of the loss before its gradients are computed and divisor of these, against float16's
-            underflow; used with "mixed_float16" only.
+        precision: the Keras dtype policy; weights and losses stay float32.
+        loss_scale: factor by which the loss is multiplied, and its gradients divided, to avoid underflow in float16;
+            used with "mixed_float16" only.
         jit: compile the step with XLA.
-        steps_per_execution: steps that run in one call, without Python between them.
-        accumulate: parts into which a batch is cut; their gradients are summed before one update, in less memory.
-        microbatches: parts into which each of these is cut, to be worked on side by side: a core each, with
-            TF_NUM_INTRAOP_THREADS=1 in the environment. Pays from some 2,000 rows a part on.
-        clip_norm: above 0, gradients are scaled to this global norm where theirs is larger.
-        monitor: metric that is computed on the validation days after each pass: "ne", "auc" (means over the tasks that
-            have it), "click/ne", or of a task that is a number "watch/mae", "watch/rank_correlation". The pass with the
-            best value gives the weights; empty: the last pass does.
-        patience: above 0, stop after so many passes without a better value.
+        steps_per_execution: steps that run in one call, without returning to Python between them.
+        accumulate: parts into which a batch is cut to save memory; their gradients are summed before the one update.
+        microbatches: parts into which each of these is cut again, to compute them in parallel, one on each core; set
+            TF_NUM_INTRAOP_THREADS=1 in the environment. Worthwhile from about 2,000 rows a part.
+        clip_norm: above 0, gradients with a larger global norm are scaled down to this norm.
+        monitor: metric computed on the validation days after each pass: "ne", "auc" (means over the tasks that have
+            it), "click/ne", or for a regression task "watch/mae", "watch/rank_correlation". The weights of the pass
+            with the best value are kept; empty: those of the last pass.
+        patience: above 0, stop after this many passes without a better value.
         step_rule: what a step does about tasks that pull in different directions: "fixed", "decay", "uncertainty",
             "gradnorm", "pcgrad", "metabalance".
-        daily: what is different where a trained model takes in one day more.
+        daily: the settings that differ when a trained model takes in one more day.
     """
 
     order: str = option("shuffled", choices=("shuffled", "days"))
@@ -139,7 +139,7 @@ class TrainConfig:
     daily: DailyConfig = dataclasses.field(default_factory=DailyConfig)
 
     def of_a_day(self) -> "TrainConfig":
-        """The same, with the passes, rates and cooldown of `daily`."""
+        """These settings with the passes, rates and cooldown of `daily`."""
         daily = self.daily
         return dataclasses.replace(
             self, epochs=daily.epochs, cooldown=daily.cooldown, learning_rate=self.learning_rate * daily.rates,
@@ -149,7 +149,7 @@ class TrainConfig:
 
 @dataclasses.dataclass
 class Config:
-    """One experiment. The fields are plain, not frozen, so that an experiment can change another's."""
+    """The configuration of one experiment. It is mutable, so that an experiment can change another's."""
 
     name: str = "mmoe"
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -175,7 +175,7 @@ def check(config: Config) -> None:
 
 
 def _check_tree(values: Any, where: str) -> None:
-    """The rules of all fields, a part's by the part."""
+    """Check the rules of all fields; each part checks its own."""
     if isinstance(values, Part):
         values.check(where)
         return
@@ -186,7 +186,7 @@ def _check_tree(values: Any, where: str) -> None:
 
 
 def as_dict(values: Any) -> Any:
-    """A configuration, or a section or part of it, as JSON has it: a part has its name as "kind"."""
+    """Convert a configuration, or a section or part of one, to plain JSON values; a part has its name as "kind"."""
     if isinstance(values, Part):
         return values.to_dict()
     if not dataclasses.is_dataclass(values) or isinstance(values, type):
@@ -195,13 +195,13 @@ def as_dict(values: Any) -> Any:
 
 
 def replaced(config: Config, values: Mapping[str, Any]) -> Config:
-    """The configuration with other values: `replaced(config, {"train.batch_size": 512})`; `config` stays as it is.
+    """A copy of the configuration with other values, as in `replaced(config, {"train.batch_size": 512})`.
 
-    A part is chosen by its name: "model.trunk": "ple". It takes over those values that the one before had, too, such as
-    the number of experts, and has its defaults for the others. "none" is no part, where there may be none.
+    A part is chosen by its name: "model.trunk": "ple". It keeps the values of fields that the previous part also had,
+    such as the number of experts, and has defaults for the others. "none" removes a part that is optional.
 
     Raises:
-        UserError: a key does not exist, a value is of another kind or breaks a rule.
+        UserError: a key does not exist, or a value has the wrong type or breaks a rule.
     """
     tree = as_dict(config)
     for key, value in values.items():
@@ -232,7 +232,7 @@ def _section(cls: type, name: str, node: Any, where: str) -> type:
 
 
 def _part_of(cls: type, name: str) -> str:
-    """The kind of part that a field holds; "" for other fields, and for those that are not there."""
+    """The kind of part that a field holds; "" for other fields and for unknown ones."""
     return next((f.metadata.get("part", "") for f in dataclasses.fields(cls) if f.name == name), "")
 
 
@@ -247,7 +247,7 @@ def _chosen(kind: str, value: Any, before: Any, where: str) -> Any:
 
 
 def larger_is_better(metric: str) -> bool:
-    """Whether a larger value of "auc" or "click/ne" is better."""
+    """Whether a larger value of a metric, such as "auc" or "click/ne", is better."""
     return MONITORS[metric.rpartition("/")[2]]
 
 
@@ -257,7 +257,7 @@ def save(config: Config, path: str | os.PathLike) -> None:
 
 
 def load(path: str | os.PathLike) -> Config:
-    """Read what `save` wrote. Raises `UserError` on an unknown key or a value of the wrong type."""
+    """Read a configuration that `save` wrote. Raises `UserError` on an unknown key or a value of the wrong type."""
     config = _build(Config, read_json(path), f"{path}: config")
     check(config)
     return config

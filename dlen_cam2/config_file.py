@@ -1,4 +1,4 @@
-"""Experiment files: read, with what a command line changes (`--config=FILE --config.key=value`), and written.
+"""Read experiment files, with changes from the command line (`--config=FILE --config.key=value`), and write them.
 
 `--config=own/mmoe` names an experiment that is installed with this package: `configs/own/mmoe.py`.
 """
@@ -37,10 +37,10 @@ def installed() -> dict[str, str]:
 
 
 class _Experiment(flags.ArgumentParser[str]):
-    """Turns the name of an installed experiment into its path, so that the flag is a path for all who read it.
+    """Turns the name of an installed experiment into its path, so that every reader of the flag sees a path.
 
-    A name has no extension and a Python file has one, so neither is ever taken for the other. `read` refuses a value
-    that is neither.
+    A name has no extension and a Python file has one, so the two cannot be confused. `read` refuses a value that is
+    neither.
     """
 
     def parse(self, argument: str) -> str:
@@ -48,10 +48,10 @@ class _Experiment(flags.ArgumentParser[str]):
 
 
 def read(path: str) -> Any:
-    """What `get_config()` of the Python file `path` returns.
+    """Run the Python file `path` and return the configuration from its `get_config()`.
 
     Raises:
-        UsageError: there is no such file, it cannot be run, or it has no `get_config`.
+        UsageError: the file does not exist, cannot be run, or has no `get_config`.
     """
     if not path.endswith(".py") or not pathlib.Path(path).is_file():
         raise UsageError(f"{_WANTED} Received: {path!r}. Known: {', '.join(installed())}.")
@@ -72,7 +72,7 @@ def read(path: str) -> Any:
 
 
 def value_of(text: str) -> Any:
-    """A value as the command line has it: a Python literal, "true", "false", names with commas, or the text itself.
+    """Parse a value from the command line: a Python literal, "true", "false", names with commas, or the text itself.
 
     >>> value_of("0.5"), value_of("64,32"), value_of("true"), value_of("ple"), value_of("click,like")
     (0.5, (64, 32), True, 'ple', ('click', 'like'))
@@ -88,10 +88,10 @@ def value_of(text: str) -> Any:
 
 
 def define(text: str) -> None:
-    """Define the flag `--config`, the path of an experiment file; `--config.key=value` changes what the file gives.
+    """Define the flag `--config`, the path of an experiment file, and `--config.key=value`, which changes its result.
 
-    The changes are applied in their order, so that `--config.model.trunk=ple --config.model.trunk.levels=3` chooses a
-    trunk and then its levels. `get` returns the result.
+    The changes are applied in order: `--config.model.trunk=ple --config.model.trunk.levels=3` chooses a trunk and then
+    its number of levels. `get` returns the result.
     """
     flags.DEFINE(
         _Experiment(), "config", None,
@@ -115,16 +115,16 @@ def define(text: str) -> None:
 
 
 def typed() -> list[str]:
-    """The command line's arguments, those that change the configuration among them."""
+    """The arguments of the command line, including those that change the configuration."""
     return list(_typed)
 
 
 def get(default: Any = None, processes: bool = False) -> Config:
-    """The configuration of the command line; of `default`, a function, where no file is named.
+    """The configuration that the command line names; without a file, the result of the function `default`.
 
     Args:
-        default: its result is taken where the command line names no file.
-        processes: it goes to other processes, which import the modules of its parts.
+        default: a function; its result is used when the command line names no file.
+        processes: the configuration goes to other processes, which import the modules of its parts.
 
     Raises:
         UsageError: the file or a key cannot be used.
@@ -151,11 +151,11 @@ def get(default: Any = None, processes: bool = False) -> Config:
 
 
 def source(config: Config, docstring: str) -> str:
-    """The file whose `get_config()` returns `config`; it names what differs from the defaults.
+    """Python source of a file whose `get_config()` returns `config`; it lists only what differs from the defaults.
 
     Args:
         config: the configuration.
-        docstring: any text.
+        docstring: the text of the file's docstring.
     """
     used: dict[str, set[str]] = {}
     body = _expression(config, used, "    ")
@@ -165,7 +165,7 @@ def source(config: Config, docstring: str) -> str:
 
 
 def _expression(value: Any, used: dict[str, set[str]], indent: str) -> str:
-    """Python that makes `value`; the classes that it needs go to `used`, by module."""
+    """The Python expression for `value`; the classes that it needs are added to `used`, by module."""
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
     name = type(value).__name__

@@ -1,17 +1,17 @@
-"""Parts: what a model is put together from, and the registry in which each is found by its paper's word.
+"""Parts: the pieces from which a model is assembled, and the registry that finds each by its paper's word.
 
-A part is a dataclass in a file of its own. Its fields are its configuration, each documented, and checked by the rule
-that `option` gives it; it registers itself under a name of its kind, and nothing else need be edited: configurations,
-the command line, checks, search spaces, tables and the contract test read the registry.
+A part is a dataclass in a separate file. Its fields are its configuration; each is documented, and the rule given to
+`option` checks it. The part registers itself under a name of its kind, and no other file has to be edited:
+configurations, the command line, checks, search spaces, tables and the contract test read the registry.
 
     @trunk("mmoe")
     @dataclasses.dataclass
     class MMOE(Trunk):
         experts: int = option(5, least=1, search=(2, 8))
 
-The parts of this package are modules of the packages in `HOMES`, loaded when a kind is first asked for. One of your own
-lies in a module of its own: import it in the experiment file, and, so that the commands that read a trained model
-know it too, name it as an entry point of your installed package:
+The parts of this package are modules of the packages in `HOMES`, which are loaded when a kind is first asked for. To
+add your own part, write it in a module of yours and import that module in the experiment file. So that commands that
+read a trained model also find it, declare it as an entry point of your installed package:
 
     [project.entry-points."dlen_cam2.parts"]
     separate = "my_package.separate"
@@ -45,8 +45,8 @@ class Part:
     """A piece of a model, with its configuration.
 
     Attributes:
-        kind, name: under which it is registered: "trunk", "mmoe".
-        title: what tables call it, such as "MMOE"; empty: the name.
+        kind, name: the names under which it is registered: "trunk", "mmoe".
+        title: its name in tables, such as "MMOE"; empty: the registered name.
     """
 
     kind: ClassVar[str] = ""
@@ -54,14 +54,14 @@ class Part:
     title: ClassVar[str] = ""
 
     def check(self, where: str) -> None:
-        """Raise `UserError` naming the key, `where` and the field, if a value breaks a rule.
+        """Raise `UserError` naming the key (`where` and the field) if a value breaks a rule.
 
-        A rule about several fields is a subclass's: it calls this one first.
+        A subclass with a rule about several fields overrides this method and calls it first.
         """
         check_fields(self, where)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: the name as "kind", and the fields."""
+        """The part as plain JSON values: its name as "kind", and its fields."""
         return {"kind": self.name, **dataclasses.asdict(self)}
 
     if TYPE_CHECKING:  # the fields of the parts that a configuration holds are known to the parts only
@@ -72,10 +72,10 @@ class Part:
 
 
 def register(kind: str, name: str) -> Callable[[type[P]], type[P]]:
-    """The decorator that enters a part.
+    """Return the decorator that registers a part.
 
     Raises:
-        UserError: another part has the name, or it is no identifier.
+        UserError: another part has this name, or the name is not an identifier.
     """
 
     def enter(cls: type[P]) -> type[P]:
@@ -95,47 +95,47 @@ def register(kind: str, name: str) -> Callable[[type[P]], type[P]]:
 
 
 def trunk(name: str) -> Callable[[type[P]], type[P]]:
-    """Enter a trunk, see `dlen_cam2.models.parts.Trunk`."""
+    """Register a trunk, see `dlen_cam2.models.parts.Trunk`."""
     return register("trunk", name)
 
 
 def head(name: str) -> Callable[[type[P]], type[P]]:
-    """Enter a head, see `dlen_cam2.models.parts.Head`."""
+    """Register a head, see `dlen_cam2.models.parts.Head`."""
     return register("head", name)
 
 
 def causal(name: str) -> Callable[[type[P]], type[P]]:
-    """Enter causal branches, see `dlen_cam2.models.parts.Causal`."""
+    """Register causal branches, see `dlen_cam2.models.parts.Causal`."""
     return register("causal", name)
 
 
 def encoder(name: str) -> Callable[[type[P]], type[P]]:
-    """Enter an encoder of lists, see `dlen_cam2.models.parts.Encoder`."""
+    """Register an encoder of lists, see `dlen_cam2.models.parts.Encoder`."""
     return register("encoder", name)
 
 
 def transfer(name: str) -> Callable[[type[P]], type[P]]:
-    """Enter a transfer between tasks' towers, see `dlen_cam2.models.parts.Transfer`."""
+    """Register a transfer between tasks' towers, see `dlen_cam2.models.parts.Transfer`."""
     return register("transfer", name)
 
 
 def label(name: str) -> Callable[[type[P]], type[P]]:
-    """Enter a kind of task, see `dlen_cam2.labels.kind.Kind`."""
+    """Register a kind of task, see `dlen_cam2.labels.kind.Kind`."""
     return register("label", name)
 
 
 def step_rule(name: str) -> Callable[[type[P]], type[P]]:
-    """Enter a rule of the training step, see `dlen_cam2.training.balancing.step_rule.StepRule`."""
+    """Register a step rule, see `dlen_cam2.training.balancing.step_rule.StepRule`."""
     return register("step_rule", name)
 
 
 def score_adapter(name: str) -> Callable[[type[P]], type[P]]:
-    """Enter what changes served scores, see `dlen_cam2.serving.score_adapters.adapter.ScoreAdapter`."""
+    """Register a score adapter, see `dlen_cam2.serving.score_adapters.adapter.ScoreAdapter`."""
     return register("score_adapter", name)
 
 
 def classes(kind: str) -> dict[str, type[Part]]:
-    """{name: class} of a kind, sorted by name. Raises `UserError` if a module that an entry point names fails."""
+    """The parts of a kind, {name: class}, sorted by name. Raises `UserError` if the module of an entry point fails."""
     if ENTRY_POINTS not in _loaded:
         _loaded.add(ENTRY_POINTS)
         for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
@@ -156,7 +156,7 @@ def find(kind: str, name: Any, where: str) -> type[Part]:
     """The class that is registered as `name`.
 
     Raises:
-        UserError: there is none; the message names `where` it was asked for.
+        UserError: there is no such part; the message names `where` it was asked for.
     """
     known = classes(kind)
     if not isinstance(name, str) or name not in known:
@@ -171,19 +171,19 @@ def make(kind: str, name: str) -> Any:
 
 
 def from_dict(kind: str, values: dict[str, Any]) -> Any:
-    """The part that `to_dict` gave, also after a pass through JSON. Values are not checked, see `dlen_cam2.config`."""
+    """The part that `to_dict` returned, also from JSON. Values are not checked, see `dlen_cam2.config`."""
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key != "kind"}
     return find(kind, values["kind"], f"the {kind}")(**given)
 
 
 def part(kind: str, default: str | None) -> Any:
-    """A field of a configuration that holds a part of a kind; with `default=None` it may hold None."""
+    """A configuration field that holds a part of this kind; with `default=None` it may also hold None."""
     factory = (lambda: None) if default is None else (lambda: make(kind, default))
     return dataclasses.field(default_factory=factory, metadata={"part": kind, "optional": default is None})
 
 
 def elsewhere(cls: type, names: Sequence[str], where: str = "config") -> str:
-    """The sentence of a message that says where a configuration, a `cls`, has keys, or parts, of these names."""
+    """The sentence of an error message that says where in `cls` and its sections these names are keys or parts."""
     found = []
 
     def look(cls: type, where: str) -> None:
@@ -212,12 +212,12 @@ def option(
     """A field of a part or of a configuration, with its rule.
 
     Args:
-        default: its value where none is given; its type is the field's.
-        least, most, above, below: ends of what a number, or each number of a tuple, may be; floats must be finite.
-        choices: what it may be.
+        default: the default value; the field has its type.
+        least, most, above, below: bounds on the number, or on each number of a tuple; floats must be finite.
+        choices: the allowed values.
         some: a tuple must not be empty.
-        search: what tuning may try: a list of values, or (first, last) of numbers; texts such as "128 64" stand for
-            layer sizes. A list of one value: tuning sets it, for the sake of others. None: tuning leaves it alone.
+        search: values that tuning may try: a list of values, or (first, last) for numbers; texts such as "128 64" stand
+            for layer sizes. Tuning sets a single value for the sake of other fields. None: tuning leaves it alone.
     """
     rule = {"least": least, "most": most, "above": above, "below": below, "choices": tuple(choices), "some": some}
     return dataclasses.field(default=default, metadata={"rule": rule, "search": search})
@@ -247,7 +247,7 @@ def _holds(value: Any, rule: dict[str, Any]) -> bool:
 
 
 def _words(value: Any, rule: dict[str, Any]) -> str:
-    """The rule: "at least 1", "in (0, 1]", "one of (…)", "a tuple of …"."""
+    """The rule in words: "at least 1", "in (0, 1]", "one of (…)", "a tuple of …"."""
     if rule["choices"]:
         text = f"one of {rule['choices']}"
     else:

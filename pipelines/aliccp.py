@@ -84,15 +84,15 @@ SCHEMA = Schema(
 
 
 def convert(source: pathlib.Path, output: str, how: Options = Options()) -> dict[str, Any]:  # noqa: B008
-    """Read the directory `source`, write the data set `output`; returns its statistics.
+    """Read the directory `source` and write the data set `output`; returns its statistics.
 
     Args:
         source: the official files.
-        output: where to write; beside it is room for the working tables, about as large as the input.
-        how: layout, compression, processes, and what DuckDB may use before it goes to disk.
+        output: where to write; the working tables beside it need about as much space as the input.
+        how: layout, compression, processes, and the memory that DuckDB may use before it writes to disk.
 
     Raises:
-        UserError: a file is missing, is no UTF-8 text, or has a line that breaks the format.
+        UserError: a file is missing, is not UTF-8 text, or has a line that breaks the format.
     """
     paths = {(kind, split): source / f"{name}_{split}.csv" for kind, (name, _) in _FILES.items() for split in SPLITS}
     if missing := [path.name for path in paths.values() if not path.is_file()]:
@@ -111,7 +111,7 @@ def convert(source: pathlib.Path, output: str, how: Options = Options()) -> dict
 
 
 def _load(engine: Engine, paths: dict[tuple[str, str], pathlib.Path]) -> None:
-    """Make the tables of aliccp.sql."""
+    """Create the tables of aliccp.sql."""
     for kind, (_, columns) in _FILES.items():
         types = ", ".join(f"'{c}': 'VARCHAR'" for c in columns)
         values = ", ".join(f"coalesce({c}, '') AS {c}" for c in columns)
@@ -132,7 +132,7 @@ def _load(engine: Engine, paths: dict[tuple[str, str], pathlib.Path]) -> None:
 
 
 def _check(engine: Engine, paths: dict[tuple[str, str], pathlib.Path]) -> dict[str, tuple[int, int]]:
-    """Raise `UserError` for the first row that breaks a rule; returns the first rowid, and the one after the last."""
+    """Raise `UserError` for the first row that breaks a rule; returns the first rowid and the one after the last."""
 
     def first(kind: str, text: str, rule: str = "") -> None:
         for split, line, key, broken, received in engine.query(text):
@@ -163,8 +163,8 @@ def _check(engine: Engine, paths: dict[tuple[str, str], pathlib.Path]) -> dict[s
 
 
 def _rows(engine: Engine, low: int, high: int) -> pa.RecordBatchReader:
-    """The samples with low <= rowid < high as rows of the data set, slice by slice: what is joined and sorted at a
-    time does not grow with the file, and the order is the file's.
+    """The samples with low <= rowid < high as rows of the data set, slice by slice, in the order of the file. The
+    amount that is joined and sorted at a time does not grow with the file.
     """
     schema = engine.stream("SELECT * FROM slice(0, 0)").schema
 

@@ -73,11 +73,11 @@ _SPLITS = {"data": ("train",), "test": ("validation", "test")}
 
 
 def convert(source: pathlib.Path, output: str, pair: str = "income", how: Options = Options()) -> dict[str, Any]:  # noqa: B008
-    """Read the directory `source`, write the data set `output`; returns its statistics.
+    """Read the directory `source` and write the data set `output`; returns its statistics.
 
     Raises:
-        UserError: `pair` is unknown, there is no file, a file is cut off or no UTF-8 text, or a line has not 42 values
-            or one that its column cannot have.
+        UserError: `pair` is unknown, there is no file, a file is truncated or not UTF-8 text, or a line does not have
+            42 values or has one that its column cannot have.
     """
     if pair not in PAIRS:
         raise UserError(f"pair must be one of {tuple(PAIRS)}. Received: {pair!r}.")
@@ -104,7 +104,7 @@ def convert(source: pathlib.Path, output: str, pair: str = "income", how: Option
 
 
 def _file(source: pathlib.Path, name: str) -> pathlib.Path | None:
-    """The file `name` or `name`.gz; raises `UserError` if both are there, since either may be the right one."""
+    """The file `name` or `name`.gz; raises `UserError` if both exist, since either may be the right one."""
     found = [path for path in (source / name, source / f"{name}.gz") if path.exists()]
     if len(found) > 1:
         raise UserError(f"{source} must hold {name} or {name}.gz. Received: both.")
@@ -112,7 +112,7 @@ def _file(source: pathlib.Path, name: str) -> pathlib.Path | None:
 
 
 def _read(part: str, path: pathlib.Path) -> pa.Table:
-    """The file's values as text without the spaces around them, with the columns part and line."""
+    """The values of a file as text without surrounding spaces, with the columns part and line."""
     try:
         table = pyarrow.csv.read_csv(
             path,
@@ -142,7 +142,7 @@ def _read(part: str, path: pathlib.Path) -> pa.Table:
 
 
 def _schema(pair: str) -> Schema:
-    """All columns but the labels' and the weight; a person's attributes are the user's content."""
+    """The schema: all columns except those of the labels and the weight; a person's attributes are user content."""
     labels = {"marital_stat", "income", "instance_weight"} | ({"education"} if pair == "education" else set())
     return Schema(
         name="census",

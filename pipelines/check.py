@@ -59,7 +59,7 @@ def _check_statistics(path: str, statistics: Mapping[str, Any]) -> None:
 
 def _rows(report: Report, directory: str | os.PathLike, schema: Schema, statistics: Mapping[str, Any],
           limit: float, leak_auc: float) -> None:
-    """Everything that needs the rows, split by split."""
+    """Run the checks that need the rows, split by split."""
     unread: list[str] = []
     wrong: list[str] = []
     tracker = distribution_shift.Tracker(schema, {name: entry["rows"] for name, entry in statistics["days"].items()})
@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def _last(splits: list[str]) -> str:
-    """The last day, or what a data set without days measures on."""
+    """The last day, or the split on which a data set without days is measured."""
     return next((split for split in reversed(splits) if split.isdigit()), "test" if "test" in splits else splits[-1])
 
 

@@ -33,7 +33,7 @@ _NOISE = 0.01**0.5
 
 
 def draw(correlation: float, rows: int, columns: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """x (rows, columns) and y (rows, 2), before thresholds.
+    """Draw x (rows, columns) and y (rows, 2), before thresholds.
 
     Raises:
         UserError: the correlation is not in [-1, 1], or there are fewer than two columns.
@@ -56,7 +56,7 @@ def write(
     output: str | pathlib.Path, correlation: float, rows: int, columns: int = 32, seed: int = 0,
     how: Options = Options(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Draw and write a data set of the splits `train` and `test`; returns its statistics."""
+    """Draw and write a data set with the splits `train` and `test`; returns its statistics."""
     x, y = draw(correlation, rows, columns, seed)
     names = [f"x{i}" for i in range(columns)]
     table = pa.table({

@@ -59,12 +59,12 @@ _COMPUTED = {f.name for f in (*point_in_time.COUNTERS, *point_in_time.histories(
 def propose(
     logs: str, roles: Roles, beside: str | os.PathLike = "schema.pbtxt", how: Options = Options(),  # noqa: B008
 ) -> tuple[Schema, dict[str, str]]:
-    """A schema for the files that the pattern `logs` matches, and for each column why: see `pipelines.suggestion`.
+    """Propose a schema for the files that match the pattern `logs`, and say why for each column; see `suggest`.
 
     The engine works in a directory beside `beside`, and leaves nothing there.
 
     Raises:
-        UserError: no file matches, a file cannot be read, or see `suggest`.
+        UserError: no file matches, a file cannot be read, or `suggest` raises it.
     """
     with how.connect(beside) as engine:
         log = open_log(engine, files(logs))
@@ -76,15 +76,15 @@ def convert(
     logs: str, schema: Schema, roles: Roles, output: str, on_bad_row: str = "fail",
     how: Options = Options(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Read the files that the pattern `logs` matches, write the data set `output`; returns its statistics.
+    """Read the files that match the pattern `logs` and write the data set `output`; returns its statistics.
 
-    Rows that are equal in every column count once. In a log without times they may be different events, and all count.
+    Rows that are equal in every column count once. In a log without times, they may be different events, and all count.
     Time is kept in milliseconds.
 
     Raises:
-        UserError: no file matches, a file cannot be read, a column is missing or of another type, a row breaks a rule
-            (with `on_bad_row="skip"` it is left out and counted), there are no rows, or days are added to a data set
-            that is not there or was written otherwise.
+        UserError: no file matches, a file cannot be read, a column is missing or has another type, a row breaks a rule
+            (with `on_bad_row="skip"`, it is left out and counted), there are no rows, or days are added to a data set
+            that does not exist or was written with other settings.
     """
     if on_bad_row not in POLICIES:
         raise UserError(f"on_bad_row must be one of {POLICIES}. Received: {on_bad_row!r}.")
@@ -135,7 +135,7 @@ def convert(
 
 
 def files(pattern: str) -> list[pathlib.Path]:
-    """The files that `pattern` matches; several are separated by commas. Raises `UserError` if there are none."""
+    """The files that match `pattern`; commas separate several patterns. Raises `UserError` if there are none."""
     found = sorted({path for part in pattern.split(",") for path in glob.glob(part.strip(), recursive=True)})
     found = [path for path in found if os.path.isfile(path)]
     if not found:
@@ -144,7 +144,7 @@ def files(pattern: str) -> list[pathlib.Path]:
 
 
 def _with_keys(schema: Schema, roles: Roles, texts: Sequence[str] = ()) -> Schema:
-    """The schema with the keys of the roles, of which `texts` hold texts without being features."""
+    """The schema with the keys of the roles; those in `texts` hold texts without being features."""
     keys = roles.keys
     if len(set(keys.values())) < len(keys):
         raise UserError(f"--{', --'.join(keys)} must be different columns. Received: {keys}.")
@@ -158,7 +158,7 @@ def _with_keys(schema: Schema, roles: Roles, texts: Sequence[str] = ()) -> Schem
 
 
 def _calculable(schema: Schema, computed: set[str], roles: Roles) -> None:
-    """Raise `UserError` if counters could not be made of the schema's columns."""
+    """Raise `UserError` if counters could not be computed from the schema's columns."""
     if computed and not roles.time:
         raise UserError("point-in-time features need a log with times, since they are computed from earlier rows: "
                         f"remove them from the schema, or pass --time. Received: {sorted(computed)}.")
@@ -181,7 +181,7 @@ def _calculable(schema: Schema, computed: set[str], roles: Roles) -> None:
 def _as_before(
     directory: str, there: tuple[Schema, dict[str, Any]], schema: Schema, clock: dict[str, Any]
 ) -> Sequence[str]:
-    """Which columns of ids held texts; raises `UserError` unless the data set was written by this schema and clock."""
+    """Which id columns held texts; raises `UserError` unless the data set was written with this schema and clock."""
     stored, content = there
     source = content.get("source", {})
     for name, value in clock.items():
@@ -196,7 +196,7 @@ def _as_before(
 
 
 def _parts(schema: Schema) -> dict[str, Any]:
-    """What two schemas must share, by name; vocabularies that are learned do not count."""
+    """The parts that two schemas must share, by name; learned vocabularies do not count."""
     features = {f.name: dataclasses.replace(f, vocabulary=()) if f.min_count else f for f in schema.features}
     return {**features, **{t.label: t for t in schema.tasks}, "the targets": schema.targets,
             "the keys": dict(schema.keys), "the keys that are texts": schema.text_keys}
@@ -211,7 +211,7 @@ def _tell_long_lists(engine: Engine, schema: Schema, computed: set[str]) -> None
 
 
 def _count(engine: Engine, log: Log, on_bad_row: str) -> dict[str, Any]:
-    """Rows read, and skipped by rule; raises at the first if they must not be."""
+    """Count the rows read, and those skipped by rule; raises `UserError` for the first unless they may be skipped."""
     read = engine.one("SELECT count(*) FROM typed")
     bad = engine.query("SELECT broken.rule, count(*), min(broken.received), arg_min(broken.file, broken.received) "
                        "FROM typed WHERE broken IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1")
@@ -226,7 +226,7 @@ def _count(engine: Engine, log: Log, on_bad_row: str) -> dict[str, Any]:
 
 
 def _splits(engine: Engine, schema: Schema, how: Options) -> Iterator[tuple[str, pa.RecordBatchReader]]:
-    """Each split's rows by time, or by their hash where there is none; ties by every column that has an order."""
+    """The rows of each split by time, or by hash without times; every column that has an order breaks ties."""
     lists = {f.name for f in schema.features if f.is_list}
     first = quoted(schema.keys["time"]) if "time" in schema.keys else ROW_HASH
     order = [first, *[quoted(c) for c in schema.columns if c not in lists]]

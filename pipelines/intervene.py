@@ -42,15 +42,16 @@ _BATCH = 8192
 
 
 def assign(items: np.ndarray, seed: int) -> np.ndarray:
-    """The part of each row: `TRAIN`, `VALIDATION` or `INTERVENED`.
+    """Assign each row to a part: `TRAIN`, `VALIDATION` or `INTERVENED`.
 
-    With n_i the rows of item i, round(0.4 N) of the N rows are sampled without replacement, one after another with
-    probability proportional to w = min(1 / n_i, cap). The largest keys log w + Gumbel noise are such a sample
-    (Efraimidis and Spirakis 2006, whose keys these are up to a monotone map). In random order, round(0.1 N) of them
-    validate, round(0.2 N) test and the others train, as do all rows that were not sampled.
+    With n_i the number of rows of item i, round(0.4 N) of the N rows are sampled without replacement, one after
+    another, with probability proportional to w = min(1 / n_i, cap). The rows with the largest keys log w + Gumbel noise
+    are such a sample (Efraimidis and Spirakis 2006, whose keys these are up to a monotone map). In random order,
+    round(0.1 N) of them are for validation, round(0.2 N) for the test and the others for training, as are all rows that
+    were not sampled.
 
     Args:
-        items: (N,) the item of each row, N >= 1.
+        items: (N,), the item of each row, N >= 1.
         seed: the same seed gives the same parts.
 
     Returns:
@@ -70,17 +71,18 @@ def assign(items: np.ndarray, seed: int) -> np.ndarray:
 
 
 def write(data_dir: str, output: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split the data set `data_dir` into the data set `output`; a truth file comes along as it is.
+    """Split the data set `data_dir` into the data set `output`; a truth file is copied unchanged.
 
-    Two passes: one over the items, one that rewrites day by day. Memory: one day's rows, and some numbers per row.
+    There are two passes: one over the items, and one that rewrites day by day. Memory holds one day's rows, and some
+    numbers for each row.
 
     Args:
         data_dir: a data set. Only its days (names of digits) are split; what is left out is printed and recorded.
         output: where to write; replaced if it is a data set.
-        seed: of the sampling.
+        seed: seed of the sampling.
 
     Returns:
-        (N,) the item of each row as an integer, and its part.
+        (N,), the item of each row as an integer, and its part.
 
     Raises:
         UserError: `output` is or holds `data_dir`, the schema has no item key, there are no rows in day splits, or
@@ -116,7 +118,7 @@ def write(data_dir: str, output: str, seed: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _items(data_dir: str, schema: Schema, days: Sequence[str]) -> np.ndarray:
-    """(N,) one integer for each row of `days`, the same where the item is the same."""
+    """An integer for each row of `days`, (N,), the same where the item is the same."""
     name = schema.keys["item"]
     codes: dict[Any, int] = {}
     values = (v for day in days for table in tables(data_dir, schema, day, [name]) for v in table[name].to_pylist())
@@ -126,7 +128,7 @@ def _items(data_dir: str, schema: Schema, days: Sequence[str]) -> np.ndarray:
 def _splits(
     data_dir: str, schema: Schema, days: Sequence[str], parts: np.ndarray
 ) -> Iterator[tuple[str, pa.Table]]:
-    """Each day's rows by part, in their old order; splits without rows are left away, which is printed."""
+    """The rows of each day by part, in their old order; splits without rows are left out, which is printed."""
     start = 0
     for day in days:
         table = pa.concat_tables(tables(data_dir, schema, day))
@@ -140,7 +142,7 @@ def _splits(
 
 
 def summary(items: np.ndarray, parts: np.ndarray) -> str:
-    """Rows of each part, and how far an item's popularity decides how often training and test show it.
+    """Summarise the rows of each part, and how much an item's popularity decides how often training and test show it.
 
     Spearman's correlation sees only the order of the items. Where most items have fewer exposures than an even
     sample would take, it stays high although the sample is far more even; the share of the popular items shows that.

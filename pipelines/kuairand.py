@@ -70,7 +70,7 @@ TASKS = (
 
 
 def convert(source: pathlib.Path, output: str, how: Options = Options()) -> dict[str, Any]:  # noqa: B008
-    """Read the directory `source`, write the data set `output`; returns its statistics.
+    """Read the directory `source` and write the data set `output`; returns its statistics.
 
     Raises:
         UserError: a file or column is missing, a value has the wrong type, or there are no exposures.
@@ -96,12 +96,12 @@ def convert(source: pathlib.Path, output: str, how: Options = Options()) -> dict
 
 
 def _prior(files: Sequence[pathlib.Path]) -> pa.Table:
-    """What users watched before the log, as older exposures.
+    """The videos that users watched before the log, as older exposures.
 
-    The files hold ids only: their times are not known, only that they end at last_time_ms, so they stand one
-    millisecond apart before it. Of their feedback only long views and likes are known. Approximations: the list does
-    not say which showing of a repeated video was viewed long or liked, so all of them count as such; and up to 50
-    events stand in one moment, which the last-hour counters of a first exposure within the hour see.
+    The files hold only ids. The times are unknown, except that they end at last_time_ms, so the events are placed one
+    millisecond apart before it. Of the feedback, only long views and likes are known. Two approximations: the list does
+    not say which exposure of a repeated video was viewed long or liked, so all of them count as such; and up to 50
+    events share one moment, which the last-hour counters of a first exposure within the hour see.
     """
     users: list[np.ndarray] = []
     times: list[np.ndarray] = []
@@ -130,7 +130,7 @@ def _prior(files: Sequence[pathlib.Path]) -> pa.Table:
 
 
 def _history_rows(path: pathlib.Path) -> Iterator[tuple[int, int, np.ndarray, np.ndarray, np.ndarray]]:
-    """user, last time, and the watched, liked and long watched ids of each row."""
+    """The user, the last time, and the watched, liked and long watched ids of each row."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
@@ -149,7 +149,7 @@ def _history_rows(path: pathlib.Path) -> Iterator[tuple[int, int, np.ndarray, np
 
 
 def _schema(engine: Engine) -> Schema:
-    """Sizes of ids come from the users' and videos' tables and the log; vocabularies are learned of training days."""
+    """The schema. Sizes of ids come from the tables of users and videos and from the log; vocabularies are learned."""
 
     def size(table: str, column: str) -> int:
         return 1 + max(0, int(engine.one(f'SELECT coalesce(max("{column}"), 0) FROM "{table}"')))

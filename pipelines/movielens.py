@@ -49,18 +49,18 @@ def convert(
     output: str, source: str | pathlib.Path = "", tfds: str = "", tfds_dir: str = "",
     how: Options = Options(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Read the directory `source` or the TFDS data set `tfds`, write the data set `output`; returns its statistics.
+    """Read the directory `source` or the TFDS data set `tfds` and write the data set `output`; returns its statistics.
 
     Args:
-        output: directory to write.
-        source: directory in one of the three layouts.
+        output: the directory to write.
+        source: a directory in one of the three layouts.
         tfds: one of `TFDS_NAMES`.
         tfds_dir: TFDS's data directory; empty: its default.
-        how: layout, compression, processes, the months that vocabularies are learned of.
+        how: layout, compression, processes, and the months from which vocabularies are learned.
 
     Raises:
-        UserError: not exactly one source; a file is missing or damaged; a value has the wrong type or range; a user, a
-            movie, or a rating by (user, movie, time) stands there twice; a rating's user or movie is not listed.
+        UserError: not exactly one source is given; a file is missing or damaged; a value has the wrong type or range; a
+            user, a movie, or a rating by (user, movie, time) occurs twice; a rating's user or movie is not listed.
     """
     if bool(source) == bool(tfds):
         raise UserError(
@@ -99,10 +99,12 @@ def convert(
 
 
 def _schema() -> Schema:
-    """Vocabularies are learned: one rule for 1M, 100K, TFDS and RecBole, which number and spell differently.
+    """The schema. Vocabularies are learned: one rule suits 1M, 100K, TFDS and RecBole, which number and spell
+    differently.
 
-    Given are only those that MovieLens-1M's README lists and movielens.sql makes. Movies of fewer than 5 ratings share
-    rows, so that movies which come after the training months meet trained ones; a new user is just unknown.
+    The only given vocabularies are those that MovieLens-1M's README lists and movielens.sql creates. Movies with fewer
+    than 5 ratings share rows, so that movies that appear after the training months use trained rows; a new user is
+    simply unknown.
     """
     def text(name: str, side: str, **more: Any) -> Feature:
         return Feature(name, "string", side, "content", **({"min_count": 1, "width": 8} | more))

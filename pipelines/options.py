@@ -1,4 +1,4 @@
-"""The flags that every pipeline has, and where its rows go."""
+"""The flags that every pipeline has, and the end of every pipeline."""
 
 import contextlib
 import dataclasses
@@ -31,9 +31,9 @@ class Options:
 
     Attributes:
         engine, memory, spark_master: see `pipelines.engines.connect`.
-        since: add the days from this one on to the data set that is there. "": write all days anew.
+        since: add the days from this one on to the existing data set. "": write all days.
         train_days: see `pipelines.writer.dataset.write_dataset`.
-        form: layout, compression, processes.
+        form: the layout, compression and number of processes.
     """
 
     engine: str = "duckdb"
@@ -45,12 +45,12 @@ class Options:
 
     @contextlib.contextmanager
     def connect(self, output: str | os.PathLike) -> Iterator[Engine]:
-        """The engine, with a working directory beside `output`."""
+        """Open the engine with a working directory beside `output`."""
         with engines.connect(self.engine, output, self.memory, self.spark_master) as engine:
             yield engine
 
     def check_days(self, splits: Sequence[str]) -> None:
-        """Raise `UserError` if `train_days` are not among the `splits` that will be written, before the work."""
+        """Raise `UserError` before the work begins if `train_days` are not among the `splits` that will be written."""
         if self.train_days and not self.since:
             manifest.parse_days(self.train_days, splits)
 
@@ -61,7 +61,7 @@ def publish(
 ) -> dict[str, Any]:
     """Compute the point-in-time features of the table `exposures` and write the data set; returns its statistics.
 
-    `sides` are as of `dataset.write_dataset`, `ids` as of `point_in_time.splits`.
+    For `sides`, see `dataset.write_dataset`; for `ids`, see `point_in_time.splits`.
 
     Raises:
         UserError: see `point_in_time.splits`, `dataset.write_dataset` and `dataset.append`.
@@ -83,19 +83,19 @@ def publish(
 
 
 def exposures(engine: Engine, since: str = "") -> int:
-    """How many rows of the table `exposures` are written: those of the split `since` and later ones."""
+    """The number of rows of the table `exposures` that are written: those of the split `since` and later ones."""
     return int(engine.one(f"SELECT count(*) FROM exposures WHERE split >= {literal(since)}"))
 
 
 def finish(statistics: Mapping[str, Any], more: str = "") -> None:
-    """Say what was written to `--output`, and what to do next; `more` names what it has besides."""
+    """Print what was written to `--output` and what to do next; `more` names additional content."""
     rows, found = sum(day["rows"] for day in statistics["days"].values()), len(statistics["days"])
     console.say(f"{rows:,} rows in {found} splits{more} were written to {FLAGS.output}")
     console.next_step(f"python -m pipelines.check {shlex.quote(FLAGS.output)} --output=check.html")
 
 
 def define_flags(point_in_time: bool = True, output: bool = True) -> None:
-    """Define the flags; those of engines and days only with `point_in_time`; is there always an `output`?"""
+    """Define the flags; those of engines and days only with `point_in_time`, and `--output` only with `output`."""
     flags.DEFINE_string("output", None, "Directory of the data set to write.", required=output)
     flags.DEFINE_enum("layout", "example", LAYOUTS, "Layout of the records: example is one row, block some thousand "
                       "rows.")
@@ -111,7 +111,7 @@ def define_flags(point_in_time: bool = True, output: bool = True) -> None:
 
 
 def from_flags() -> Options:
-    """What the flags say."""
+    """The options that the flags give."""
     given: dict[str, Any] = {
         name: FLAGS[name].value for name in ("engine", "memory", "spark_master", "since") if name in FLAGS
     }

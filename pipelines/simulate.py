@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 
 
 def schema(world: World) -> Schema:
-    """What the columns of a simulated log are."""
+    """The schema of a simulated log."""
     topics: dict[str, Any] = {"dtype": "int", "cause": "content", "size": world.interests, "width": 8}
     return Schema(
         name="simulated",
@@ -48,7 +48,7 @@ def schema(world: World) -> Schema:
 
 
 def write(world: World, output: str, how: Options = Options()) -> dict[str, Any]:  # noqa: B008
-    """Simulate and write the data set and its `truth.parquet`; returns the statistics."""
+    """Simulate a feed and write the data set and its `truth.parquet`; returns the statistics."""
     feed = simulate(world)
     with how.connect(output) as engine:
         for day in feed.days():

@@ -4,9 +4,9 @@
 
 The command reads `truth.parquet`, beside the shards, and writes `recovery.md`, `recovery.html` and `recovery.png`:
 
-- mean |p̂ - p|: how far a task's probability is from the true one;
-- P(UP): AUC of the latent state against the true preference, and how much of the way from 0.5 to the AUC of the oracle
-  (the true P(UP)) it covers.
+- mean |p̂ - p|: the mean distance of a task's probability from the true one;
+- P(UP): the AUC of the latent state against the true preference, and the share of the way from 0.5 to the AUC of the
+  oracle (the true P(UP)) that it covers.
 """
 
 import pathlib

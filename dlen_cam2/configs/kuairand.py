@@ -1,4 +1,4 @@
-"""What all KuaiRand experiments have in common; each file beside this one names a trunk and a head."""
+"""The common part of all KuaiRand experiments; each file beside this one names a trunk and a head."""
 
 from dlen_cam2.config import Config, ModelConfig, TrainConfig
 from dlen_cam2.models.parts import Head, Trunk
@@ -8,7 +8,7 @@ def experiment(trunk: Trunk, head: Head) -> Config:
     """Experts as in DLEN's section 4.1.1, the parts' defaults: 5 (shared), PLE 2 more a task, all [256, 128, 64]; the
     rest is DESIGN, since the paper does not state it.
 
-    One pass: ids overfit in the second. The weight of profile_enter was chosen on 05-05, the cooldown on 05-04 (see
+    One pass: ids overfit in the second. The weight of profile_enter was chosen on 05-05 and the cooldown on 05-04 (see
     `docs/results/kuairand.md`).
     """
     return Config(

@@ -9,7 +9,7 @@ from dlen_cam2.models import MMOE, Logistic
 
 
 def get_config() -> Config:
-    """DESIGN: no paper of ours uses MovieLens. Sizes for 0.8 million rows; one pass, for ids overfit in the second."""
+    """DESIGN: no paper of ours uses MovieLens. Sizes for 0.8 million rows; one pass: ids overfit in the second."""
     return Config(
         name="movielens_mmoe",
         model=ModelConfig(trunk=MMOE(experts=4, units=(128, 64)), head=Logistic()),

@@ -9,9 +9,9 @@ from dlen_cam2.models import CAM2
 
 
 def get_config() -> Config:
-    """X is the rate at which a video has been clicked so far, and the tenth of the exposures with the highest of it is
-    conformity's. Ids stay with the trunk: an id's embedding learns how popular a single video is. One pass, since in a
-    second one the towers would read embeddings that have seen the labels of the row.
+    """X is the rate at which a video has been clicked so far, and the tenth of the exposures with the highest X belongs
+    to conformity. Ids stay with the trunk: an id's embedding learns how popular a single video is. There is one pass,
+    since in a second one the towers would read embeddings that have seen the labels of the row.
     """
     causal = CAM2(
         statistic="video_click_rate", thresh=0.9, relevance="interests", interest_feature="topics",

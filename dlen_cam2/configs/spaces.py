@@ -1,15 +1,15 @@
-"""Search spaces of `dlen_cam2 tune`: what it may change, and between which values.
+"""Search spaces of `dlen_cam2 tune`: what it may change, and within which values.
 
-A space is a function of keras-tuner's `hp` that returns `{key of the configuration: value}`:
+A space is a function that takes keras-tuner's `hp` and returns `{key of the configuration: value}`:
 
     def space(hp):
         return {"train.learning_rate": hp.Float("train.learning_rate", 1e-4, 1e-2, sampling="log")}
 
-Every field of a configuration or part that says what may be tried (`option(search=…)`) is in the space of its section:
-"training" has those of `train` and of `model` itself, "trunk", "head", "causal", … those of the part that the
-configuration holds. They are put together: `--space=training+trunk`. Without `--space`, tune takes `space(hp)` of the
-configuration file if there is one, and otherwise all of them. DESIGN: all ranges but that of DLEN's alpha. (An `hp.Int`
-has `step=1`, without which keras-tuner 1.4.8's Bayesian search goes one beyond.)
+Every field of a configuration or part that declares values to try (`option(search=…)`) belongs to the space of its
+section: "training" has those of `train` and of `model` itself; "trunk", "head", "causal", … have those of the part in
+the configuration. Spaces can be combined: `--space=training+trunk`. Without `--space`, tune uses `space(hp)` of the
+configuration file if there is one, and otherwise all of them. DESIGN: all ranges except that of DLEN's alpha. (An
+`hp.Int` has `step=1`, without which keras-tuner 1.4.8's Bayesian search exceeds the range by one.)
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ TRAINING = "training"
 
 
 def named(config: Config, name: str) -> Space:
-    """The space of sections joined by +: "training+trunk".
+    """The combined space of sections joined by +, such as "training+trunk".
 
     Raises:
         UserError: the configuration has no such section.
@@ -42,12 +42,12 @@ def named(config: Config, name: str) -> Space:
 
 
 def fitting(config: Config) -> Space:
-    """All that may be tried of `config`."""
+    """The space of everything that may be tried for `config`."""
     return named(config, "+".join(sections(config)))
 
 
 def sections(config: Config) -> dict[str, list[tuple[Any, str]]]:
-    """{section: [(what has the fields, its key), …]}."""
+    """The sections of a configuration, {section: [(object with the fields, its key), …]}."""
     found = {TRAINING: [(config.train, "train"), (config.model, "model")]}
     for section, where in ((config.model, "model"), (config.train, "train")):
         for field in dataclasses.fields(section):
@@ -57,7 +57,7 @@ def sections(config: Config) -> dict[str, list[tuple[Any, str]]]:
 
 
 def _choices(hp: Any, values: Any, where: str) -> dict[str, Any]:
-    """What keras-tuner chooses for the fields of one section."""
+    """The values that keras-tuner chooses for the fields of one section."""
     found = {}
     for field in dataclasses.fields(values):
         if (search := field.metadata.get("search")) is None:

@@ -1,4 +1,4 @@
-"""From TFRecord shards to batches of feature groups and labels."""
+"""Reading a data set: from TFRecord shards to batches of feature groups and labels."""
 
 from dlen_cam2.data.manifest import (
     MANIFEST,

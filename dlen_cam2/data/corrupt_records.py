@@ -1,4 +1,4 @@
-"""Records that are damaged or break the schema: what is wrong with them, and reading on without them."""
+"""Records that are damaged or break the schema: finding them, reporting them, and reading the rest."""
 
 import dataclasses
 import re
@@ -24,10 +24,10 @@ class Bad:
 
     Attributes:
         records: positions of records that cannot be parsed or break the schema.
-        readable: records before the place where the file itself is damaged, after which nothing can be found;
-            None if the file is whole.
-        rows: rows of the shard that are left out, against what its manifest says.
-        reason: what is wrong with the first of them.
+        readable: number of records before the damage in the file, beyond which no record can be found; None if the
+            file is intact.
+        rows: number of the shard's rows that are left out, according to its manifest.
+        reason: what is wrong with the first bad record.
     """
 
     records: list[int] = dataclasses.field(default_factory=list)
@@ -39,12 +39,12 @@ class Bad:
 def screen(
     shards: Shards, schema: Schema, parse: Callable[[tf.Tensor], Any], first: bool = False
 ) -> dict[str, Bad]:
-    """Read everything once; return what is wrong, by path. With `first`, stop at the first shard with something.
+    """Read everything once and return what is wrong, by path. With `first`, stop at the first faulty shard.
 
     Args:
         shards: what to read.
         schema: the columns that `parse` needs.
-        parse: a function of (n,) records that raises one of `ERRORS` if one of them is bad.
+        parse: a function of (n,) records that raises one of `ERRORS` if a record is bad.
     """
     found: dict[str, Bad] = {}
     parse = tf.function(parse, autograph=False, reduce_retracing=True)
@@ -63,7 +63,7 @@ def screen(
 
 
 def _examine(path: str, rows: int, compression: str, parse: Callable[[tf.Tensor], Any]) -> Bad:
-    """Record by record: slow, and only for shards that have something wrong."""
+    """Examine a shard record by record, which is slow, and so only done for faulty shards."""
     bad = Bad(rows=rows)
     records = iter(open_shard(path, compression))
     position = 0
@@ -89,7 +89,7 @@ def _rows(parsed: Any) -> int:
 
 
 def announce(bad: Mapping[str, Bad], shards: Shards) -> None:
-    """Say on standard error what is left out."""
+    """Print to standard error what is left out."""
     for path, found in bad.items():
         of = shards.rows[shards.paths.index(path)]
         console.warn(f"skipped {found.rows:,} of {of:,} rows of {path}: {found.reason}")
@@ -99,7 +99,7 @@ def announce(bad: Mapping[str, Bad], shards: Shards) -> None:
 
 
 def elements(paths: Sequence[str], bad: Mapping[str, Bad]) -> dict[str, Any]:
-    """The paths, and if something is bad, for each path what `without_bad` needs."""
+    """The paths, and if a record is bad, what `without_bad` needs for each path."""
     if not bad:
         return {"path": list(paths)}
     faults = [bad.get(path, Bad()) for path in paths]
@@ -113,7 +113,7 @@ def elements(paths: Sequence[str], bad: Mapping[str, Bad]) -> dict[str, Any]:
 
 
 def without_bad(records: tf.data.Dataset, shard: Mapping[str, tf.Tensor]) -> tf.data.Dataset:
-    """The records of a shard less those that are bad."""
+    """The records of a shard without the bad ones."""
     if "bad" not in shard:
         return records
     kept = records.take(shard["readable"]).enumerate()
@@ -122,7 +122,7 @@ def without_bad(records: tf.data.Dataset, shard: Mapping[str, tf.Tensor]) -> tf.
 
 
 def check_columns(path: str, schema: Schema, layout: str, compression: str) -> None:
-    """Compare the first record's columns with the schema: a misspelt optional column would be silently missing.
+    """Compare the first record's columns with the schema: a misspelt optional column would silently be missing.
 
     Raises:
         UserError: the first record cannot be read, or lacks a column.
@@ -146,7 +146,7 @@ def check_columns(path: str, schema: Schema, layout: str, compression: str) -> N
 
 
 def brief(error: tf.errors.OpError | UnicodeDecodeError) -> str:
-    """What a TensorFlow error says, without the graph's node names and the pipeline's stages."""
+    """The message of a TensorFlow error, without the graph's node names and the pipeline's stages."""
     if isinstance(error, UnicodeDecodeError):
         return "a record cannot be parsed"
     # Of an error in a graph the last line says what; before it stand places in our code.

@@ -1,4 +1,4 @@
-"""A data set on disk: one directory for each split, and what is said about all of them.
+"""A data set on disk: one directory for each split, and files that describe all of them.
 
     DIR/schema.pbtxt        what the columns are
     DIR/statistics.json     by split: rows, counts of labels, moments of features; where the data came from
@@ -35,13 +35,13 @@ COMPRESSIONS = ("", "GZIP", "ZLIB")
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a split's `_SUCCESS` says.
+    """The content of a split's `_SUCCESS`.
 
     Attributes:
-        rows: of all shards.
+        rows: number of rows in all shards.
         layout: one of `LAYOUTS`.
         compression: one of `COMPRESSIONS`.
-        shards: by file name: {"rows", "bytes", "sha256"}.
+        shards: {"rows", "bytes", "sha256"} of each shard, by file name.
     """
 
     rows: int
@@ -82,7 +82,7 @@ def read_manifest(directory: str | os.PathLike, split: str) -> Manifest:
 
 
 def parse_days(text: str, known: Sequence[str]) -> list[str]:
-    """Names of splits from "20220425..20220504", "20220425,20220427" or a mix; a range takes days only.
+    """Parse the names of splits from "20220425..20220504", "20220425,20220427" or a mix; a range takes only days.
 
     Raises:
         UserError: a day, or an end of a range, is not among `known`, or a range runs backwards.
@@ -103,7 +103,7 @@ def parse_days(text: str, known: Sequence[str]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Shards:
-    """The shards of some splits: their paths in order, the rows of each, and how to read them."""
+    """The shards of some splits: their paths in order, the number of rows of each, and how to read them."""
 
     paths: tuple[str, ...]
     rows: tuple[int, ...]
@@ -117,10 +117,10 @@ def shards(directory: str | os.PathLike, days: Sequence[str], whole: bool = True
     Args:
         directory: a data set.
         days: its splits.
-        whole: refuse shards that are not as long as their manifest says.
+        whole: refuse shards whose length differs from their manifest.
 
     Raises:
-        UserError: a day is not in the data set, a shard is absent or has another length, or the days have
+        UserError: a day is not in the data set, a shard is missing or has the wrong length, or the days have
             different layouts or compressions.
     """
     known = statistics(directory)["days"]
@@ -148,10 +148,10 @@ def shards(directory: str | os.PathLike, days: Sequence[str], whole: bool = True
 
 
 def counts(directory: str | os.PathLike, days: Iterable[str], features: Iterable[str]) -> dict[str, dict[Any, int]]:
-    """How often each value of `features`, whose vocabularies are learned, occurs on `days`: {feature: {value: count}}.
+    """The counts of each value of `features`, which have learned vocabularies, on `days`: {feature: {value: count}}.
 
     Raises:
-        UserError: a day's counts are absent or damaged.
+        UserError: a day's counts are missing or damaged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -1,11 +1,11 @@
-"""Records of a shard to raw columns, in either layout.
+"""Parse the records of a shard into raw columns, in either layout.
 
 - `example`: a record is one row, a `tf.train.Example`.
-- `block`: a record is a `tf.train.Example` that holds a few thousand rows as columns, each the bytes of one
-  little-endian array: NAME is float32, or, of a label or mask, uint8; NAME/int32 or NAME/int64 are integers,
-  whichever the block needs. Of a list column NAME/lengths (int32) says how many values each row has; integers are
-  filled up with -1 to the longest of the block. Strings are no array but a bytes list, of a list column one row's
-  after another's.
+- `block`: a record is a `tf.train.Example` that holds a few thousand rows as columns, each stored as the bytes of one
+  little-endian array. NAME is float32, or uint8 for a label or a mask; NAME/int32 or NAME/int64 holds integers,
+  whichever width the block needs. For a list column, NAME/lengths (int32) gives the number of values in each row,
+  and integers are padded with -1 to the longest list of the block. Strings are not an array but a bytes list; in a
+  list column, the values of one row follow those of the row before.
 """
 
 import os
@@ -31,7 +31,7 @@ Raw = dict[str, tf.Tensor]
 def example_spec(schema: Schema, labels: bool) -> dict[str, Any]:
     """The `tf.io.parse_example` specification of the schema's columns.
 
-    A missing categorical value becomes -1 or "" (index 0); numbers, labels and keys must be there.
+    A missing categorical value becomes -1 or "" (index 0); numbers, labels and keys are required.
     """
     lists = {f.name: f for f in schema.features if f.is_list}
     optional = {f.name: {"int": -1, "string": ""}[f.dtype] for f in schema.features if not f.is_numeric}
@@ -45,12 +45,12 @@ def example_spec(schema: Schema, labels: bool) -> dict[str, Any]:
 
 
 def parser(schema: Schema, layout: str, names: Iterable[str] = ()) -> Callable[[tf.Tensor], Raw]:
-    """A function from (n,) serialised records (of the block layout, n = 1) to raw columns: (B,), lists ragged.
+    """A function from (n,) serialised records (n = 1 in the block layout) to raw columns: (B,), lists ragged.
 
     Args:
         schema: what the columns are.
         layout: one of `dlen_cam2.data.manifest.LAYOUTS`.
-        names: columns to parse; others are passed over. Default: all of the schema.
+        names: columns to parse; others are skipped. Default: all of the schema.
     """
     keep = tuple(names) or tuple(schema.columns)
     if layout == "block":
@@ -91,7 +91,7 @@ def _parse_block(serialized: tf.Tensor, schema: Schema, names: Iterable[str]) ->
 
 
 def _integers(narrow: tf.Tensor, wide: tf.Tensor) -> tf.Tensor:
-    """The block's integers, of which one of the two columns has the bytes."""
+    """The block's integers, from whichever of the two columns holds them."""
     return tf.cond(
         tf.equal(tf.strings.length(wide), 0),
         lambda: tf.cast(tf.io.decode_raw(narrow, tf.int32), tf.int64), lambda: tf.io.decode_raw(wide, tf.int64),
@@ -99,18 +99,18 @@ def _integers(narrow: tf.Tensor, wide: tf.Tensor) -> tf.Tensor:
 
 
 class Rectangle(NamedTuple):
-    """A list column, filled up with -1 to the longest list.
+    """A list column as a matrix, padded with -1 to the longest list.
 
     Attributes:
-        values: (B, W).
-        lengths: (B,).
+        values: (B, W), the padded lists.
+        lengths: (B,), the number of values in each list.
     """
 
     values: tf.Tensor
     lengths: tf.Tensor
 
     def to_tensor(self, default: int, shape: tuple[None, int]) -> tf.Tensor:
-        """(B, L): cut after L, filled up with -1, which is the only `default` of integers."""
+        """The lists as (B, L), truncated to L and padded with -1, which is the only `default` for integers."""
         width = shape[1]
         values = tf.pad(self.values[:, :width], [[0, 0], [0, tf.maximum(width - tf.shape(self.values)[1], 0)]],
                         constant_values=default)
@@ -118,7 +118,7 @@ class Rectangle(NamedTuple):
 
 
 def padded(raw: Raw, schema: Schema) -> Raw:
-    """Raw columns with lists as (B, max_length), cut after that and filled up with -1 or ""."""
+    """Raw columns with lists as (B, max_length), truncated to that length and padded with -1 or ""."""
     lists = {f.name: f for f in schema.features if f.is_list}
     return {
         name: column.to_tensor(-1 if lists[name].dtype == "int" else "", shape=(None, lists[name].max_length))
@@ -128,30 +128,30 @@ def padded(raw: Raw, schema: Schema) -> Raw:
 
 
 def parse_examples(serialized: tf.Tensor, schema: Schema, labels: bool) -> Raw:
-    """(B,) serialised `tf.train.Example`s -> raw columns, (B,) or (B, max_length) padded with -1 or ""."""
+    """Parse (B,) serialised `tf.train.Example`s into raw columns: (B,), or (B, max_length) padded with -1 or ""."""
     return padded(tf.io.parse_example(serialized, example_spec(schema, labels)), schema)
 
 
 def chunk(layout: str) -> int:
-    """How many records a parser takes at once."""
+    """The number of records that a parser takes at once."""
     return 1 if layout == "block" else CHUNK
 
 
 def open_shard(path: str | tf.Tensor, compression: str) -> tf.data.Dataset:
-    """The records of a shard (or, given several paths, of one after another)."""
+    """The records of a shard, or of several shards one after another if there are several paths."""
     return tf.data.TFRecordDataset(path, compression_type=compression, buffer_size=_BUFFER)
 
 
 def raw_columns(shards: Shards, schema: Schema, names: Iterable[str] = ()) -> tf.data.Dataset:
-    """Raw columns of `shards`, chunk by chunk, in the order in which they were written."""
+    """The raw columns of `shards`, chunk by chunk, in stored order."""
     records = open_shard(list(shards.paths), shards.compression).batch(chunk(shards.layout))
     return steady(records.map(parser(schema, shards.layout, names), PARALLEL))
 
 
 def steady(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Prefetch, and leave the parallelism as it is written.
+    """Prefetch, and keep the parallelism as written.
 
-    tf.data's own tuning now and then settles for one parse at a time, which halves the speed of all later passes.
+    tf.data's autotuning sometimes settles on one parse at a time, which halves the speed of all later passes.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -1,4 +1,4 @@
-"""Raw column values to model inputs: the one function that training and serving share."""
+"""The conversion of raw column values to model inputs, which training and serving share."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ LARGEST = 1e4
 class Indexer(tf.Module):
     """Turns raw columns into `{group: {feature: tensor}}`, the inputs of every model.
 
-    The reader calls it inside tf.data while training, the SavedModel holds it for serving, so there is no
+    During training, the reader calls it inside tf.data; for serving, the SavedModel contains it. Sharing it rules out
     training/serving skew by construction.
 
     - categorical, single-valued: (B,) -> int64 (B,) row of the embedding table; 0 is missing or unknown;
@@ -45,7 +45,7 @@ class Indexer(tf.Module):
     def __call__(
         self, raw: Mapping[str, tf.Tensor], features: Sequence[Feature] | None = None
     ) -> dict[str, dict[str, tf.Tensor]]:
-        """Index `features`, default all of the schema, whose columns must have equally many rows."""
+        """Index `features` (default: all of the schema), whose columns must have equally many rows."""
         wanted = self.schema.features if features is None else features
         # Columns of one kind are computed together: with dozens of them, starting an operation for each costs as
         # much as parsing the records.
@@ -83,7 +83,7 @@ class Indexer(tf.Module):
 
 
 def transform(kind: str, value: tf.Tensor) -> tf.Tensor:
-    """t(v) of a feature's `transform`; outside its domain v counts as the nearest end, so scores stay finite."""
+    """Apply a feature's `transform` t(v); v outside its domain is moved to the nearest end, so scores stay finite."""
     if kind == "log1p":
         return tf.math.log1p(tf.maximum(value, 0.0))
     if kind == "logit":

@@ -1,4 +1,4 @@
-"""TFRecord shards -> batches of feature groups and labels."""
+"""Read TFRecord shards as batches of feature groups and labels."""
 
 import collections
 import contextlib
@@ -36,10 +36,10 @@ _TRACED: collections.deque[tuple[Schema, str, Any]] = collections.deque(maxlen=4
 
 
 def fit(directory: str | os.PathLike, schema: Schema, days: Sequence[str]) -> Schema:
-    """The schema with vocabularies, moments and positive rates of `days` (the training days only).
+    """Fit the vocabularies, moments and positive rates of a schema on `days` (the training days only).
 
     Raises:
-        UserError: a day is not in the data set, or what it says of itself lacks a column.
+        UserError: a day is not in the data set, or its statistics lack a column.
     """
     learned = [f.name for f in schema.features if f.min_count]
     schema = schema.fit(statistics(directory), days)  # refuses days that are not there
@@ -60,27 +60,27 @@ def read(
     skip: int = 0,
     on_bad_record: str = "fail",
 ) -> tf.data.Dataset:
-    """Batches `(features, labels)` of the rows of `days`.
+    """Read the rows of `days` as batches `(features, labels)`.
 
-    Rows are parsed some thousand at a time, whatever the batch size: `tf.io.parse_example` over many rows is about
-    ten times as fast as row by row. Without `shuffle` rows come in the order in which they were written. With it,
-    shards come in random order, 16 at a time by turns, and the parsed rows are permuted window by window: permuting
-    columns costs less than passing serialised rows through a buffer one by one.
+    Whatever the batch size, some thousand rows are parsed at a time: `tf.io.parse_example` over many rows is about ten
+    times as fast as row by row. Without `shuffle`, rows come in stored order. With it, the shards come in random order,
+    interleaved 16 at a time, and the parsed rows are permuted within each window: permuting columns costs less than
+    passing serialised rows through a shuffle buffer one by one.
 
     Args:
-        directory: a data set, as the pipelines write it, in either layout; local, or what `tf.io.gfile` reaches.
-        schema: columns to parse, usually the data set's own after `select` and `fit`. Others are not parsed.
+        directory: a data set of the pipelines, in either layout; a local path, or any path that `tf.io.gfile` can read.
+        schema: columns to parse, usually the data set's own schema after `select` and `fit`. Others are skipped.
         days: splits to read.
-        batch_size: rows of a batch, over all input pipelines; the last batch may be smaller.
-        shuffle: rows of a shuffled window; 0 for none. Every pass has an order of its own. A window should hold a
-            good part of the data: shards are in time order, so a small one holds one time of day.
-        seed: of the shuffling; the same seed gives the same batches. None: another order every time.
-        context: the input pipeline's place under `tf.distribute`; it gives batches for single replicas.
+        batch_size: rows in a batch, over all input pipelines; the last batch may be smaller.
+        shuffle: rows in a shuffled window; 0: no shuffling. Each pass has a different order. A window should hold a
+            large part of the data: shards are in time order, so the rows of a small window are of one time of day.
+        seed: seed of the shuffling; the same seed gives the same batches. None: a different order every time.
+        context: the input pipeline's place under `tf.distribute`; the pipeline then gives batches for single replicas.
         sharding: with several pipelines, "shards": each reads its own share of the shards (of the records, when there
             are fewer shards than pipelines). "rows": each reads everything and keeps its slice of every batch, so that
             the batches are, together, those of a single pipeline.
-        skip: batches to leave out at the start: where a pass that was interrupted goes on. They are read and parsed.
-        on_bad_record: "fail", or "skip": find the bad records in a pass of its own, say on standard error how many
+        skip: batches to leave out at the start, to resume an interrupted pass. They are still read and parsed.
+        on_bad_record: "fail", or "skip": find the bad records in a separate pass, report on standard error how many
             rows of which shard are left out and why, and read the others.
 
     Returns:
@@ -88,8 +88,8 @@ def read(
         `{column: tensor}` with float32 labels, masks and targets, and the raw key columns.
 
     Raises:
-        UserError: at once if a shard is absent, truncated or lacks a column. While iterating, TensorFlow
-            raises its own errors: wrap the loop in `explained`.
+        UserError: immediately, if a shard is missing, truncated or lacks a column. While iterating, TensorFlow
+            raises its own errors, so wrap the loop in `explained`.
     """
     if on_bad_record not in POLICIES:
         raise UserError(f"on_bad_record must be one of {POLICIES}. Received: {on_bad_record!r}.")
@@ -153,7 +153,7 @@ def _share(records: tf.data.Dataset, context: tf.distribute.InputContext | None)
 
 
 def _permuted(window: Any, seed: tf.Tensor) -> Any:
-    """The rows of all tensors of a window in one random order."""
+    """Put the rows of all tensors of a window in one random order."""
     rows = tf.shape(tf.nest.flatten(window)[0])[0]
     order = tf.random.experimental.stateless_shuffle(tf.range(rows), seed)
     return tf.nest.map_structure(lambda column: tf.gather(column, order), window)
@@ -161,7 +161,7 @@ def _permuted(window: Any, seed: tf.Tensor) -> Any:
 
 @contextlib.contextmanager
 def explained(directory: str | os.PathLike, schema: Schema, days: Sequence[str]) -> Iterator[None]:
-    """Turn TensorFlow's errors about damaged records in the block into one `UserError` that names the shard."""
+    """Context manager that turns TensorFlow's errors about damaged records into a `UserError` naming the shard."""
     try:
         yield
     except corrupt_records.ERRORS as error:
@@ -173,8 +173,8 @@ def explained(directory: str | os.PathLike, schema: Schema, days: Sequence[str])
 
 
 def _traced_parser(schema: Schema, layout: str) -> Callable[[tf.Tensor], tuple[Groups, dict[str, tf.Tensor]]]:
-    """`_parser` as a graph that later passes over data of this schema use again: to trace it takes long."""
-    if not tf.executing_eagerly():  # a graph of its own, as of parameter servers' workers, has tables of its own
+    """`_parser` as a graph that later passes over data of this schema reuse, because tracing it takes long."""
+    if not tf.executing_eagerly():  # a separate graph, as for parameter servers' workers, has separate tables
         return _parser(schema, layout)
     for known, of_layout, traced in _TRACED:
         if of_layout == layout and known == schema:
@@ -219,7 +219,7 @@ def _parser(schema: Schema, layout: str) -> Callable[[tf.Tensor], tuple[Groups, 
 
 
 def _require(rule: str, names: Sequence[str], values: tf.Tensor, allowed: tf.Tensor) -> tf.Operation:
-    """Assert that all of `values` (columns, B) are allowed; the message has the columns and values that are not."""
+    """Assert that all `values` (columns, B) are allowed; the message names the columns and the values that are not."""
     whole = tf.reduce_all(allowed)
 
     def explain() -> tf.Tensor:

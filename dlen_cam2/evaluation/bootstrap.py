@@ -1,4 +1,4 @@
-"""Variants against a baseline on the same rows: relative change with paired intervals over users and seeds."""
+"""Comparison of variants with a baseline on the same rows: relative changes, paired intervals over users and seeds."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -16,16 +16,16 @@ MIN_USERS = 10  # an interval over fewer would say nothing
 
 @dataclasses.dataclass(frozen=True)
 class Resamples:
-    """Draws of users that every comparison shares.
+    """Bootstrap draws of users that every comparison shares.
 
-    Users are drawn with replacement and bring all their rows. Both arms of a comparison use the same draw, which is
-    what makes the interval that of the paired difference; for what seeds add to it see `interval`.
+    Users are drawn with replacement, with all their rows. Both arms of a comparison use the same draw, so the interval
+    is that of the paired difference; for the contribution of seeds, see `interval`.
 
     Attributes:
-        users: (rows,) the place of each row's user among the distinct users.
-        times: (R + 1, users) how often each is drawn; the first draw takes each once.
-        halves: (R + 1, users) 1 for a random half of the users, for statistics that do not bear repeated users; the
-            first takes all.
+        users: (rows,) the index of each row's user among the distinct users.
+        times: (R + 1, users) how often each user is drawn; the first draw takes each user once.
+        halves: (R + 1, users) 1 for a random half of the users, for statistics that cannot have repeated users; the
+            first takes all of them.
     """
 
     users: np.ndarray
@@ -44,18 +44,18 @@ class Resamples:
         return cls(code, np.concatenate([np.ones((1, count)), drawn]), halves)
 
     def of(self, rows: np.ndarray) -> "Resamples":
-        """The same draws, for a part of the rows."""
+        """The same draws, restricted to a part of the rows."""
         return dataclasses.replace(self, users=self.users[rows])
 
     def change(self, variant: np.ndarray, baseline: np.ndarray) -> Estimate:
-        """`Σ variant / Σ baseline - 1`, the arms (seeds, rows), with its 95% interval.
+        """The relative change `Σ variant / Σ baseline - 1`, with its 95% interval; the arms are (seeds, rows).
 
-        Undefined with fewer than 10 users.
+        The result is undefined with fewer than 10 users.
         """
         return self.interval(self.changes(variant, baseline))
 
     def changes(self, variant: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-        """(seeds, R + 1): what `change` is an interval of."""
+        """The values (seeds, R + 1) from which `change` computes its interval."""
         arms = []
         for arm in (variant, baseline):
             by_user = np.stack([np.bincount(self.users, row, self.times.shape[1]) for row in arm])
@@ -63,15 +63,15 @@ class Resamples:
         return relative(arms[0], arms[1])
 
     def interval(self, values: np.ndarray) -> Estimate:
-        """`interval` of (seeds, R + 1) values in these draws; undefined with fewer than 10 users."""
+        """The `interval` of values (seeds, R + 1) in these draws; undefined with fewer than 10 users."""
         users = len(np.unique(self.users))
         return interval(values, users) if users >= MIN_USERS else UNDEFINED
 
     def metrics(self, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
-        """{"auc", "gauc", "ne", "calibration"}: (R + 1,) values of one seed's model in every draw of users.
+        """The metrics of one seed's model in every draw of users: {"auc", "gauc", "ne", "calibration"}, (R + 1,) each.
 
         Args:
-            labels, probabilities: (rows,) of one task; the rows are those of the draws, see `of`.
+            labels, probabilities: (rows,), for one task; the rows are those of the draws, see `of`.
         """
         weighted = Weighted(labels, probabilities, self.users)
         draws = [weighted(times[weighted.users]) for times in self.times]
@@ -80,7 +80,7 @@ class Resamples:
     def difference(self, variant: np.ndarray, baseline: np.ndarray) -> Estimate:
         """The difference of the means over seeds, with its 95% interval.
 
-        Undefined with fewer than 10 users.
+        The result is undefined with fewer than 10 users.
 
         Args:
             variant, baseline: (seeds, R + 1) values of a metric in every draw, see `metrics`.
@@ -89,10 +89,10 @@ class Resamples:
 
 
 def relative(variant: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    """What each seed has of the relative change of sums over seeds, the arms (seeds, R + 1). Returns (seeds, R + 1).
+    """Each seed's contribution (seeds, R + 1) to the relative change of sums over seeds; the arms are (seeds, R + 1).
 
-    Its mean over seeds is `Σ variant / Σ baseline - 1`, in the first draw and, with the sums of that draw, in every
-    other; not finite where the baseline is 0.
+    Its mean over seeds is `Σ variant / Σ baseline - 1` in the first draw and, with the sums of that draw, in every
+    other one. It is not finite where the baseline is 0.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         whole = variant[:, 0].sum() / baseline[:, 0].sum() - 1
@@ -104,20 +104,20 @@ def interval(values: np.ndarray, users: int) -> Estimate:
 
         V = max(V_users - V_both, 0) + V_seeds
 
-    V_users is the variance of the mean over draws of users, V_seeds that over seeds, and each has V_both in it, the
-    noise that a user has with a seed alone, which the difference takes out once (CERTAIN, for crossed random effects).
-    DESIGN: V_seeds stays whole and V_users gives way, so V is never negative. The quantile is Student's with
-    Satterthwaite's degrees of freedom, in which V_seeds counts as no less than V_both, its least true value: few seeds
-    that happen to agree would promise too many.
+    V_users is the variance of the mean over draws of users, and V_seeds that over seeds. Each includes V_both, the
+    noise of a user with a seed, which the difference removes once (CERTAIN, for crossed random effects). DESIGN:
+    V_seeds stays whole and V_users gives way, so V is never negative. The quantile is Student's with Satterthwaite's
+    degrees of freedom, in which V_seeds counts as no less than V_both, its least true value: otherwise a few seeds that
+    happen to agree would promise too many degrees of freedom.
 
-    Of intervals of nothing, 3% to 7% leave zero out, for 3, 5 and 10 seeds (`tests/experiments/test_comparisons.py`).
-    They are widest, 97% at 3 seeds, where all noise is V_both, since V_users - V_both is then not 0 but its positive
-    part; and narrowest, 93% at 3 seeds, where there is none and seeds have three quarters of V. With one seed the
-    interval is over users alone, from percentiles of the draws.
+    Where there is no effect, 3% to 7% of the intervals exclude zero, for 3, 5 and 10 seeds
+    (`tests/experiments/test_comparisons.py`). They are widest (97% at 3 seeds) where all noise is V_both, since
+    V_users - V_both is then not 0 but its positive part, and narrowest (93% at 3 seeds) where V_both is 0 and seeds
+    make up three quarters of V. With one seed, the interval is over users alone, from percentiles of the draws.
 
     Args:
-        values: (seeds, R + 1), in every draw of users; the first is all users.
-        users: how many there are.
+        values: (seeds, R + 1), the value in every draw of users; the first draw is all users.
+        users: the number of users.
 
     Returns:
         NaN if the mean, or that of most draws, is undefined.
@@ -147,7 +147,10 @@ def interval(values: np.ndarray, users: int) -> Estimate:
 
 
 def over_seeds(values: np.ndarray) -> Estimate:
-    """The mean of one value a seed, each of a world of its own, and Student's 95% interval of it; none of one seed."""
+    """The mean of one value for each seed, where each seed is a separate world, and its Student 95% interval.
+
+    There is no interval for a single seed.
+    """
     from scipy.stats import t
 
     mean = float(np.mean(values))
@@ -161,11 +164,11 @@ def ne_change(
     labels: np.ndarray, mask: np.ndarray, variant: np.ndarray, baseline: np.ndarray, resamples: Resamples,
     tasks: Sequence[str],
 ) -> dict[str, Estimate]:
-    """Relative change of normalized entropy, `NE(variant) / NE(baseline) - 1`, below 0 is better (CAM2, table 1).
+    """The relative change of normalized entropy, `NE(variant) / NE(baseline) - 1`; below 0 is better (CAM2, table 1).
 
-    The entropy of the base rate is that of the same rows and cancels, so a task's change is that of its summed cross
-    entropy. DESIGN: the paper does not say how "Tasks NE (Aggregated)" aggregates; here it is the NE of all tasks' rows
-    together, `Σ_t Σ_i ce / Σ_t Σ_i entropy`, in which rare tasks weigh as little as they carry.
+    The entropy of the base rate is the same in both arms and cancels, so the change of a task is that of its summed
+    cross entropy. DESIGN: the paper does not say how "Tasks NE (Aggregated)" aggregates. Here it is the NE of all
+    tasks' rows together, `Σ_t Σ_i ce / Σ_t Σ_i entropy`, in which rare tasks weigh as little as they contribute.
 
     Args:
         labels, mask: (rows, T).
@@ -185,17 +188,17 @@ def over_rows(
     statistic: Callable[[np.ndarray, np.ndarray], float], variant: Sequence[np.ndarray],
     baseline: Sequence[np.ndarray], resamples: Resamples, limit: int = 200,
 ) -> Estimate:
-    """Relative change of a statistic that is no sum over rows, such as a number of distinct items.
+    """The relative change of a statistic that is not a sum over rows, such as a number of distinct items.
 
-    Drawing users twice would make them fewer, so each replicate takes a random half of the users once, whose spread is
-    that of the whole sample; its level is not (half the users show fewer items), so the replicates are moved to have
-    the estimate as their mean.
+    Drawing users repeatedly would leave fewer distinct ones. Instead, each replicate takes a random half of the users
+    once. The spread of the replicates is that of the whole sample; their level is not (half of the users show fewer
+    items), so the replicates are shifted to have the estimate as their mean.
 
     Args:
-        statistic: of (values (rows,), which rows count (rows,)).
-        variant, baseline: for each seed the values (rows,) that `statistic` takes.
+        statistic: a function of (values (rows,), which rows count (rows,)).
+        variant, baseline: for each seed, the values (rows,) that `statistic` takes.
         resamples: draws over these rows' users.
-        limit: at most so many of the draws are used.
+        limit: the largest number of draws to use.
     """
     halves = resamples.halves[: limit + 1]
     totals = [
@@ -211,13 +214,13 @@ def over_rows(
 
 
 def table(rows: Mapping[str, Mapping[str, Estimate]], head: str) -> str:
-    """Estimates in percent as a markdown table, one line for each key of `rows`."""
+    """A markdown table of estimates in percent, with one line for each key of `rows`."""
     columns = list(next(iter(rows.values())))
     return markdown([head, *columns], ([name, *(percent(cells[c]) for c in columns)] for name, cells in rows.items()))
 
 
 def percent(value: Estimate) -> str:
-    """-0.139% [-0.200, -0.080]"""
+    """The estimate as text, such as "-0.139% [-0.200, -0.080]"."""
     if not np.isfinite(value[0]):
         return "undefined"
     change, low, high = (100 * v for v in value)

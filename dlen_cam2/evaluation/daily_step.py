@@ -1,4 +1,4 @@
-"""What a daily step changed: the model before it and after it, on the same rows that it was not trained on."""
+"""The effect of a daily step: the model before and after it, on the same rows that it was not trained on."""
 
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -21,21 +21,21 @@ CHANCE, LEAST, ENOUGH = 0.001, 0.001, 30
 
 
 def changes(before: Predictions, after: Predictions, schema: Schema) -> dict[str, Change]:
-    """NE and calibration of each task before and after, on its own sample space, and whether NE became worse.
+    """Compare each task's NE and calibration before and after, on its own sample space, and say whether NE got worse.
 
         z = Σ_u d_u / √((Σ_u d_u² - (Σ_u d_u)² / U) U / (U - 1)),    d_u the change of user u's summed cross entropy
 
-    The rows are the same, so the entropy of their base rate cancels, and rows of a user count together. NE became worse
+    The rows are the same, so the entropy of their base rate cancels; the rows of a user count together. NE became worse
     if z is beyond Student's quantile of 1 - `CHANCE` with U - 1 degrees of freedom. Sums over few positives are skewed,
-    so of rare tasks a warning comes by chance more often, one in some 200 at 60 positives.
+    so for rare tasks a warning occurs by chance more often, about one time in 200 at 60 positives.
 
     Args:
-        before, after: of the same rows.
-        schema: their tasks.
+        before, after: the predictions for the same rows.
+        schema: the tasks.
 
     Returns:
         `{task: {"ne": [before, after], "calibration": [before, after], "errors": z, "worse": bool}}`; z is None where
-        it is undefined. Tasks without rows of both classes are left out, and so are those that are numbers.
+        it is undefined. Tasks without rows of both classes and regression tasks are left out.
     """
     from scipy.stats import t as student  # half a second, which few commands need
 
@@ -59,7 +59,7 @@ def changes(before: Predictions, after: Predictions, schema: Schema) -> dict[str
 
 
 def warnings(day: str, found: Mapping[str, Change]) -> list[str]:
-    """A line for each task that the step made worse on `day`."""
+    """A line of warning for each task that the step made worse on `day`."""
     return [
         f"the step made {task} worse on {day}: NE {c['ne'][0]:.4f} -> {c['ne'][1]:.4f} "
         f"({c['errors']:.1f} standard errors), predicted over observed positives {c['calibration'][0]:.2f} -> "
@@ -69,7 +69,7 @@ def warnings(day: str, found: Mapping[str, Change]) -> list[str]:
 
 
 def table(days: Mapping[str, Mapping[str, Change]]) -> str:
-    """Every task of every day before → after the step, as markdown."""
+    """A markdown table of every task on every day, before → after the step."""
     def line(day: str, task: str, change: Change) -> Iterable[str]:
         pairs = (" → ".join(f"{v:.4f}" for v in change[name]) for name in ("ne", "calibration"))
         errors = "" if change["errors"] is None else f"{change['errors']:+.1f}"
@@ -80,14 +80,14 @@ def table(days: Mapping[str, Mapping[str, Change]]) -> str:
 
 
 class DailySteps:
-    """The daily steps of a run: what was predicted before each, and what it changed.
+    """The daily steps of a run: the predictions before each step, and what it changed.
 
     Args:
-        directory: where the predictions of before are kept.
+        directory: where the predictions from before a step are kept.
         schema: the tasks.
 
     Attributes:
-        found: {"DAY after DAY": what `changes` says}.
+        found: {"DAY after DAY": the result of `changes`}.
     """
 
     def __init__(self, directory: pathlib.Path, schema: Schema):
@@ -96,11 +96,11 @@ class DailySteps:
         self.found: dict[str, dict[str, Change]] = {}
 
     def look_ahead(self, day: str, before: Predictions) -> None:
-        """Keep what the model of before a step says of `day`."""
+        """Keep the predictions for `day` from before a step."""
         before.save(self.directory / f"{day}.npz")
 
     def compare(self, day: str, trained: str, after: Predictions) -> dict[str, Change]:
-        """What the step on `trained` changed on `day`; what it made worse is printed."""
+        """Compare the predictions for `day` with those from before the step on `trained`; print what got worse."""
         found = changes(Predictions.load(self.directory / f"{day}.npz"), after, self.schema)
         self.found[f"{day} after {trained}"] = found
         for warning in warnings(day, found):
@@ -108,7 +108,7 @@ class DailySteps:
         return found
 
     def section(self) -> str:
-        """What a report says of them; "" without steps."""
+        """The section of a report about these steps; "" if there are none."""
         if not self.found:
             return ""
         return ("\nThis table shows what each daily step changed, measured on the same rows before and after it. The "

@@ -1,4 +1,4 @@
-"""What a trained network does inside: which experts the gates listen to, how near DLEN's caps are, where P(UP) lies."""
+"""Introspection of a trained network: which experts the gates use, how near DLEN's caps are, where P(UP) lies."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ class Level(Mixture):
     """One layer of gates: MMOE's, or one extraction layer of CGC or PLE.
 
     Attributes:
-        name: of the layer: "gates", "cgc_1".
+        name: the name of the layer: "gates", "cgc_1".
         gates, experts, sees: see `Mixture`.
     """
 
@@ -35,13 +35,13 @@ class Level(Mixture):
 
 @dataclasses.dataclass(frozen=True)
 class GateUse:
-    """Means over rows of a level's gates g = softmax(W x).
+    """Means over the rows of a level's gates g = softmax(W x).
 
     Attributes:
-        level: what the gates and experts are.
-        weights: (G, E), mean g_i; each row sums to 1, and is 0 where a gate does not see an expert.
-        entropy: (G,), the mean of `-Σ_i g_i log g_i / log n` with n the experts that the gate sees. 0: each row listens
-            to one expert, which may be another one for each row; 1: to all alike. 0 where n = 1.
+        level: the layer of gates and its experts.
+        weights: (G, E), the mean of g_i; each row sums to 1, with 0 for an expert that the gate does not see.
+        entropy: (G,), the mean of `-Σ_i g_i log g_i / log n`, with n the experts that the gate sees. 0: each row uses
+            one expert, possibly a different one for each row; 1: all experts equally. 0 where n = 1.
     """
 
     level: Level
@@ -50,24 +50,24 @@ class GateUse:
 
     @property
     def use(self) -> np.ndarray:
-        """(E,): each expert's mean weight over the gates that see it."""
+        """Each expert's mean weight, (E,), over the gates that see it."""
         return self.weights.sum(axis=0) / self.level.sees.sum(axis=0)
 
     @property
     def dead(self) -> list[str]:
-        """The experts to which no gate gives `DEAD` on average."""
+        """The experts whose mean weight is below `DEAD` in every gate."""
         return [e for e, most in zip(self.level.experts, self.weights.max(axis=0), strict=True) if most < DEAD]
 
 
 @dataclasses.dataclass(frozen=True)
 class Telemetry:
-    """Something that a head shows of each task and row, in [0, 1]: DLEN how near b_k = P(k|¬UP) comes to its cap α_k.
+    """A quantity in [0, 1] that a head reports for each task and row; in DLEN, how near b_k = P(k|¬UP) is to its cap.
 
     Attributes:
-        name, title, caption: "cap_use", and what a person reads of it.
-        tasks, notes: names, and what the head says of each, such as its cap.
-        mean: (T,), its mean.
-        near: (T,), share of rows where it is above `NEAR`.
+        name, title, caption: its name, such as "cap_use", and its title and explanation for readers.
+        tasks, notes: the tasks' names, and the head's note about each, such as its cap.
+        mean: (T,), the mean over the rows.
+        near: (T,), the share of rows where it is above `NEAR`.
     """
 
     name: str
@@ -84,8 +84,8 @@ class LatentUse:
     """P(UP) of every row.
 
     Attributes:
-        p_up: (N,).
-        behaviours: (N,), positive behaviours of the row, see `evaluation.behaviours`.
+        p_up: (N,), P(UP) of each row.
+        behaviours: (N,), the number of positive behaviours of each row, see `evaluation.behaviours`.
     """
 
     p_up: np.ndarray
@@ -93,18 +93,18 @@ class LatentUse:
 
     @property
     def histogram(self) -> np.ndarray:
-        """(BINS,): rows by P(UP), in equal steps from 0 to 1."""
+        """The number of rows by P(UP), (BINS,), in equal steps from 0 to 1."""
         return np.histogram(self.p_up, BINS, (0.0, 1.0))[0]
 
     @property
     def by_behaviours(self) -> dict[int, np.ndarray]:
-        """{number of positive behaviours: P(UP) of the rows that have it}."""
+        """P(UP) of the rows by their number of positive behaviours, {number: P(UP)}."""
         return {int(count): self.p_up[self.behaviours == count] for count in np.unique(self.behaviours)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """What `inspect` finds; a shared bottom has no `gates`, a logistic head neither `telemetry` nor `latent`."""
+    """The findings of `inspect`; a shared bottom has no `gates`, a logistic head neither `telemetry` nor `latent`."""
 
     rows: int
     gates: tuple[GateUse, ...]
@@ -113,9 +113,9 @@ class Inspection:
 
 
 def levels(network: tf.keras.Model, tasks: Sequence[str]) -> list[Level]:
-    """The layers of gates of a network that `dlen_cam2.models.build` made, in the order of its layers.
+    """The layers of gates in a network that `dlen_cam2.models.build` made, in the order of its layers.
 
-    A layer of gates is one with `gate_weights` and `mixture`, see `dlen_cam2.layers.gates`.
+    A layer of gates is a layer with `gate_weights` and `mixture`, see `dlen_cam2.layers.gates`.
     """
     found = []
     for layer in _gates(network):
@@ -125,7 +125,7 @@ def levels(network: tf.keras.Model, tasks: Sequence[str]) -> list[Level]:
 
 
 class _GateWeights(tf.keras.layers.Layer):
-    """A layer's gates as a layer of a functional model. Input: that layer's. Output: (B, G, E)."""
+    """A layer's gates as a layer of a functional model. Input: the same as that layer's. Output: (B, G, E)."""
 
     def __init__(self, gates: tf.keras.layers.Layer):
         super().__init__(name=f"{gates.name}_gate_weights", autocast=False)
@@ -136,9 +136,9 @@ class _GateWeights(tf.keras.layers.Layer):
 
 
 def probe(network: tf.keras.Model) -> tf.keras.Model | None:
-    """The network, with its own layers and weights, that also returns "gate/LEVEL" (B, G, E) for each of `levels`.
+    """A network with the same layers and weights that also returns "gate/LEVEL" (B, G, E) for each of `levels`.
 
-    None where there are no gates. Nothing of `network` changes.
+    The result is None if there are no gates. `network` itself does not change.
     """
     found = {_GATE + layer.name: _GateWeights(layer)(layer.get_input_at(0)) for layer in _gates(network)}
     return functional(network.input, {**network.output, **found}, f"{network.name}_probe") if found else None
@@ -149,10 +149,10 @@ def _gates(network: tf.keras.Model) -> list[Any]:
 
 
 def _reader(network: tf.keras.Model, read_out: ReadOut) -> Callable[[Any], dict[str, tf.Tensor]]:
-    """From the features of a batch to what is measured of it, as one graph.
+    """A function from the features of a batch to the measured quantities, as one graph.
 
-    Means over rows: of each level "weights/LEVEL" (G, E) and "entropy/LEVEL" (G,); of the head's telemetry "mean/NAME"
-    and "near/NAME" (T,). Of each row: "p_up" (B,).
+    The means over rows are "weights/LEVEL" (G, E) and "entropy/LEVEL" (G,) of each level, and "mean/NAME" and
+    "near/NAME" (T,) of the head's telemetry. For each row, there is "p_up" (B,).
     """
     model = probe(network) or network
     most = {
@@ -184,9 +184,9 @@ def inspect(
     """Measure gates, the head's telemetry and P(UP) over all rows.
 
     Args:
-        network: what `dlen_cam2.models.build` returns, of any trunk and head.
-        read_out: what its outputs mean.
-        batches: `(features, labels)` as `dlen_cam2.data.read` gives them, of any sizes.
+        network: the network that `dlen_cam2.models.build` returned, with any trunk and head.
+        read_out: the interpretation of its outputs.
+        batches: `(features, labels)` as `dlen_cam2.data.read` gives them, of any size.
 
     Raises:
         UserError: there are no rows.
@@ -223,11 +223,11 @@ def inspect(
 
 
 class Watcher:
-    """What TensorBoard shows of a network on a batch. Its graph is built at the first call and kept.
+    """Computes what TensorBoard shows of a network on a batch. Its graph is built at the first call and kept.
 
     Args:
-        network: what `dlen_cam2.models.build` returns.
-        read_out: what its outputs mean.
+        network: the network that `dlen_cam2.models.build` returned.
+        read_out: the interpretation of its outputs.
     """
 
     def __init__(self, network: tf.keras.Model, read_out: ReadOut):
@@ -236,10 +236,10 @@ class Watcher:
         self._read = _reader(network, read_out)
 
     def __call__(self, features: Any) -> dict[str, tf.Tensor]:
-        """Scalars, and "p_up" (B,) for a histogram.
+        """The scalars, and "p_up" (B,) for a histogram.
 
-        `gate_entropy/LEVEL/GATE` and `expert_use/LEVEL/EXPERT` (see `GateUse`), and the means of the head's telemetry,
-        `cap_use/TASK`. Nothing for a shared bottom with a logistic head.
+        The scalars are `gate_entropy/LEVEL/GATE` and `expert_use/LEVEL/EXPERT` (see `GateUse`), and the means of the
+        head's telemetry, `cap_use/TASK`. A shared bottom with a logistic head has none.
         """
         measured = {name: t.numpy() for name, t in self._read(features).items()}
         values: dict[str, tf.Tensor] = {}

@@ -1,4 +1,4 @@
-"""What a trained network does inside, as tables and pictures."""
+"""Tables and pictures of the introspection of a trained network."""
 
 import pathlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ LATENT_PICTURE = "latent.png"
 
 
 def tables(inspection: Inspection) -> str:
-    """Everything that was measured, as markdown."""
+    """Markdown tables of everything that was measured."""
     parts = []
     for found in inspection.gates:
         level = found.level
@@ -61,7 +61,7 @@ def tables(inspection: Inspection) -> str:
 
 
 def draw(directory: pathlib.Path, inspection: Inspection) -> list[str]:
-    """Draw what was measured into `directory`; return the pictures' names."""
+    """Draw the measurements into `directory` and return the names of the pictures."""
     drawn = []
     if inspection.gates:
         _draw_gates(directory / GATES_PICTURE, inspection.gates)
@@ -73,7 +73,7 @@ def draw(directory: pathlib.Path, inspection: Inspection) -> list[str]:
 
 
 def _draw_gates(path: pathlib.Path, gates: tuple[GateUse, ...]) -> None:
-    """A row for each level: the mean weights as a heat map, and as bars in which each gate's weights add up to 1."""
+    """Draw a row for each level: the mean weights as a heat map, and as bars in which a gate's weights add up to 1."""
     from matplotlib import color_sequences
     from matplotlib.figure import Figure
 
@@ -112,7 +112,7 @@ def _draw_gates(path: pathlib.Path, gates: tuple[GateUse, ...]) -> None:
 
 
 def _draw_latent(path: pathlib.Path, telemetry: Sequence[Telemetry], latent: LatentUse) -> None:
-    """P(UP) as a histogram and by positive behaviours, and what the head shows of each task."""
+    """Draw P(UP) as a histogram and by positive behaviours, and the head's telemetry for each task."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.2 + 4.6 * len(telemetry), 4.2), layout="constrained")

@@ -26,13 +26,13 @@ USER_FAVOR_NOTE = (
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """The rows of one day, scored.
+    """The scored rows of one day.
 
     Attributes:
-        labels, mask, probabilities: (N, T) in the schema's task order; `probabilities` is P(k) of a binary task (DLEN:
-            eq 1), and the predicted number of another.
-        p_up: (N,), DLEN's P(UP), else None.
-        serving: {score: (N,)}, what the exported model returns.
+        labels, mask, probabilities: (N, T) in the schema's task order; `probabilities` is P(k) for a binary task (DLEN:
+            eq 1), and the predicted number for a regression task.
+        p_up: (N,), DLEN's P(UP), or None for other heads.
+        serving: {score: (N,)}, the scores that the exported model returns.
         causes: {"conformity", "relevance"}: (N,), CAM2's scores of the causes; empty without branches.
         columns: {column: (N,)}, the schema's targets.
         keys: {role: (N,)} raw key columns: int64, or objects that are bytes.
@@ -49,14 +49,14 @@ class Predictions:
 
     @functools.cached_property
     def users(self) -> np.ndarray:
-        """(N,): the place of each row's user among the sorted distinct users; without a user key each row is its own.
+        """The index (N,) of each row's user among the sorted distinct users; without a user key, each row has its own.
 
-        Texts take long to sort, so this is done once.
+        The result is cached, because texts take long to sort.
         """
         return np.unique(self.keys.get("user", np.arange(len(self.labels))), return_inverse=True)[1]
 
     def save(self, path: pathlib.Path) -> None:
-        """Write them as a whole to a NumPy archive."""
+        """Write the predictions to a NumPy archive, as a whole or not at all."""
         given: dict[str, np.ndarray] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -68,7 +68,7 @@ class Predictions:
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Predictions":
-        """Read what `save` wrote."""
+        """Read predictions that `save` wrote."""
         values: dict[str, Any] = {"p_up": None, "serving": {}, "causes": {}, "columns": {}, "keys": {}}
         for name, array in arrays.load(path).items():
             field, _, key = name.partition("/")
@@ -83,9 +83,9 @@ Score = Callable[[Any, Any], tuple[Any, ...]]
 
 
 def scorer(network: tf.keras.Model, read_out: ReadOut, calibration: Calibrate | None = None) -> Score:
-    """The network with its derived scores as one graph, for `predict` to call on every batch of any day.
+    """The network with its derived scores as one graph, for `predict` to call on the batches of any day.
 
-    `calibration` changes what is served, and not `Predictions.probabilities`, which every metric is of.
+    `calibration` changes the served scores but not `Predictions.probabilities`, on which every metric is computed.
     """
 
     @tf.function(autograph=False, reduce_retracing=True)
@@ -104,7 +104,7 @@ def predict(
     score: Score, schema: Schema, directory: str | os.PathLike, day: str, batch_size: int = 4096,
     on_bad_record: str = "fail",
 ) -> Predictions:
-    """Score every row of `day` with what `scorer` returned, in file order. Arguments: see `dlen_cam2.data.read`."""
+    """Score every row of `day` with the result of `scorer`, in file order. Arguments: see `dlen_cam2.data.read`."""
     parts: list[tuple[Any, ...]] = []
     rows = data.statistics(directory)["days"].get(day, {}).get("rows")  # `read` refuses a day that is not there
     with data.explained(directory, schema, [day]), console.Progress(f"scoring {day}", rows) as progress:
@@ -124,18 +124,18 @@ def predict(
 
 
 def together(parts: Sequence[Predictions]) -> Predictions:
-    """The rows of several predictions as one."""
+    """Concatenate the rows of several predictions."""
     filled = [p for p in parts if len(p.labels)] or parts[:1]
     fields = [{f.name: getattr(p, f.name) for f in dataclasses.fields(Predictions)} for p in filled]
     return Predictions(**tf.nest.map_structure(lambda *a: None if a[0] is None else np.concatenate(a), *fields))
 
 
 def evaluate(predictions: Predictions, schema: Schema, bootstrap: int = 200, seed: int = 0) -> dict[str, Any]:
-    """`{task: metrics}` of one day, see `dlen_cam2.metrics.task_metrics`; undefined values are None.
+    """The metrics of one day, `{task: metrics}`, see `dlen_cam2.metrics.task_metrics`; undefined values are None.
 
-    A task is measured on its own sample space. One that follows others has the same metrics of its entire space in
-    "entire_space", see there. With a latent state there is one entry more, "user_favor": P(UP) against "any positive
-    behaviour", the convergence check of DLEN's section 3.3.
+    A task is measured on its own sample space. A task that follows others also has the metrics of its entire space,
+    under "entire_space", see there. With a latent state, there is one more entry, "user_favor": P(UP) against "any
+    positive behaviour", the convergence check of DLEN's section 3.3.
     """
     users = predictions.users
     result: dict[str, Any] = {}
@@ -158,12 +158,13 @@ def evaluate(predictions: Predictions, schema: Schema, bootstrap: int = 200, see
 def entire_space(
     schema: Schema, labels: np.ndarray, mask: np.ndarray, probabilities: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Each task that follows others, over the sample space of the first of them: purchases of all exposures.
+    """Labels and probabilities in the entire space of each task that follows others: purchases of all exposures.
 
         y = Π_a y_a,   p = Π_a P(a | the task before a),   a over the task and those that it follows
 
-    Whatever the head, a row's chance is the product of its chain, so that heads that learn conditional probabilities
-    and ESMM, which learns the product, can be compared.
+    The entire space is the sample space of the first task in the chain. With every head, a row's probability is the
+    product of its chain, so that heads that learn conditional probabilities can be compared with ESMM, which learns the
+    product.
 
     Args:
         schema: the T tasks.
@@ -186,6 +187,6 @@ def entire_space(
 
 
 def behaviours(predictions: Predictions, schema: Schema) -> np.ndarray:
-    """(N,): how many positive behaviours each row shows; negative tasks do not count."""
+    """The number of positive behaviours in each row, (N,); negative tasks do not count."""
     positive = [i for i in binary(schema) if not schema.tasks[i].negative]
     return (predictions.labels[:, positive] * predictions.mask[:, positive]).sum(axis=1).astype(int)

@@ -1,4 +1,4 @@
-"""`report.md` and its picture: what a person looks at after training."""
+"""`report.md` and its picture: the report that training writes for people to read."""
 
 import json
 import pathlib
@@ -33,7 +33,7 @@ ENTIRE_SPACE_NOTE = (
 def table(metrics: Mapping[str, Any]) -> str:
     """Metrics as markdown tables; 95% intervals over users in brackets, "undefined" where there is no value.
 
-    A task that follows others has a second line, of its entire space. Tasks that are numbers have a table of their own.
+    A task that follows others has a second line, for its entire space. Regression tasks have a separate table.
     """
     lines, numbers = [], []
     for day, tasks in metrics.items():
@@ -53,12 +53,12 @@ def table(metrics: Mapping[str, Any]) -> str:
 
 
 def _is_number(metrics: Mapping[str, Any]) -> bool:
-    """Whether these are the metrics of a task that is a number."""
+    """Whether these are the metrics of a regression task."""
     return "positives" not in metrics
 
 
 def in_entire_space(task: str) -> str:
-    """How tables name a task that is measured in its entire space."""
+    """The name in tables of a task that is measured in its entire space."""
     return f"{task} (entire space)"
 
 
@@ -91,14 +91,14 @@ def write(
 
 
 def _section(task: str, metrics: Mapping[str, Any]) -> list[str]:
-    """A task's own section: its latest day in words, and all days as a table."""
+    """The section of one task: its latest day in words, and a table of all days."""
     of_task = {day: {task: tasks[task]} for day, tasks in metrics.items()}
     latest = next((day for day in reversed(of_task) if "_" not in day), list(of_task)[-1])
     return [f"## {task}", _in_words(latest, of_task[latest][task]), table(of_task)]
 
 
 def _in_words(day: str, found: Mapping[str, Any]) -> str:
-    """What the numbers of a task on a day say."""
+    """The metrics of a task on a day, explained in words."""
     if _is_number(found):
         if found["mae"] is None:
             return f"On {day} no row has a label, so nothing can be measured."
@@ -122,7 +122,7 @@ def _in_words(day: str, found: Mapping[str, Any]) -> str:
 def draw(
     path: pathlib.Path, schema: Schema, metrics: Mapping[str, Any], predictions: Mapping[str, Predictions]
 ) -> None:
-    """AUC and NE of every task by day; of the largest split, calibration and P(UP) by positive behaviours."""
+    """Draw AUC and NE of every task by day; for the largest split, calibration and P(UP) by positive behaviours."""
     from matplotlib.figure import Figure
 
     tasks = [schema.tasks[k] for k in binary(schema)]
@@ -170,7 +170,7 @@ def draw(
 
 
 def _numbers(axis: Any, day: str, schema: Schema, tasks: Sequence[int], shown: Predictions) -> None:
-    """The mean label by tenths of the prediction, both over the task's mean."""
+    """Draw the mean label by tenths of the prediction, both relative to the task's mean."""
     for k in tasks:
         rows = shown.mask[:, k] == 1
         y, p = shown.labels[rows, k], shown.probabilities[rows, k]
@@ -185,9 +185,9 @@ def _numbers(axis: Any, day: str, schema: Schema, tasks: Sequence[int], shown: P
 
 
 def _by_day(axis: Any, days: list[str], tasks: Sequence[Task], metrics: Mapping[str, Any], name: str) -> None:
-    """One point for each task and day with its interval, tasks side by side.
+    """Draw one point with its interval for each task and day, tasks side by side.
 
-    A line joins the days of a kind: those as logged, and apart from them those of another split, such as `_random`.
+    A line joins the days of one kind: logged days, and separately those of another split, such as `_random`.
     """
     kinds: dict[str, list[int]] = {}
     for place, day in enumerate(days):

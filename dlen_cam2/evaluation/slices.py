@@ -1,4 +1,4 @@
-"""Parts of the evaluated rows, and what a ranking shows: by item age, popularity, user activity, concentration."""
+"""Slices of the evaluated rows by item age, popularity and user activity, and measures of what a ranking shows."""
 
 from collections.abc import Mapping
 
@@ -9,14 +9,14 @@ LOW_ACTIVITY = (1, 2)  # active days of the last 28 (CAM2, section 3.3)
 
 
 def by_age(age: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows by the item's age in days: [0, 1), [1, 3), [3, 10), [10, inf) (CAM2, table 2). `{name: mask}`."""
+    """Masks of rows by the item's age in days: [0, 1), [1, 3), [3, 10), [10, inf) (CAM2, table 2). `{name: mask}`."""
     place = np.searchsorted(AGE_EDGES, age, side="right") - 1
     names = [f"[{low:g}, {high:g}) d" for low, high in zip(AGE_EDGES[:-1], AGE_EDGES[1:], strict=True)]
     return {name: place == i for i, name in enumerate([*names, f">= {AGE_EDGES[-1]:g} d"])}
 
 
 def by_decile(popularity: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows by decile of the items' popularity, least first; rows of equal popularity share a decile. `{name: mask}`."""
+    """Masks of rows by decile of item popularity, least first; equal popularity shares a decile. `{name: mask}`."""
     _, inverse, rows = np.unique(popularity, return_inverse=True, return_counts=True)
     twice_mid_rank = 2 * np.cumsum(rows) - rows
     place = (twice_mid_rank * 10 // (2 * max(len(popularity), 1)))[inverse]
@@ -24,7 +24,7 @@ def by_decile(popularity: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def by_activity(users: np.ndarray, active: Mapping[int, int]) -> dict[str, np.ndarray]:
-    """Rows of low-activity users, with 1 or 2 active days before the measured ones, and of the others.
+    """Masks of the rows of low-activity users (1 or 2 active days before the measured ones) and of all other users.
 
     CERTAIN (CAM2, section 3.3): 1 to 2 active days of the last 28, frozen before the test. `{name: mask}`.
     """
@@ -34,7 +34,7 @@ def by_activity(users: np.ndarray, active: Mapping[int, int]) -> dict[str, np.nd
 
 
 def top_k(users: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
-    """Mask of each user's `k` rows of the highest score; ties go to the earlier row."""
+    """A mask of the `k` rows with the highest score of each user; ties go to the earlier row."""
     order = np.lexsort((np.arange(len(users)), -scores, users))
     sorted_users = users[order]
     start = np.flatnonzero(np.r_[True, sorted_users[1:] != sorted_users[:-1]]) if len(users) else np.zeros(0, int)
@@ -45,7 +45,7 @@ def top_k(users: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def concentration(items: np.ndarray, engagement: np.ndarray, share: float) -> int:
-    """The least number of items that together make up `share` of the engagement (CAM2, section 3.3); 0 of none.
+    """The smallest number of items that make up `share` of the engagement (CAM2, section 3.3); 0 without engagement.
 
     >>> concentration(np.array([7, 8, 7, 9]), np.array([1.0, 1.0, 2.0, 1.0]), 0.5)
     1

@@ -1,6 +1,6 @@
-"""Models against the known truth of simulated data.
+"""Measure models against the known truth of simulated data.
 
-- mean |p̂ - p|: how far a task's probability is from the true one;
+- mean |p̂ - p|: the mean distance of a task's probability from the true one;
 - P(UP): AUC of the latent state against the true preference, and the share of the way from 0.5 to the AUC of
   the oracle (the true P(UP)) that it covers.
 """
@@ -20,7 +20,7 @@ from dlen_cam2.utils.markdown import markdown
 
 
 def truth_at(directory: str, times: np.ndarray) -> dict[str, np.ndarray]:
-    """The truth columns of the rows of these times, which are unique in a simulated log.
+    """The truth columns of the rows with these times, which are unique in a simulated log.
 
     Raises:
         UserError: the data set has no truth file, or a row is not in it.
@@ -38,7 +38,7 @@ def truth_at(directory: str, times: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def recovery(predictions: Predictions, schema: Schema, truth: dict[str, np.ndarray]) -> dict[str, Any]:
-    """`error`: {task: mean |p̂ - p|} and its mean over tasks; with a latent state `p_up`, `oracle`, `way`."""
+    """`error`: {task: mean |p̂ - p|} and its mean over tasks. With a latent state, also `p_up`, `oracle` and `way`."""
     error = {
         task: float(np.mean(np.abs(predictions.probabilities[:, i] - truth[f"p_{task}"])))
         for i, task in enumerate(schema.task_names)
@@ -53,7 +53,7 @@ def recovery(predictions: Predictions, schema: Schema, truth: dict[str, np.ndarr
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """The results as a markdown table, a model a row; "error" is the mean |p̂ - p|."""
+    """A markdown table of the results, one row for each model; "error" is the mean |p̂ - p|."""
     tasks = list(next(iter(results.values()))["error"])
     # No bars in a head: markdown would read them as columns.
     head = ["model", *[f"error {t}" for t in tasks], "mean", "AUC P(UP)", "oracle", "share of the way"]

@@ -22,16 +22,16 @@ def recurring(
     config: Config, data_dir: str | os.PathLike, warm: Sequence[str], days: Sequence[str],
     columns: Sequence[str] = (),
 ) -> dict[str, Predictions]:
-    """Train on `warm`, then for each of `days`: predict it, and go on to train on it.
+    """Train on `warm`; then, for each of `days`, predict the day and continue training on it.
 
-    So day D continues from the weights and optimizer state of day D-1 and is measured on D+1 (CAM2, section 3.1).
-    What is fitted (moments, positive rates, CAM2's threshold) comes from `warm` and stays.
+    Day D thus continues from the weights and optimizer state of day D-1 and is measured on D+1 (CAM2, section 3.1). The
+    fitted states (moments, positive rates, CAM2's threshold) come from `warm` and do not change.
 
     Args:
-        config: `config.train.epochs` passes over each day.
+        config: the configuration; there are `config.train.epochs` passes over each day.
         data_dir: the data set.
         warm: the first days, none of which is measured.
-        days: the days to measure; each but the last is then trained on.
+        days: the days to measure; each except the last is then trained on.
         columns: numeric columns to keep beside the predictions.
 
     Returns:

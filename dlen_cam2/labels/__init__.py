@@ -1,1 +1,1 @@
-"""Kinds of tasks: what is trained of a logged column, a kind each."""
+"""Kinds of tasks: how a logged column is trained on, with a module for each kind."""

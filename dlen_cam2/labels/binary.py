@@ -1,4 +1,4 @@
-"""Tasks that happen or do not: click, like, purchase."""
+"""Binary tasks: feedback that happens or does not, such as a click, a like or a purchase."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ from dlen_cam2.schema import Task
 @label("binary")
 @dataclasses.dataclass
 class Binary(Kind):
-    """The label is 0 or 1, z is a logit, the prediction is σ(z), the loss its cross-entropy:
+    """The kind of task whose label is 0 or 1. z is a logit, the prediction is σ(z), and the loss its cross-entropy:
 
         ℓ = -y log σ(z) - (1 - y) log(1 - σ(z))
 

@@ -1,4 +1,4 @@
-"""What every kind of task says of itself."""
+"""`Kind`, the base class of the kinds of tasks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,25 +15,25 @@ Calibrate = Callable[[tf.Tensor, Sequence[str]], tf.Tensor]
 
 
 class Kind(Part):
-    """A kind of task: how its label is trained, predicted and measured. z is what the network gives for the task.
+    """A kind of task: how its label is trained on, predicted and measured. z is the network's output for the task.
 
     Attributes:
-        binary: whether the label is 0 or 1 and the prediction a probability: what only probabilities have (calibration,
-            NE, entire-space metrics, "any positive behaviour") is of binary tasks.
+        binary: whether the label is 0 or 1 and the prediction a probability. Only binary tasks have what needs
+            probabilities: calibration, NE, entire-space metrics, "any positive behaviour".
     """
 
     binary = False
 
     def start(self, task: Task) -> float:
-        """σ(z) at which z starts."""
+        """The value of σ(z) at which training starts."""
         raise NotImplementedError
 
     def losses(self, y: tf.Tensor, z: tf.Tensor, task: Task) -> tf.Tensor:
-        """(B,): each row's loss, from labels and z, (B,) each."""
+        """The loss of each row, (B,), from labels and z, (B,) each."""
         raise NotImplementedError
 
     def predictions(self, z: tf.Tensor, task: Task) -> tf.Tensor:
-        """(B,): from z to the prediction, in the label's unit."""
+        """The predictions, (B,), from z, in the label's unit."""
         raise NotImplementedError
 
     def constant_loss(self, task: Task) -> float | None:
@@ -43,7 +43,7 @@ class Kind(Part):
     def metrics(
         self, y: np.ndarray, p: np.ndarray, users: np.ndarray, bootstrap: int, seed: int
     ) -> dict[str, Any]:
-        """What `metrics.json` says of predictions p (N,) against labels y (N,)."""
+        """The entries of `metrics.json` for predictions p (N,) against labels y (N,)."""
         raise NotImplementedError
 
 
@@ -55,7 +55,7 @@ def kind_of(task: Task) -> Kind:
 
 
 def binary(schema: Schema) -> list[int]:
-    """The places of the tasks whose label is 0 or 1."""
+    """The indices of the tasks whose label is 0 or 1."""
     return [k for k, task in enumerate(schema.tasks) if kind_of(task).binary]
 
 

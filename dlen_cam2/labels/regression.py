@@ -1,4 +1,4 @@
-"""Tasks that are a number: watch time, dwell time, the price paid."""
+"""Regression tasks: a number, such as watch time, dwell time or the price paid."""
 
 import dataclasses
 from typing import Any
@@ -15,13 +15,13 @@ from dlen_cam2.schema import Task
 @label("regression")
 @dataclasses.dataclass
 class Regression(Kind):
-    """The label is a finite number, z is the prediction in standard deviations s from the mean m, both of the training
-    days' rows in the task's sample space, and the loss is half the squared error there:
+    """The kind of task whose label is a finite number. z is the prediction in standard deviations s from the mean m,
+    both over the training days' rows in the task's sample space. The loss is half the squared error, in units of s:
 
         ŷ = m + s z        ℓ = (y - ŷ)² / (2 s²)
 
-    DESIGN, all of it: z starts at 0, where the mean loss is 1/2, so that a task in seconds and one in cents weigh
-    alike, and like a binary one whose rate is about .2.
+    DESIGN, all of it: z starts at 0, where the mean loss is 1/2. A task in seconds and one in cents therefore weigh the
+    same, and about as much as a binary task whose rate is about .2.
     """
 
     def start(self, task: Task) -> float:

@@ -1,4 +1,4 @@
-"""The building blocks that several papers share, one public class a file, named after the papers' word for it."""
+"""Layers that several papers share: one public class in each file, named after the papers' word for it."""
 
 from dlen_cam2.layers.dropout import Dropout
 from dlen_cam2.layers.embeddings import Embeddings

@@ -1,14 +1,14 @@
-"""What the places of a weight mean: layers declare it, and growing and balancing trust nothing else.
+"""What the places along a weight's axes mean. Layers declare it, and growing and balancing rely only on that.
 
 A layer with weights has two methods:
 
-    axes(read, tasks) -> [(weight, (axis, …)), …]     each weight once, and for each of its axes what lies along it:
-                                                      `read`, the columns that the layer reads, `tasks`, an `Axis` of
-                                                      its own, or None: places that never grow
-    shared_weights() -> [(weight, mask), …]           weights that several tasks reach; the mask, which is broadcast to
-                                                      the weight, is 1 where more than one does, else 0
+    axes(read, tasks) -> [(weight, (axis, …)), …]     lists each weight once, with what lies along each of its axes:
+                                                      `read`, the columns that the layer reads; `tasks`; an `Axis`
+                                                      that the layer makes; or None, for places that never grow
+    shared_weights() -> [(weight, mask), …]           lists the weights that several tasks reach; the mask, which is
+                                                      broadcast to the weight, is 1 where more than one does, else 0
 
-Both are asked of the layers of a network and not of layers within these, which only their owner can place.
+Both are called on the layers of a network, but not on the layers inside these, which only their owner can place.
 """
 
 import dataclasses
@@ -27,18 +27,18 @@ Key = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """What the places along one axis of a weight are.
+    """The meaning of the places along one axis of a weight.
 
     Attributes:
         what: "rows" of tables, "inputs" (columns of the embedded row), "tasks", "experts", or "units" that never grow.
-        segments: (key, length) in order; places of one key in two networks correspond from its first place on.
+        segments: (key, length) in order. In two networks, the places of the same key correspond, first to first.
     """
 
     what: str
     segments: tuple[tuple[Key, int], ...]
 
     def places(self, old: "Axis") -> np.ndarray:
-        """For each place its place on yesterday's axis, or -1."""
+        """For each place, the corresponding place on yesterday's axis, or -1."""
         found, at = np.full(len(self), -1), old.starts()
         for key, (start, length) in self.starts().items():
             first, n = at.get(key, (0, 0))
@@ -47,12 +47,12 @@ class Axis:
         return found
 
     def starts(self) -> dict[Key, tuple[int, int]]:
-        """{key: (first place, length)}."""
+        """The segments as {key: (first place, length)}."""
         firsts = itertools.accumulate((length for _, length in self.segments), initial=0)
         return {key: (first, length) for (key, length), first in zip(self.segments, firsts, strict=False)}
 
     def take(self, places: Sequence[int]) -> "Axis":
-        """The axis of some of the segments; of all, if none is named."""
+        """The axis made of some of the segments, or of all of them if none is named."""
         return Axis(self.what, tuple(self.segments[n] for n in places)) if places else self
 
     def __len__(self) -> int:
@@ -64,12 +64,12 @@ Reached = list[tuple[tf.Variable, np.ndarray]]
 
 
 def of_tasks(names: Sequence[str]) -> Axis:
-    """One place for each task."""
+    """An axis with one place for each task."""
     return Axis("tasks", tuple(((name,), 1) for name in names))
 
 
 def axes_of(network: tf.keras.Model, tasks: Axis) -> dict[str, tuple[Axis, ...]]:
-    """The axes of each weight of a network, by the weight's name.
+    """The axes of each weight of a network, by the name of the weight.
 
     Raises:
         UserError: a layer with weights does not declare the axes of each of them.
@@ -92,10 +92,10 @@ def axes_of(network: tf.keras.Model, tasks: Axis) -> dict[str, tuple[Axis, ...]]
 
 
 def shared_weights(network: tf.keras.Model) -> list[np.ndarray | None]:
-    """For each trainable weight: which elements more than one task reaches, 1 or 0, to be broadcast; None: not shared.
+    """For each trainable weight, a mask: 1 where more than one task reaches it, else 0; None: it is not shared.
 
     Raises:
-        UserError: a layer with weights does not say which of them tasks share.
+        UserError: a layer with weights does not declare which of them tasks share.
     """
     layers = _with_weights(network, "shared_weights", "config.train.step_rule")
     masks = {id(weight): mask for layer in layers for weight, mask in layer.shared_weights()}
@@ -114,7 +114,7 @@ def _with_weights(network: tf.keras.Model, method: str, asked: str) -> Iterator[
 
 
 def _read(layer: tf.keras.layers.Layer) -> Axis | None:
-    """The columns of the embedded row, if that is what the layer reads."""
+    """The columns of the embedded row, if that is the layer's input."""
     read = tf.nest.flatten(layer.input)
     producer: Any = read[0]._keras_history.layer if len(read) == 1 else None
     while isinstance(producer, Dropout):

@@ -1,4 +1,4 @@
-"""Candidates: the rows of one request, in which the user's columns are there once."""
+"""Candidates: the rows of one request, which hold the user's columns only once."""
 
 import dataclasses
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 class Product(NamedTuple):
-    """Columns of a row that are the elementwise product of a vector of the user and one of the candidate.
+    """Columns of a row that are the elementwise product of a vector of the user and a vector of the candidate.
 
     Attributes:
         once: (1, w), the user's vector.
@@ -20,16 +20,16 @@ class Product(NamedTuple):
 
 @dataclasses.dataclass(eq=False)  # not frozen, since Keras puts its mask there
 class Candidates:
-    """The matrix x (N, D) of one user's N candidates, without what repeats itself in its rows:
+    """The matrix x (N, D) of one user's N candidates, stored without repeating the user's columns in every row:
 
         x[n] = [once ; each[n] ; product_1 ; …]        product_p = once_p ⊙ each[n, columns of p]
 
-    What is linear in x need not build it, see `project`.
+    A function that is linear in x need not build x, see `project`.
 
     Attributes:
         once: (1, D_once), the columns of the user.
         each: (N, D_each), the columns of the candidates.
-        products: the columns that are made of both.
+        products: the columns computed from both.
     """
 
     once: tf.Tensor
@@ -38,22 +38,22 @@ class Candidates:
 
     @property
     def shape(self) -> tf.TensorShape:
-        """As far as it is known: (None, D)."""
+        """The static shape, (None, D)."""
         products = sum(product.once.shape[-1] for product in self.products)
         return tf.TensorShape([None, self.once.shape[-1] + self.each.shape[-1] + products])
 
     @property
     def dtype(self) -> tf.DType:
-        """Of its columns."""
+        """The dtype of the columns."""
         return self.each.dtype
 
     def __tf_tensor__(self, dtype: tf.DType | None = None, name: str | None = None) -> tf.Tensor:
-        """Its rows: what a layer reads that knows nothing of candidates, such as `tf.keras.layers.Dense`."""
+        """The rows as a tensor, for layers that do not know `Candidates`, such as `tf.keras.layers.Dense`."""
         return tf.cast(rows(self), dtype or self.dtype)
 
 
 def project(x: tf.Tensor | Candidates, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
-    """`x W + b`: (N, D) with a kernel (D, K) and a bias (K,) -> (N, K). Of candidates see `of_each`."""
+    """Compute `x W + b` with x (N, D), a kernel (D, K) and a bias (K,): (N, K). For candidates, see `of_each`."""
     if isinstance(x, Candidates):
         return project(x.each, *of_each(x, kernel, bias))
     product = tf.matmul(x, kernel)
@@ -62,10 +62,10 @@ def project(x: tf.Tensor | Candidates, kernel: tf.Tensor, bias: tf.Tensor | None
 
 
 def of_each(x: Candidates, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-    """W' (D_each, K) and b' (K,) for which `x W + b = each W' + b'`.
+    """The W' (D_each, K) and b' (K,) for which `x W + b = each W' + b'`.
 
-    b' is `once W_once + b`; the user's vectors have gone into W', which is W_each with `diag(once_p) W_p` added to the
-    rows of each product's columns: `(once_p ⊙ v) W_p = v (diag(once_p) W_p)`.
+    b' is `once W_once + b`. W' contains the user's vectors: it is W_each with `diag(once_p) W_p` added to the rows of
+    each product's columns, since `(once_p ⊙ v) W_p = v (diag(once_p) W_p)`.
     """
     columns = x.once.shape[-1]
     once = tf.reshape(tf.matmul(x.once, kernel[:columns]), (-1,))
@@ -73,7 +73,7 @@ def of_each(x: Candidates, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> 
 
 
 def _kernel_of_each(x: Candidates, kernel: tf.Tensor) -> tf.Tensor:
-    """W', of the rows of W that follow the user's."""
+    """Compute W' from the rows of W that follow the user's."""
     columns = x.each.shape[-1]
     if not x.products:
         return kernel
@@ -84,7 +84,7 @@ def _kernel_of_each(x: Candidates, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def rows(x: tf.Tensor | Candidates) -> tf.Tensor:
-    """x itself, (N, D)."""
+    """x as a tensor, (N, D)."""
     if not isinstance(x, Candidates):
         return x
     once = tf.repeat(x.once, tf.shape(x.each)[0], axis=0)

@@ -1,4 +1,4 @@
-"""Dropout: whose random state is part of the checkpoint."""
+"""Dropout, with its random state in the checkpoint."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ import tensorflow as tf
 
 @tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class Dropout(tf.keras.layers.Layer):
-    """Sets a share `rate` of the inputs to 0 and scales the others by `1 / (1 - rate)`, in training only.
+    """Sets a share `rate` of the inputs to 0 and scales the others by `1 / (1 - rate)`, during training only.
 
-    Keras' own layer keeps its random state out of checkpoints, so a job that continues from one would draw the first
-    masks again, and would differ from a job that was never interrupted.
+    Keras' own layer does not save its random state in checkpoints. A job that resumes from one would draw the first
+    masks again, and so would differ from a job that was never interrupted.
 
     Args:
-        rate: in [0, 1).
+        rate: share of the inputs to drop, in [0, 1).
 
     Input and output: any shape.
 

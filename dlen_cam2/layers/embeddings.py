@@ -1,4 +1,4 @@
-"""Embeddings: indexed feature groups to one dense vector per row."""
+"""Embeddings: turns indexed feature groups into one dense vector per row."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -21,35 +21,35 @@ Found = dict[tuple[str, ...], tf.Tensor]
 
 @tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class Embeddings(tf.keras.layers.Layer):
-    """Looks up and concatenates all features of a row.
+    """Looks up the embeddings of a row's features and concatenates them with its numbers.
 
-    All tables of one width are stacked into one variable; a feature's index plus its table's offset is a row
-    of it. So each width costs one gather forward and one row-sparse update backward, however many features
-    there are, and the cost of a step depends on the rows touched and not on the vocabulary.
+    All tables of one width are stacked in one variable; the index of a feature plus the offset of its table is a row of
+    this variable. Each width therefore costs one gather in the forward pass and one row-sparse update in the backward
+    pass, however many features there are. The cost of a step depends on the rows touched, not on the vocabulary.
 
-    A list feature is the mean of its known and unknown values; padding (-1) does not count, an empty list
-    is 0. DESIGN: where a user's feature shares its table with an item's (the videos watched and the video at
-    hand), their elementwise product is appended, because a ReLU network is slow to find by itself whether two
-    ids match.
+    The vector of a list feature is the mean over its known and unknown values; padding (-1) does not count, and an
+    empty list gives 0. DESIGN: where a user's feature shares its table with an item's (the videos watched and the video
+    of the row), the elementwise product of the two is appended, because a ReLU network is slow to learn by itself
+    whether two ids match.
 
     Args:
-        schema: the features; order of the output: those of the user, the others, the products. Of each, numeric
-            features come first, then width by width (ascending) single-valued ones and lists, in schema order.
+        schema: the features. The output holds those of the user, then the others, then the products. In each part,
+            numeric features come first, then width by width (ascending) single-valued ones and lists, in schema order.
         l2: weight of the regulariser `l2 * mean over rows of sum of squares of the looked-up vectors`.
         stddev: standard deviation of the tables' initial values.
-        seed: of the initial values; None: they are drawn after those of the layers built before.
-        backend: "gather": as above. "tpu": TFRS's `TPUEmbedding`, with one variable for each table, which on a TPU
-            lie in its embedding memory (elsewhere they are plain variables); `l2` must be 0.
-        learning_rate: of the tables' Adagrad on a TPU, which updates them while gradients are computed.
-        shared: the tasks' losses reach the tables. CAM2's branches have tables of their own, which they do not.
-        encoder: what becomes of a list of events, a part of the kind "encoder"; None: their mean. Lists whose encoder
-            reads the candidate come with the others, not with the user's features.
+        seed: seed of the initial values; None: they are drawn after those of the layers built before.
+        backend: "gather": as above. "tpu": TFRS's `TPUEmbedding`, with one variable for each table. On a TPU, the
+            tables are in its embedding memory; elsewhere they are plain variables. `l2` must be 0.
+        learning_rate: learning rate of the tables' Adagrad on a TPU, which updates them while computing gradients.
+        shared: whether the tasks' losses reach the tables. They do not reach the separate tables of CAM2's branches.
+        encoder: a part of the kind "encoder", which turns a list of events into a vector; None: their mean. Lists whose
+            encoder reads the candidate are placed with the other features, not with the user's.
 
     Attributes:
-        xla: whether XLA may compile the layer, see `read_rows`; True until a trainer knows that it does not.
+        xla: whether XLA may compile the layer, see `read_rows`; True until a trainer knows that it will not.
 
     Raises:
-        ValueError: the backend is unknown, or cannot have a regulariser.
+        ValueError: the backend is unknown, or does not support a regulariser.
 
     Input: `{group: {feature: tensor}}` as `Indexer` makes it. Output: (B, D), D = the number of numeric
     features + the widths of the categorical ones + the widths of the products.
@@ -127,10 +127,10 @@ class Embeddings(tf.keras.layers.Layer):
         return self._row([*_parts(self._user, inputs, found), *_parts(self._others, inputs, found), *products])
 
     def candidates(self, inputs: Mapping[str, Mapping[str, tf.Tensor]], rows: tf.Tensor) -> tf.Tensor | Candidates:
-        """What `call` returns, (N, D) with N = `rows`, of inputs whose features of the user are (1,) or (1, L).
+        """The output of `call`, (N, D) with N = `rows`, for inputs whose user features are (1,) or (1, L).
 
-        The user's are looked up once, see `Candidates`. Without such features, and with tables of a TPU, the result is
-        a plain tensor.
+        The user's features are looked up once, see `Candidates`. If there are none, or if the tables are those of a
+        TPU, the result is a plain tensor.
         """
         # Lists whose encoder reads the candidate are of the user and not read once.
         repeated = {f.name for f in self._others if f.side == "user"}
@@ -158,10 +158,10 @@ class Embeddings(tf.keras.layers.Layer):
         return tf.concat([tf.cast(column, self.compute_dtype) for column in columns], axis=1)
 
     def _looked_up(self, inputs: Mapping[str, Mapping[str, tf.Tensor]], wanted: Sequence[Feature]) -> Found:
-        """The vectors of the categorical ones, with one gather for each width.
+        """The vectors of the categorical features, with one gather for each width.
 
-        Single-valued features of a width and side stay together, as they lie in the output: to take them apart and join
-        them again costs as much as the gather.
+        Single-valued features of one width and side stay together, as they are in the output: separating and joining
+        them again would cost as much as the gather.
         """
         found: Found = {}
         for of_width, table in zip(self._by_width, self.tables, strict=True):
@@ -202,14 +202,14 @@ class Embeddings(tf.keras.layers.Layer):
         return found
 
     def _candidate_of(self, feature: Feature, found: Found) -> tf.Tensor | None:
-        """The vector of the item's single-valued feature that shares the list's table."""
+        """The vector of the single-valued item feature that shares the list's table."""
         for item in self._others:
             if item.side == "item" and not item.is_list and not item.is_numeric and item.table == feature.table:
                 return _vectors_of(item, found)
         return None
 
     def columns(self) -> Axis:
-        """Those of the output: of a feature, `(feature,)`, or of a product, `(user's feature, item's feature)`."""
+        """The columns of the output: `(feature,)`, or for a product `(user's feature, item's feature)`."""
         single = [((f.name,), f.width or 1) for f in self._user + self._others]
         return Axis("inputs", (*single, *(((user.name, item.name), user.width) for user, item in self._pairs)))
 
@@ -245,10 +245,10 @@ class Embeddings(tf.keras.layers.Layer):
 
 
 def read_rows(table: tf.Variable, rows: tf.Tensor, xla: bool) -> tf.Tensor:
-    """`table[rows]`, (N,) -> (N, width).
+    """Look up `table[rows]`, (N,) -> (N, width).
 
-    On a processor `gather_nd` takes two thirds of the time of `gather`. XLA does not have it for variables, nor has a
-    table that lies in parts on parameter servers.
+    On a CPU, `gather_nd` takes two thirds of the time of `gather`. It is not available to XLA for variables, nor for a
+    table that is sharded across parameter servers.
     """
     if xla or not isinstance(table, tf.Variable):
         return tf.gather(table, rows)
@@ -258,7 +258,7 @@ def read_rows(table: tf.Variable, rows: tf.Tensor, xla: bool) -> tf.Tensor:
 def _parts(
     features: Sequence[Feature], inputs: Mapping[str, Mapping[str, tf.Tensor]], found: Found
 ) -> list[tf.Tensor]:
-    """The columns of `features`, numbers first: (B, how many), then what was looked up."""
+    """The columns of `features`: first the numbers, (B, count), then the embeddings that were looked up."""
     names = {f.name for f in features}
     numbers = [inputs[f.group][f.name] for f in features if f.is_numeric]
     vectors = [part for together, part in found.items() if together[0] in names]
@@ -266,7 +266,7 @@ def _parts(
 
 
 def _vectors_of(feature: Feature, found: Found) -> tf.Tensor:
-    """(B, width)."""
+    """The vectors of one feature, (B, width)."""
     together = next(names for names in found if feature.name in names)
     start = together.index(feature.name) * feature.width
     return found[together][:, start : start + feature.width]

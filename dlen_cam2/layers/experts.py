@@ -1,4 +1,4 @@
-"""Experts: many small networks of one shape, side by side."""
+"""Experts: many small networks of the same shape, side by side."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -16,21 +16,22 @@ from dlen_cam2.utils.custom_gradient import custom_gradient
 class Experts(tf.keras.layers.Layer):
     """`count` independent ReLU networks of equal shape: `f_i(x) = relu(… relu(x W_i + b_i) …)`.
 
-    They serve as the experts of MMOE and PLE (one input for all) and as the towers of all tasks (one input
-    each). Each has products of its own: TensorFlow works on several at a time, and what an expert hands on stays in the
-    cache, while one product for all experts sends it through memory (`docs/decisions/speed.md`).
+    They serve as the experts of MMOE and PLE (one input for all of them) and as the towers of all tasks (one input for
+    each). Each network has separate matrix products: TensorFlow computes several at a time, and the output of an
+    expert's layer stays in the cache, whereas one product for all experts would go through memory
+    (`docs/decisions/speed.md`).
 
-    Each expert starts from its own draw, with the Glorot limit of a single expert's fan-in and fan-out, not
-    of the stack's.
+    Each expert is initialised by a separate draw, with the Glorot limit of a single expert's fan-in and fan-out, not
+    that of the stack.
 
     Args:
         count: number of networks E.
         units: sizes of the layers; ReLU after each. An empty sequence passes the input on.
-        joined: so many of the input's last columns are joined from another network: their weights start at 0 and the
-            others as without them, so that the outputs start as if they were not there.
-        per_task: the networks are the tasks', one each, in their order (towers).
+        joined: number of the input's last columns that are joined from another network. Their weights start at 0 and
+            the others as if they were absent, so that they do not change the initial outputs.
+        per_task: whether each network belongs to one task, in the order of the tasks (towers).
 
-    Input: (B, d) that all share (also as `Candidates`), or (B, E, d), one each. Output: (B, E, units[-1]).
+    Input: (B, d), shared by all networks (also as `Candidates`), or (B, E, d), one for each. Output: (B, E, units[-1]).
 
     Example:
         >>> Experts(5, (256, 128, 64))(tf.ones((2, 10))).shape
@@ -70,7 +71,7 @@ class Experts(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def axis(self, level: int) -> int:
-        """Of the experts in a level's kernel: 1 where they share the input and so lie side by side, else 0."""
+        """The axis of the experts in a level's kernel: 1 if they share the input and so lie side by side, else 0."""
         return int(self._shared_input and level == 0)
 
     def call(self, inputs: tf.Tensor | Candidates) -> tf.Tensor:
@@ -86,7 +87,7 @@ class Experts(tf.keras.layers.Layer):
         return tf.stack(outputs, axis=1)
 
     def _of_candidates(self, x: Candidates) -> Sequence[tf.Tensor]:
-        """The first layer: each (N, units[0]), and the user's part once, for all experts."""
+        """The first layer: (N, units[0]) for each expert, and the user's part once for all of them."""
         kernel, bias = self.kernels[0], self.biases[0]
         wide, bias = of_each(x, tf.reshape(kernel, (kernel.shape[0], -1)), tf.reshape(bias, (-1,)))
         # Slices and not a split: the first experts need not wait until the last kernel is copied.
@@ -102,7 +103,7 @@ class Experts(tf.keras.layers.Layer):
         return self.axes_along(tasks if self.per_task else None, read)
 
     def axes_along(self, count: Axis | None, read: Axis | None) -> Axes:
-        """`axes`, with what the networks are."""
+        """`axes`, given the axis along which the networks lie and the columns that they read."""
         found: Axes = []
         for level, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
             columns = read if level == 0 else None
@@ -114,7 +115,7 @@ class Experts(tf.keras.layers.Layer):
         return [] if self.per_task else self.shared_along(np.ones(self.count, np.float32))
 
     def shared_along(self, reached: np.ndarray) -> Reached:
-        """`shared_weights`, of networks that more than one task reaches where `reached`, (E,), is 1."""
+        """`shared_weights`, for networks that more than one task reaches where `reached`, (E,), is 1."""
         found: Reached = []
         for level, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
             found.append((kernel, reached[:, None] if self.axis(level) else reached[:, None, None]))
@@ -123,16 +124,16 @@ class Experts(tf.keras.layers.Layer):
 
 
 def _layer(inputs: Sequence[tf.Tensor], kernel: tf.Variable, bias: tf.Variable, axis: int) -> Sequence[tf.Tensor]:
-    """`relu(x_i W_i + b_i)` of every expert.
+    """Compute `relu(x_i W_i + b_i)` for every expert.
 
-    In the gradient the inputs come before the kernels. The tables wait for those of the first layer, and their update,
-    which has one thread, then runs beside the products that are left.
+    The gradient is computed for the inputs before the kernels. The tables wait for the input gradients of the first
+    layer, and their update, which uses one thread, then runs in parallel with the remaining products.
 
     Args:
-        inputs: E times (B, d).
-        kernel: (E, d, h), or (d, E, h) with `axis` 1.
+        inputs: E tensors (B, d).
+        kernel: (E, d, h), or (d, E, h) if `axis` is 1.
         bias: (E, h).
-        axis: of the experts in the kernel.
+        axis: the axis of the experts in the kernel.
     """
 
     @custom_gradient
@@ -160,14 +161,14 @@ def _layer(inputs: Sequence[tf.Tensor], kernel: tf.Variable, bias: tf.Variable, 
 def _outputs(
     inputs: Iterable[tf.Tensor], kernels: Iterable[tf.Tensor], biases: Iterable[tf.Tensor]
 ) -> Sequence[tf.Tensor]:
-    """`relu(x_i W_i + b_i)` of every expert."""
+    """`relu(x_i W_i + b_i)` for every expert."""
     return [tf.nn.relu(project(x, w, b)) for x, w, b in zip(inputs, kernels, biases, strict=True)]
 
 
 def starts_at_zero(
     initializer: tf.keras.initializers.Initializer, last: int, axis: int
 ) -> Callable[..., tf.Tensor]:
-    """`initializer` with the `last` places along `axis` at 0 and the others drawn as if these were not there."""
+    """An initializer with 0 at the `last` places along `axis`; the other places are drawn as if these were absent."""
 
     def draw(shape: Sequence[int], dtype: Any = None, **kwargs: Any) -> tf.Tensor:
         shape = list(shape)

@@ -13,12 +13,12 @@ from dlen_cam2.layers.candidates import Candidates, project
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """What a layer of gates mixes, by name.
+    """The names of the gates and experts of a layer of gates.
 
     Attributes:
-        gates: G names: the tasks, then "shared" where the layer has a shared gate.
-        experts: E names: MMOE "expert 1"; CGC "click 1" for a task's own and "shared 1".
-        sees: (G, E), which experts each gate weighs.
+        gates: G names: the tasks, then "shared" if the layer has a shared gate.
+        experts: E names: "expert 1" in MMOE; in CGC, "click 1" for a task's own expert and "shared 1".
+        sees: (G, E), which experts each gate weights.
     """
 
     gates: tuple[str, ...]
@@ -28,14 +28,14 @@ class Mixture:
 
 @tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class Gates(tf.keras.layers.Layer):
-    """`g^k(x) = softmax(W_k x)` for `count` gates at once, linear and without bias.
+    """Computes `g^k(x) = softmax(W_k x)` for `count` gates at once; the gates are linear and have no bias.
 
     Args:
         count: number of gates K, usually one for each task.
-        experts: number of experts that each gate weighs.
+        experts: number of experts that each gate weights.
 
-    Input: (B, d) that all gates share (also as `Candidates`), or (B, K, d), one each. Output: (B, K, experts), each row
-    sums to 1.
+    Input: (B, d), shared by all gates (also as `Candidates`), or (B, K, d), one for each. Output: (B, K, experts); each
+    row sums to 1.
 
     Example:
         >>> float(tf.reduce_sum(Gates(3, 5)(tf.ones((2, 10)))[0, 0]))
@@ -71,11 +71,11 @@ class Gates(tf.keras.layers.Layer):
         return tf.nn.softmax(tf.reshape(logits, (-1, self.count, self.experts)))
 
     def gate_weights(self, inputs: tf.Tensor) -> tf.Tensor:
-        """What experts are mixed by, (B, K, experts)."""
+        """The weights with which the experts are mixed, (B, K, experts)."""
         return self(inputs)
 
     def mixture(self, tasks: Sequence[str]) -> Mixture:
-        """What is mixed, for whoever looks inside."""
+        """The names of the gates and experts, for introspection."""
         experts = tuple(f"expert {i + 1}" for i in range(self.experts))
         return Mixture(tuple(tasks), experts, np.ones((self.count, self.experts), bool))
 
@@ -86,7 +86,7 @@ class Gates(tf.keras.layers.Layer):
         return self.axes_along(read, tasks, None)
 
     def axes_along(self, read: Axis | None, count: Axis | None, experts: Axis | None) -> Axes:
-        """`axes`, with what the gates and the experts are."""
+        """`axes`, given the axes of the gates and of the experts."""
         return [(self.kernel, (read, count, experts) if self._shared_input else (count, read, experts))]
 
     def shared_weights(self) -> Reached:

@@ -1,4 +1,4 @@
-"""Probabilities by their logarithms."""
+"""Arithmetic on the logarithms of probabilities."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,19 @@ import tensorflow as tf
 
 
 def logaddexp(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """log(e^x + e^y)."""
+    """Compute log(e^x + e^y)."""
     # Not max + softplus(-|x - y|): its gradient is wrong where x = y.
     return y + tf.math.softplus(x - y)
 
 
 def log_not_capped(b: tf.Tensor, alphas: Sequence[float]) -> tf.Tensor:
-    """log(1 - α_k σ(b)), of any size and with its gradient to 1e-5 of it.
+    """Compute log(1 - α_k σ(b)) at any magnitude; the relative error of its gradient is at most 1e-5.
 
-    It is -softplus(c) with c the logit of α σ(b),
+    The result is -softplus(c), where c is the logit of α σ(b):
 
         c = log α + b - softplus(t) = log (α / (1 - α)) + log σ(t),        t = b + log(1 - α)
 
-    where the first form is taken for t <= 0 (α = 1: always), the second for t > 0: its terms cancel in the other.
+    The first form is used for t <= 0 (with α = 1: always) and the second for t > 0, where the first's terms cancel.
     """
     alpha = np.asarray(alphas, np.float32)
     log_alpha = np.log(alpha)

@@ -1,4 +1,4 @@
-"""MeanPooling: a list of vectors as their mean."""
+"""MeanPooling: the mean of a list of vectors."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import tensorflow as tf
 
 @tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class MeanPooling(tf.keras.layers.Layer):
-    """`Σ_l m_l v_l / Σ_l m_l`, and 0 where no event is present.
+    """Computes the mean `Σ_l m_l v_l / Σ_l m_l` of the events that are present, or 0 if there are none.
 
-    Input: events v (B, L, w), present m (B, L) of 1 and 0, and a candidate, which it does not read. Output: (B, w).
+    Input: events v (B, L, w), their presence m (B, L) of 1 and 0, and a candidate, which is ignored. Output: (B, w).
     """
 
     def __init__(self, **kwargs: Any):

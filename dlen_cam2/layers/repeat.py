@@ -7,12 +7,12 @@ import tensorflow as tf
 
 @tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class Repeat(tf.keras.layers.Layer):
-    """What hard sharing hands every task: `X^k = x`, k = 1..count.
+    """Repeats one representation for every task, as hard sharing does: `X^k = x`, k = 1..count.
 
-    A layer and no `Lambda`, whose Python code Keras refuses to load.
+    This is a layer rather than a `Lambda` because Keras refuses to load the Python code of a `Lambda`.
 
     Args:
-        count: how many times, usually once for each task.
+        count: number of repetitions, usually one for each task.
 
     Input: (B, 1, h). Output: (B, count, h).
 

@@ -23,7 +23,7 @@ class Residual(tf.keras.layers.Layer):
         units: width of the blocks.
         blocks: number of blocks; 0 leaves one hidden layer.
         outputs: width of y.
-        seed: of the initial values; None: they are drawn after those of the layers built before.
+        seed: seed of the initial values; None: they are drawn after those of the layers built before.
 
     Input: (B, d). Output: (B, outputs).
 
@@ -67,5 +67,5 @@ class Residual(tf.keras.layers.Layer):
         return [(self.into.kernel, (read, None)), *((w, (None,) * len(w.shape)) for w in (self.into.bias, *rest))]
 
     def shared_weights(self) -> Reached:
-        """None: CAM2's branches learn from the causal losses. DESIGN: so without the stop-gradient, too."""
+        """No weights: CAM2's branches learn from the causal losses. DESIGN: also without the stop-gradient."""
         return []

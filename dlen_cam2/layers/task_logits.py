@@ -13,15 +13,16 @@ from dlen_cam2.layers.experts import starts_at_zero
 
 @tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class TaskLogits(tf.keras.layers.Layer):
-    """`logit_k = w_k · X^k + b_k` for all tasks at once.
+    """Computes `logit_k = w_k · X^k + b_k` for all tasks at once.
 
     Args:
         rates: probabilities σ(b_k) at which the biases start, one for each task; empty: one half. DESIGN: rare
-            tasks that start at one half spend a short run's steps on learning their base rate.
-        joined: so many of the last columns are joined from another network and start without effect, see `Experts`.
-        places: of its tasks among the model's; empty: all of them.
+            tasks that start at one half would spend the steps of a short run on learning their base rate.
+        joined: number of the last columns that are joined from another network and have no initial effect, see
+            `Experts`.
+        places: indices of the layer's tasks among the model's tasks; empty: all of them.
 
-    Input: (B, T, h), the towers' outputs X^k. Output: (B, T), float32 also under mixed precision.
+    Input: (B, T, h), the towers' outputs X^k. Output: (B, T), float32 even under mixed precision.
 
     Example:
         >>> TaskLogits()(tf.ones((2, 3, 8))).shape

@@ -12,14 +12,14 @@ from dlen_cam2.schema import Feature
 def tpu_tables(
     features: Sequence[Feature], initializer: Callable[[int], tf.keras.initializers.Initializer], learning_rate: float
 ) -> tfrs.layers.embedding.TPUEmbedding:
-    """One table for each of the schema's, with the optimizer that a TPU applies to it.
+    """Create one TPU table for each table of the schema, with the optimizer that a TPU applies to it.
 
     On other devices the tables are plain variables, which `dlen_cam2.training.optimizers.composite` trains.
 
     Args:
-        features: categorical features; those of one table share it. A list's combiner is the mean.
-        initializer: of table n.
-        learning_rate: of Adagrad, see `dlen_cam2.training.optimizers.composite`.
+        features: categorical features; features that name the same table share it. A list is combined by its mean.
+        initializer: function from the number of a table to its initializer.
+        learning_rate: learning rate of Adagrad, see `dlen_cam2.training.optimizers.composite`.
     """
     embedding = tf.tpu.experimental.embedding
     tables = {
@@ -41,7 +41,7 @@ def tpu_tables(
 def look_up(
     tables: tfrs.layers.embedding.TPUEmbedding, inputs: Mapping[str, Mapping[str, tf.Tensor]]
 ) -> dict[str, tf.Tensor]:
-    """{feature: (B, width)}: of a list, padded with -1, the mean, and 0 if it is empty."""
+    """Look up the features: {feature: (B, width)}. A list, padded with -1, gives its mean, or 0 if it is empty."""
     ids: dict[str, dict[str, tf.Tensor]] = {}
     for group, features in inputs.items():
         for name, index in features.items():

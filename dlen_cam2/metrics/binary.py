@@ -1,8 +1,8 @@
 """Exact ranking metrics over all evaluated rows, in numpy and float64.
 
-Every array is 1-D with one entry a row, shape `(rows,)`: labels hold exactly 0 or 1, probabilities are finite
-and in [0, 1]. What is undefined (one class only, no positives, no rows) is None, never NaN; what cannot be used
-raises `UserError`. No result depends on the order of the rows, beyond the last bits of a floating-point sum.
+Every array is 1-D with one entry for each row, shape `(rows,)`: labels are exactly 0 or 1, and probabilities are finite
+and in [0, 1]. An undefined result (one class only, no positives, no rows) is None, never NaN; unusable input raises
+`UserError`. No result depends on the order of the rows, except in the last bits of a floating-point sum.
 """
 
 import math
@@ -43,13 +43,14 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
 
 
 def gauc(labels: ArrayLike, scores: ArrayLike, users: ArrayLike) -> tuple[float | None, float]:
-    """AUC within each user, averaged with the users' impressions as weights, and the share of rows that counted.
+    """AUC within each user, averaged with the users' impressions as weights, and the share of rows that count.
 
         GAUC = sum_u n_u AUC_u / sum_u n_u     over the users with both classes, n_u = all rows of user u
 
-    The variant of DIN and FuxiCTR; others weight by positives, or equally. Users (integers, strings or bytes) with
-    one class are left out: the second value is the share of the rows that belong to the users counted, 0.0 of no
-    rows. GAUC is None if no user has both classes. Source: Zhou et al. 2018, "Deep Interest Network", on metrics.
+    This is the variant of DIN and FuxiCTR; others weight by positives, or equally. Users (integers, strings or bytes)
+    with one class are left out. The second value is the share of the rows that belong to the users counted, 0.0
+    without rows. GAUC is None if no user has both classes. Source: Zhou et al. 2018, "Deep Interest Network", on
+    metrics.
     """
     y = _vector("labels", labels)
     won, counted = _user_auc(y, _vector("scores", scores, len(y)), _user_codes(users, len(y))).sum(axis=1)
@@ -57,12 +58,12 @@ def gauc(labels: ArrayLike, scores: ArrayLike, users: ArrayLike) -> tuple[float 
 
 
 def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float | None:
-    """Mean cross entropy in nats, -mean(y log p + (1 - y) log(1 - p)); p clipped by 1e-12. None of no rows."""
+    """Mean cross entropy in nats, -mean(y log p + (1 - y) log(1 - p)); p clipped by 1e-12. None without rows."""
     return _totals(labels, probabilities).log_loss()
 
 
 def normalized_entropy(labels: ArrayLike, probabilities: ArrayLike) -> float | None:
-    """Log loss over that of the constant prediction q, the base rate of these same rows; below 1 is better.
+    """Log loss divided by that of the constant prediction q, the base rate of the same rows; below 1 is better.
 
         NE = -mean(y log p + (1 - y) log(1 - p)) / -(q log q + (1 - q) log(1 - q))
 
@@ -75,18 +76,18 @@ def normalized_entropy(labels: ArrayLike, probabilities: ArrayLike) -> float | N
 
 
 def calibration(labels: ArrayLike, probabilities: ArrayLike) -> float | None:
-    """Expected over observed positives, sum(p) / sum(y) (He et al. 2014); None with no positives."""
+    """Expected over observed positives, sum(p) / sum(y) (He et al. 2014); None without positives."""
     return _totals(labels, probabilities).calibration()
 
 
 def calibration_curve(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> list[dict[str, Any]]:
-    """Mean prediction and observed rate in (near) equal-mass bins, lowest predictions first.
+    """The mean prediction and the observed rate in (near) equal-mass bins, lowest predictions first.
 
-    Rows with the same probability always share a bin, so the order of the rows cannot matter: a distinct value v
-    goes to bin floor(bins * (#{p < v} + #{p = v} / 2) / rows), by its mid-rank. Without ties the bins differ by
-    at most one row; a heavily tied value may fill several bins' worth, and bins left empty are not listed.
+    Rows with the same probability always share a bin, so the order of the rows cannot matter: a distinct value v goes,
+    by its mid-rank, to bin floor(bins * (#{p < v} + #{p = v} / 2) / rows). Without ties, the bins differ by at most one
+    row. A heavily tied value may fill several bins' worth, and empty bins are not listed.
 
-    Returns: a list of {"rows": int, "predicted": mean p, "observed": mean y}; empty of no rows.
+    Returns: a list of {"rows": int, "predicted": mean p, "observed": mean y}; empty without rows.
     """
     y = _vector("labels", labels)
     p = _vector("probabilities", probabilities, len(y))
@@ -101,7 +102,7 @@ def calibration_curve(labels: ArrayLike, probabilities: ArrayLike, bins: int = 1
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float | None:
-    """ECE = sum_b (n_b / rows) |observed_b - predicted_b| over the bins of `calibration_curve`. None of no rows.
+    """ECE = sum_b (n_b / rows) |observed_b - predicted_b| over the bins of `calibration_curve`. None without rows.
 
     Source: Naeini et al. 2015 (equal-width bins there; equal mass here, as rare labels crowd near 0).
     """
@@ -117,12 +118,12 @@ def task_metrics(
 
     A replicate draws as many users as there are, with replacement (`default_rng(seed).integers(U, size=U)` into
     the sorted distinct users); all rows of a user come along, so what a user's rows share stays in the interval.
-    Replicates in which a metric is undefined are left out; if they are more than half, or with `bootstrap=0`, or
-    with fewer than two users (nothing to resample), the interval is None.
+    Replicates in which a metric is undefined are left out. The interval is None if they are more than half, with
+    `bootstrap=0`, or with fewer than two users (nothing to resample).
 
     Returns: {"rows", "positives", "auc", "gauc", "gauc_rows", "ne", "log_loss", "calibration", "ece",
     "intervals": {"auc", "gauc", "ne", "calibration": [low, high] or None}}: plain Python, ready for JSON.
-    "gauc_rows" is the share of rows whose user has both classes, None of no rows.
+    "gauc_rows" is the share of rows whose user has both classes, None without rows.
     """
     measured = Weighted(labels, probabilities, users)
     if bootstrap < 0:
@@ -144,11 +145,11 @@ def task_metrics(
 
 
 class Weighted:
-    """Metrics of one task with the rows of each user counted any number of times, as a bootstrap over users does.
+    """Metrics of one task in which each user's rows count any number of times, as in a bootstrap over users.
 
     Args:
         labels, probabilities: (rows,).
-        users: (rows,) whose row it is.
+        users: (rows,), the user of each row.
 
     Attributes:
         users: the distinct users, sorted.
@@ -165,19 +166,19 @@ class Weighted:
         self._by_user = np.stack([*sums, *_user_auc(self.labels, p, self._codes)])
 
     def __call__(self, times: Vector) -> dict[str, float | None]:
-        """{"auc", "gauc", "ne", "calibration"} with each of `users` counted `times` times; None where undefined."""
+        """The metrics {"auc", "gauc", "ne", "calibration"} with each user counted `times` times; None if undefined."""
         *sums, won, counted = (self._by_user * times).sum(axis=1)
         ne, ratio = _Totals(*sums).normalized_entropy(), _Totals(*sums).calibration()
         return {"auc": self._ranking.auc(times[self._codes]), "gauc": _ratio(won, counted), "ne": ne,
                 "calibration": ratio}
 
     def gauc_rows(self) -> float | None:
-        """The share of rows whose user has both classes; None of no rows."""
+        """The share of rows whose user has both classes; None without rows."""
         return _ratio(self._by_user[-1].sum(), len(self.labels))
 
 
 class _Ranking:
-    """Rows sorted once by (group, score); the AUC of every group then costs one pass for any row weights."""
+    """Rows sorted once by (group, score), so that the AUC of every group takes one pass for any row weights."""
 
     def __init__(self, labels: Vector, scores: Vector, groups: NDArray[np.int64] | None = None):
         groups = np.zeros(len(labels), np.int64) if groups is None else groups
@@ -189,7 +190,7 @@ class _Ranking:
         self.groups = np.flatnonzero(new_group[self.ties])  # which of these begin a group
 
     def pairs(self, weights: Vector) -> tuple[Vector, Vector]:
-        """Of each group: the weight of (positive, negative) pairs in the right order, ties half; and of all pairs."""
+        """For each group, the weight of (positive, negative) pairs in the right order, ties half, and of all pairs."""
         weights = weights[self.order]
         positive = np.add.reduceat(weights * self.labels, self.ties)
         negative = np.add.reduceat(weights * (1 - self.labels), self.ties)
@@ -204,7 +205,7 @@ class _Ranking:
 
 
 class _Totals(NamedTuple):
-    """Sums over rows, weighted or not, from which the probability metrics follow."""
+    """Sums over rows, weighted or not, from which the probability metrics are computed."""
 
     rows: float
     positives: float
@@ -231,7 +232,7 @@ def cross_entropy(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[
 
 
 def _columns(y: Vector, p: Vector) -> tuple[Vector, Vector, Vector, Vector]:
-    """What each row adds to each field of `_Totals`."""
+    """The contribution of each row to each field of `_Totals`."""
     return np.ones_like(y), y, p, cross_entropy(y, p)
 
 
@@ -272,7 +273,7 @@ def _vector(name: str, values: ArrayLike, rows: int | None = None) -> Vector:
 
 
 def _user_codes(users: ArrayLike, rows: int) -> NDArray[np.int64]:
-    """Place of each row's user among the sorted distinct users."""
+    """The index of each row's user among the sorted distinct users."""
     array = np.asarray(users)
     try:
         if array.shape != (rows,) or (rows and array.dtype.kind not in "iuSUO"):  # a float cannot hold every 64-bit id

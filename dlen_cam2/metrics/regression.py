@@ -1,4 +1,4 @@
-"""Metrics of predictions of a number, such as watch seconds."""
+"""Metrics of regression tasks, such as watch seconds."""
 
 from typing import Any
 
@@ -13,19 +13,19 @@ from dlen_cam2.utils.errors import UserError
 def regression_metrics(
     labels: ArrayLike, predictions: ArrayLike, users: ArrayLike, bootstrap: int = 200, seed: int = 0
 ) -> dict[str, Any]:
-    """Every metric of one task of numbers, with 95% percentile intervals from a bootstrap over users.
+    """Every metric of one regression task, with 95% percentile intervals from a bootstrap over users.
 
         MAE = mean |y - ŷ|    RMSE = √mean (y - ŷ)²    rank correlation: Spearman's ρ, ties at their mean rank
 
-    MAE and RMSE are in the label's unit. "calibration" is Σ ŷ / Σ y, as of a binary task. A replicate draws as many
-    users as there are, see `task_metrics`; an interval is None without replicates. What is undefined is None: all of no
-    rows, ρ where labels or predictions are all alike, the calibration of labels whose sum is 0.
+    MAE and RMSE are in the label's unit. "calibration" is Σ ŷ / Σ y, as for a binary task. A replicate draws as many
+    users as there are, see `task_metrics`; an interval is None without replicates. Undefined values are None: all
+    without rows, ρ if labels or predictions are all equal, the calibration if the labels sum to 0.
 
     Args:
         labels, predictions: (N,), finite.
-        users: (N,), whose row each is.
-        bootstrap: replicates.
-        seed: of the draws.
+        users: (N,), the user of each row.
+        bootstrap: number of replicates.
+        seed: seed of the draws.
 
     Returns:
         {"rows", "mean" (of labels), "mae", "rmse", "rank_correlation", "calibration",

@@ -1,4 +1,4 @@
-"""Networks: parts put together, and what their outputs mean."""
+"""Networks: how parts are put together, and what the outputs mean."""
 
 from dlen_cam2.models.build import Network, build, functional
 from dlen_cam2.models.causal.cam2 import CAM2

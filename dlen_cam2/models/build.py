@@ -1,4 +1,4 @@
-"""`build`: a configuration and a schema to a Keras model."""
+"""`build`: creates a Keras model from a configuration and a schema."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,21 +18,21 @@ from dlen_cam2.utils.errors import UserError
 def build(
     config: ModelConfig, schema: Schema, fitted: Mapping[str, Any] | None = None, table_rate: float = 0.02
 ) -> tf.keras.Model:
-    """A functional model: `{group: {feature: tensor}}` -> dictionary of float32 tensors, which `ReadOut` reads.
+    """Build a functional model that maps `{group: {feature: tensor}}` to a dictionary of float32 tensors for `ReadOut`.
 
         embeddings -> encoder -> x -> trunk -> (causal join) -> towers -> transfer -> head
 
     Args:
-        config: its parts and sizes.
-        schema: the features and tasks, after `select` and `fit`: the tasks' positive rates are where their
-            probabilities start, and DLEN's caps are multiples of them.
-        fitted: what parts fitted on the training days, such as CAM2's label threshold; None: nothing is known.
-        table_rate: learning rate of tables that a TPU trains (`config.tables`).
+        config: the parts of the network and its sizes.
+        schema: the features and tasks, after `select` and `fit`. The tasks' positive rates are the initial values of
+            their probabilities, and DLEN's caps are multiples of them.
+        fitted: the states that parts fitted on the training days, such as CAM2's label threshold; None: there are none.
+        table_rate: learning rate of the tables that a TPU trains (`config.tables`).
 
     Raises:
-        UserError: there are no features or tasks, a group that the trunk should read is not there, or a part cannot be
-            built of the schema (DLEN has no positive rate to put a cap on, ESMM no task that follows another, a branch
-            of CAM2 no features).
+        UserError: there are no features or tasks, a group named in `trunk_groups` does not exist, or a part cannot be
+            built from the schema (for DLEN's caps, a task has no positive rate; for ESMM, no task follows another; for
+            CAM2, a branch has no features).
     """
     if not schema.features or not schema.tasks:
         raise UserError(
@@ -79,25 +79,25 @@ def build(
 
 @tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class Network(tf.keras.Model):
-    """A functional model of nested inputs, also after `tf.keras.models.load_model`.
+    """A functional model with nested inputs, which `tf.keras.models.load_model` can load.
 
-    What `network.save(path)` writes (`.keras`, or a directory, a SavedModel) is loaded wherever `dlen_cam2.models` is
-    imported (and the modules of parts that lie elsewhere), without `custom_objects`.
+    The files that `network.save(path)` writes (`.keras`, or a SavedModel directory) can be loaded without
+    `custom_objects` after importing `dlen_cam2.models` and the modules of any parts defined elsewhere.
     """
 
     @property
     def input_spec(self) -> None:
-        """No rule: tf_keras takes the inputs for flat ones where every group has one feature, and fails on them."""
+        """None: where every group has one feature, tf_keras mistakes the inputs for flat ones and fails on them."""
         return None
 
 
 def functional(inputs: Any, outputs: dict[str, tf.Tensor], name: str) -> tf.keras.Model:
-    """A functional model of nested inputs; it holds just the layers on the way to `outputs`."""
+    """A functional model with nested inputs; it holds only the layers on the way to `outputs`."""
     return Network(inputs, outputs, name=name)
 
 
 def _read_by_trunk(schema: Schema, groups: Sequence[str]) -> list[Feature]:
-    """The features of the named groups; of all, if none is named."""
+    """The features of the named groups, or of all groups if none is named."""
     unknown = sorted(set(groups) - set(schema.groups))
     if unknown:
         raise UserError(

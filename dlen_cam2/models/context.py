@@ -1,4 +1,4 @@
-"""What a part may know of the model that it is built into."""
+"""`Context`: what a part may know about the model to which it belongs."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ Inputs = Mapping[str, Mapping[str, tf.Tensor]]
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a part may know of the model that it is built into.
+    """The information that a part may use about the model to which it belongs.
 
     Attributes:
-        schema: the features and tasks, fitted: the tasks' positive rates are where their probabilities start.
+        schema: the features and tasks, fitted: the tasks' positive rates are the initial values of their probabilities.
         inputs: the network's inputs, `{group: {feature: tensor}}`.
-        fitted: fitted states by their names, see `Part.states`; empty where nothing was fitted (tests, sketches).
-        joined: how many of the last columns of what the part reads were joined from causal branches; their weights
+        fitted: the fitted states by name, see `NetworkPart.states`; empty where nothing was fitted (tests, sketches).
+        joined: number of the last columns of the part's input that were joined from causal branches; their weights
             start at 0, see `Experts`.
-        places: where `schema.tasks` lie among the model's tasks; empty: they are all of them.
+        places: the indices of `schema.tasks` among the model's tasks; empty: they are all of them.
     """
 
     schema: Schema
@@ -32,5 +32,5 @@ class Context:
 
     @property
     def tasks(self) -> int:
-        """T."""
+        """The number of tasks, T."""
         return len(self.schema.tasks)

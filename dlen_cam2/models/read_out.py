@@ -1,4 +1,4 @@
-"""`ReadOut`: what the outputs of a network mean."""
+"""`ReadOut`: interprets the outputs of a network."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from dlen_cam2.schema import Schema
 
 @dataclasses.dataclass(frozen=True)
 class ReadOut:
-    """What the outputs of a network mean: its head and causal branches, asked with its tasks.
+    """Interprets the outputs of a network, by calling its head and causal branches with its tasks.
 
     Attributes:
         config, schema: what the network was built from.
@@ -34,19 +34,19 @@ class ReadOut:
         return self.config.causal
 
     def predictions(self, outputs: Outputs) -> tf.Tensor:
-        """(B, T), see `Head.predictions`."""
+        """The predictions (B, T), see `Head.predictions`."""
         return self.head.predictions(outputs, self.schema)
 
     def targets(self, labels: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Labels and masks as logged, (B, T) each; what is trained may differ, see `Head.targets`."""
+        """The labels and masks as logged, (B, T) each; those that are trained on may differ, see `Head.targets`."""
         return targets(labels, self.schema)
 
     def scores(self, outputs: Outputs, calibrate: Calibrate | None = None) -> dict[str, tf.Tensor]:
-        """{name: (B,)}: what the head serves."""
+        """The scores that the head serves, {name: (B,)}."""
         return self.head.scores(outputs, self.schema, calibrate)
 
     def causes(self, outputs: Outputs) -> dict[str, tf.Tensor]:
-        """{name: (B,)}: scores of a row's causes; empty without branches."""
+        """The scores of a row's causes, {name: (B,)}; empty without branches."""
         return {} if self.causal is None else self.causal.scores(outputs)
 
     def names(self, causes: bool) -> list[str]:
@@ -55,13 +55,13 @@ class ReadOut:
         return [*found, *self.causal.score_names] if causes and self.causal is not None else found
 
     def served(self, outputs: Outputs, causes: bool) -> dict[str, Any]:
-        """The outputs that `scores`, and with `causes` `causes`, read; what training alone needs is left out."""
+        """The outputs that `scores` reads, and `causes` if asked for; outputs that only training needs are left out."""
         if self.causal is None or causes:
             return dict(outputs)
         return {name: t for name, t in outputs.items() if name not in self.causal.output_names}
 
     def losses(self, fitted: Mapping[str, Any]) -> list[Loss]:
-        """What parts add to the tasks' losses."""
+        """The losses that parts add to the tasks' losses."""
         found = (part.loss(self.schema, fitted) for part in network_parts(self.config))
         return [loss for loss in found if loss is not None]
 

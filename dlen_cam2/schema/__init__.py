@@ -1,4 +1,4 @@
-"""What the columns of a data set are, and where that is written."""
+"""The schema: what the columns of a data set are, and the file that describes them."""
 
 from dlen_cam2.schema.columns import Feature, Task
 from dlen_cam2.schema.schema import KEYS, Schema

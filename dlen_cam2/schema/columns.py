@@ -1,4 +1,4 @@
-"""`Feature` and `Task`: what one column of a data set is."""
+"""`Feature` and `Task`: descriptions of one column of a data set."""
 
 import dataclasses
 import math
@@ -15,37 +15,38 @@ TRANSFORMS = ("", "log1p", "logit")
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """One model input column.
+    """A feature: one column that the model reads.
 
     Categorical features (`int`, `string`) become the rows of an embedding table. Index 0 stands for
     "missing or unknown", so a table has `1 + cardinality` rows:
 
     - `int`, not hashed: an id v in [0, size) has index 1 + v;
     - with a vocabulary: the value at position p has index 1 + p;
-    - hashed: index 1 + hash(value) mod size;
+    - hashed: a value has index 1 + hash(value) mod size;
     - with `oov_buckets`, a value outside the vocabulary has index 1 + |vocabulary| + hash(value) mod oov_buckets.
 
-    Numeric features (`float`) enter as (t(v) - mean) / std, with t the feature's transform: "" leaves v,
-    "log1p" is log(1 + v) for heavy-tailed v >= 0, "logit" is log(v / (1 - v)) for rates v in [0, 1], whose
+    Numeric features (`float`) enter as (t(v) - mean) / std, where t is the feature's transform: "" leaves v as it is,
+    "log1p" is log(1 + v) for heavy-tailed v >= 0, and "logit" is log(v / (1 - v)) for rates v in [0, 1], whose
     differences matter most near 0.
 
     Attributes:
         name: the column's name in the records.
         dtype: "int", "float" or "string".
         side: whom the feature describes: "user", "item" or "context".
-        cause: "statistical" (counts and rates of past feedback), "content" (attributes, ids, history) or
-            "context". CAM2 gives statistical features to conformity and content features to relevance.
-        size: int ids run over [0, size); for a hashed feature the number of buckets.
+        cause: where its values come from: "statistical" (counts and rates of past feedback), "content" (attributes,
+            ids, history) or "context". CAM2 gives statistical features to conformity and content to relevance.
+        size: int ids are in [0, size); for a hashed feature, the number of buckets.
         hashed: map any value that is not missing (ids below 0, "") to one of `size` buckets; two values collide
             with probability 1 / size.
-        vocabulary: the known values in index order: strings, or ids at least 0.
-        min_count: above 0 the vocabulary is learned: the values that single rows (lists, if the table has no
-            single-valued feature) hold at least so often on the training days, most frequent first; see `Schema.learn`.
+        vocabulary: the known values in index order: strings, or ids of at least 0.
+        min_count: above 0, the vocabulary is learned from the training days: the values that occur at least this often
+            in single rows (in lists, if the table has no single-valued feature), most frequent first; see
+            `Schema.learn`.
         oov_buckets: rows that values outside the vocabulary share by their hash; 0: they count as unknown.
         width: embedding width of a categorical feature.
         table: name of the embedding table; features that name the same table share it. Default: `name`.
         max_length: 1 for a single value; above 1 the feature is a list of up to `max_length` values
-            (categorical only), of which the reader keeps the first.
+            (categorical only); the reader keeps the first ones.
         transform: numeric only; "", "log1p" or "logit".
         mean, std: numeric only; moments of t(v) over the training days, see `Schema.fit`.
 
@@ -121,12 +122,12 @@ class Feature:
 
     @property
     def has_vocabulary(self) -> bool:
-        """Given, or to be learned."""
+        """Whether the feature has a vocabulary, given or to be learned."""
         return bool(self.vocabulary) or self.min_count > 0
 
     @property
     def domain(self) -> tuple[float, float]:
-        """The least and the greatest value that a numeric feature may have."""
+        """The smallest and the largest value that a numeric feature may have."""
         return {"": (-math.inf, math.inf), "log1p": (0.0, math.inf), "logit": (0.0, 1.0)}[self.transform]
 
     @property
@@ -135,17 +136,17 @@ class Feature:
 
     @property
     def rows(self) -> int:
-        """Rows of the embedding table: one for missing or unknown, one for each known value or bucket."""
+        """The number of rows of the embedding table: one for missing or unknown, one for each known value or bucket."""
         return 1 + self.known + self.oov_buckets
 
     @property
     def known(self) -> int:
-        """Rows of the embedding table that are of known values, or of buckets of a hashed feature."""
+        """The number of rows of the embedding table for known values, or for the buckets of a hashed feature."""
         return len(self.vocabulary) if self.has_vocabulary else self.size
 
     @property
     def group(self) -> str:
-        """`side_cause`, such as "user_statistical"; just "context" when both are context."""
+        """The feature's group, `side_cause`, such as "user_statistical"; just "context" when both are "context"."""
         return self.side if self.side == self.cause else f"{self.side}_{self.cause}"
 
 
@@ -155,16 +156,16 @@ class Task:
 
     Attributes:
         name: the task's name, such as "click".
-        label: the column that holds 0 or 1. Default: `name`.
+        label: the column that the task trains on. Default: `name`.
         mask: the column that is 1 for rows in the task's sample space (PLE, section 4.3), which may be another
             task's label (conversions among clicks). Default: all rows.
-        negative: the signal shows dislike, such as "hate": it is no sign of preference.
+        negative: the signal shows dislike, such as "hate", and so is no sign of preference.
         weight: the task's weight in the total loss.
-        positive_rate: of a binary task: share of positives in the sample space of the training days, see `Schema.fit`;
-            DLEN's cap is a multiple of it. 0 until fitted.
-        kind: "binary": the label is 0 or 1; "regression": it is a number, such as watch seconds, of a column that is
-            among the schema's targets; or another of `dlen_cam2.labels`.
-        mean, std: of a task that is a number: moments of its label in the sample space of the training days.
+        positive_rate: for a binary task, the share of positives in its sample space on the training days, see
+            `Schema.fit`; DLEN's cap is a multiple of it. 0 until fitted.
+        kind: "binary": the label is 0 or 1. "regression": the label is a number, such as watch seconds, in a column
+            that is among the schema's targets. Or another kind of `dlen_cam2.labels`.
+        mean, std: for a regression task, the moments of its label in its sample space on the training days.
     """
 
     name: str
@@ -199,5 +200,5 @@ class Task:
 
     @property
     def is_number(self) -> bool:
-        """Whether the label is a number, and not 0 or 1."""
+        """Whether the label is a number rather than 0 or 1."""
         return self.kind != "binary"

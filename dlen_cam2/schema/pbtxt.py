@@ -1,7 +1,7 @@
-"""`Schema` <-> `schema.pbtxt`, the tensorflow-metadata text format.
+"""Conversion between `Schema` and `schema.pbtxt`, in the text format of tensorflow-metadata.
 
-Types, vocabularies and integer ranges use the format's own fields; what it has no field for is a tag
-`key:value` of the feature's annotation, so other readers of the format still understand the file.
+Types, vocabularies and integer ranges use the format's own fields. Everything else is a tag `key:value` in the
+feature's annotation, so other readers of the format still understand the file.
 """
 
 import difflib
@@ -31,7 +31,7 @@ def save(schema: Schema, directory: str | os.PathLike) -> None:
 
 
 def load(directory: str | os.PathLike) -> Schema:
-    """Read `directory/schema.pbtxt`. Raises `UserError` naming the file if it is absent or breaks a rule."""
+    """Read `directory/schema.pbtxt`. Raises `UserError` naming the file if it is missing or breaks a rule."""
     path = join(directory, FILE)
     try:
         text = read_bytes(path).decode()
@@ -46,7 +46,7 @@ def load(directory: str | os.PathLike) -> Schema:
 
 
 def dumps(schema: Schema) -> str:
-    """The schema as tensorflow-metadata text. `loads(dumps(s)) == s`, and the text round-trips too."""
+    """Convert a schema to tensorflow-metadata text. `loads(dumps(s)) == s`, and the text round-trips too."""
     proto = schema_pb2.Schema()
     proto.annotation.tag.append(f"dataset:{schema.name}")
     roles = {column: [f"key:{r}" for r in KEYS if schema.keys.get(r) == column] for column in schema.keys.values()}
@@ -69,7 +69,7 @@ def dumps(schema: Schema) -> str:
 
 
 def loads(text: str) -> Schema:
-    """Parse what `dumps` writes. Raises `UserError` on text that is no schema or breaks a rule of `Schema`."""
+    """Parse the text that `dumps` writes. Raises `UserError` if it is not a schema or breaks a rule of `Schema`."""
     try:
         proto = text_format.Parse(text, schema_pb2.Schema())
     except text_format.ParseError as error:
@@ -188,7 +188,7 @@ def _tags(annotated: Any) -> dict[str, list[str]]:
 
 
 def _group(column: Any, tags: dict[str, list[str]], key: str) -> str:
-    """A feature's one side or cause: CAM2's branches each read their own part of the features."""
+    """A feature's only side or cause: each of CAM2's branches reads its own part of the features."""
     found = tags.get(key, [])
     if len(found) != 1:
         raise UserError(

@@ -1,4 +1,4 @@
-"""`Schema`: what the columns are. It crosses the whole product, from the pipelines to the SavedModel."""
+"""`Schema`: what the columns are. Every part of the product uses it, from the pipelines to the SavedModel."""
 
 import collections
 import dataclasses
@@ -20,14 +20,14 @@ class Schema:
         name: the data set's name.
         features: model inputs, in order.
         tasks: feedback signals, in order.
-        targets: numeric label columns (float32), such as watch time; one may also be a float feature. The labels of
-            tasks that are numbers are among them, named or not.
+        targets: numeric label columns (float32), such as watch time; a target may also be a float feature. The labels
+            of regression tasks are targets whether they are named here or not.
         keys: column name by role ("user", "item", "time"). The user key groups rows for GAUC and for the bootstrap.
-        text_keys: columns of `keys` that hold texts, sorted; those that are string features need not be named. The
-            others are integers, or what the feature of their name is.
+        text_keys: columns of `keys` that hold texts, sorted; a key that is a string feature need not be named. The
+            others are integers, or have the type of the feature of the same name.
 
     Raises:
-        UserError: a name is used twice, a shared table has features of different shape, or a key is unknown.
+        UserError: a name is used twice, the features of a shared table differ in shape, or a key is unknown.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Schema:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Schema":
-        """The schema whose `dataclasses.asdict` (also after a pass through JSON) is `values`."""
+        """The schema that `dataclasses.asdict` turned into `values`, also after a pass through JSON."""
         def listed(of: type, items: Iterable[Mapping[str, Any]]) -> tuple[Any, ...]:
             return tuple(of(**{k: tuple(v) if isinstance(v, list) else v for k, v in i.items()}) for i in items)
 
@@ -79,7 +79,7 @@ class Schema:
 
     @property
     def groups(self) -> dict[str, tuple[Feature, ...]]:
-        """Features by group, both in schema order."""
+        """The features by group, both in schema order."""
         groups: dict[str, tuple[Feature, ...]] = {}
         for feature in self.features:
             groups[feature.group] = (*groups.get(feature.group, ()), feature)
@@ -91,12 +91,12 @@ class Schema:
 
     @property
     def ancestors(self) -> tuple[tuple[int, ...], ...]:
-        """For each task the places of the tasks that it follows, nearest first: of a conversion the click's.
+        """For each task, the indices of the tasks that it follows, nearest first: for a conversion, the click.
 
         A task follows the one whose label is its mask.
 
         Raises:
-            UserError: tasks are each other's masks.
+            UserError: tasks form a cycle of masks.
         """
         place = {t.label: k for k, t in enumerate(self.tasks) if not t.is_number}
         found = []
@@ -113,24 +113,24 @@ class Schema:
 
     @property
     def parents(self) -> tuple[int | None, ...]:
-        """For each task the place of the nearest of its `ancestors`, or None."""
+        """For each task, the index of the nearest of its `ancestors`, or None."""
         return tuple(chain[0] if chain else None for chain in self.ancestors)
 
     @property
     def follows(self) -> dict[str, str | None]:
-        """`parents` by name."""
+        """For each task, by name, the name of its parent, see `parents`."""
         names = self.task_names
         return {name: None if k is None else names[k] for name, k in zip(names, self.parents, strict=True)}
 
     @property
     def mask_columns(self) -> tuple[str, ...]:
-        """The masks that are no task's label."""
+        """The masks that are not the label of a task."""
         labels = {t.label for t in self.tasks if not t.is_number}
         return tuple(sorted({t.mask for t in self.tasks if t.mask} - labels))
 
     @property
     def binary_columns(self) -> tuple[str, ...]:
-        """Columns that hold 0 or 1: the labels in task order, then the masks."""
+        """The columns that hold 0 or 1: the labels in task order, then the masks."""
         return tuple(t.label for t in self.tasks if not t.is_number) + self.mask_columns
 
     @property
@@ -144,9 +144,9 @@ class Schema:
         return columns
 
     def select(self, tasks: Iterable[str] = (), features: Iterable[str] = (), without: Iterable[str] = ()) -> "Schema":
-        """The schema with only the named tasks and features (empty: all), less the features in `without`.
+        """The schema with only the named tasks and features (empty: all) and without those in `without`.
 
-        They stay in the schema's order. A mask that was a dropped task's label stays a column.
+        Their order stays that of the schema. A mask that was the label of a dropped task remains as a column.
 
         Raises:
             UserError: a name is not in the schema.
@@ -163,7 +163,7 @@ class Schema:
         )
 
     def weigh(self, weights: Sequence[float]) -> "Schema":
-        """The schema with these task weights, in the order of `tasks`; empty: as it is.
+        """The schema with these task weights, in the order of `tasks`; empty: unchanged.
 
         Raises:
             UserError: there is not one weight for each task.
@@ -176,12 +176,12 @@ class Schema:
         return dataclasses.replace(self, tasks=tasks)
 
     def learn(self, counts: Mapping[str, Mapping[Any, int]]) -> "Schema":
-        """The schema with the vocabularies of features with a `min_count` made of `counts`.
+        """The schema with the vocabularies of the features with a `min_count` learned from `counts`.
 
         Args:
-            counts: how often each value occurs on the training days, by feature, see `dlen_cam2.data.counts`.
-                The counts of single-valued features that share a table add up; those of lists only matter where
-                all features of the table are lists.
+            counts: how often each value occurs on the training days, by feature, see `dlen_cam2.data.counts`. The
+                counts of single-valued features that share a table are added. The counts of lists matter only if all
+                features of the table are lists.
 
         Raises:
             UserError: a feature is not in `counts`.
@@ -204,14 +204,14 @@ class Schema:
         ))
 
     def fit(self, statistics: Mapping[str, Any], days: Iterable[str]) -> "Schema":
-        """The schema with positive rates and numeric moments of `days` (the training days only).
+        """The schema with the positive rates and numeric moments of `days` (the training days only).
 
         Args:
             statistics: the content of `statistics.json`.
             days: the splits to use.
 
         Raises:
-            UserError: a day is not in the statistics, or a column is missing there.
+            UserError: a day or a column is missing from the statistics.
         """
         parts = []
         for day in days:

@@ -1,4 +1,4 @@
-"""From a trained model to what a feed calls: signatures, calibration, fusion, versions, and a local server."""
+"""Serving: from a trained model to scores for a feed, with signatures, calibration, fusion, versions and a server."""
 
 from dlen_cam2.serving.export import export
 from dlen_cam2.serving.signatures import Server

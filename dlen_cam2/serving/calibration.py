@@ -29,16 +29,16 @@ class Calibration:
 
         f(x) = y_j + (y_{j+1} - y_j) / (x_{j+1} - x_j) (x - x_j)     for x_j <= x < x_{j+1}
 
-    The first and the last segment go on beyond the knots, so f is continuous, has no bounds, and keeps every row's
-    rank: AUC does not change, beyond rows that float32 can no longer tell apart.
+    The first and the last segment continue beyond the knots, so f is continuous and unbounded, and it keeps the order
+    of all rows: AUC does not change, except for rows that float32 can no longer tell apart.
 
     Attributes:
         method: "isotonic" or "platt", see `fit`.
-        day: the day it was fitted on.
+        day: the day on which it was fitted.
         knots: {task: (xs, ys)}, logits; both strictly increasing, at least two. Other tasks stay as they are.
 
     Raises:
-        UserError: an attribute is none of these; the message names the task.
+        UserError: an attribute breaks these rules; the message names the task.
     """
 
     method: str
@@ -59,12 +59,12 @@ class Calibration:
                 )
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write it as JSON."""
+        """Write the calibration as JSON."""
         write_json(path, dataclasses.asdict(self))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Calibration":
-        """Read what `save` wrote. Raises `UserError` naming the file if it is absent or cannot be used."""
+        """Read a calibration that `save` wrote. Raises `UserError` naming the file if it is missing or unusable."""
         values = read_json(path)
         names = [f.name for f in dataclasses.fields(cls)]
         if not isinstance(values, dict) or set(values) != set(names) or not isinstance(values["knots"], dict):
@@ -80,7 +80,7 @@ class Calibration:
         return dataclasses.replace(calibration, knots=knots)
 
     def __call__(self, logits: tf.Tensor, tasks: Sequence[str]) -> tf.Tensor:
-        """The calibrated logits, (B, T) -> (B, T) of the same type, for the columns `tasks`. All tasks at once."""
+        """Calibrate logits, (B, T) -> (B, T) of the same type, for the columns `tasks`, all tasks at once."""
         if not any(task in self.knots for task in tasks):
             return logits
         table = tf.constant(self._segments(tasks), logits.dtype)
@@ -90,7 +90,7 @@ class Calibration:
         return tf.transpose(value + slope * (x - start))
 
     def _segments(self, tasks: Sequence[str]) -> np.ndarray:
-        """(T, K, 3): where each segment starts, its value there and its slope; one segment from every knot on.
+        """The segments (T, K, 3): where each starts, its value there and its slope; one segment from every knot on.
 
         Tasks with fewer knots than K repeat their last segment; a task without knots has y = x throughout.
         """
@@ -105,9 +105,9 @@ class Calibration:
         return table
 
     def apply(self, predictions: Predictions, tasks: Sequence[str]) -> Predictions:
-        """The same rows with calibrated `probabilities` (N, `tasks`), in float64 so that no two rows tie.
+        """The predictions with calibrated `probabilities` (N, `tasks`), in float64 so that no two rows tie.
 
-        `serving` is left as it is.
+        `serving` is unchanged.
         """
         mapped = [k for k, task in enumerate(tasks) if task in self.knots]
         if not mapped:
@@ -119,21 +119,22 @@ class Calibration:
 
 
 def fit(predictions: Predictions, schema: Schema, method: str, day: str) -> Calibration:
-    """Fit every task on the rows of its own sample space.
+    """Fit a calibration of every task on the rows of its sample space.
 
     isotonic: the best non-decreasing fit of the labels to the score (pool adjacent violators). DESIGN: neighbouring
-        blocks are pooled further until each has 20 positives and 20 negatives, so that a few rows make no step of
-        their own and no rate is 0 or 1. A block becomes a knot at (logit of its mean probability, logit of its rate):
-        a calibrated score stays where it is. (The block's mean logit lies lower, as σ is convex for rare labels: in a
-        wide block it made P(k) of a rare task twice too high.) Beyond the first and the last knot the slope is 1.
-    platt: σ(a logit + b) of maximum likelihood. DESIGN: 0.01 <= a <= 100, so that f is increasing and finite also of a
-        score that ranks backwards, or separates the classes; the labels are not smoothed as in Platt 1999.
+        blocks are pooled further until each has 20 positives and 20 negatives, so that no step comes from a few rows
+        and no rate is 0 or 1. A block becomes a knot at (logit of its mean probability, logit of its rate), so that a
+        calibrated score does not change. (The block's mean logit is lower, as σ is convex for rare labels: in a wide
+        block it made P(k) of a rare task twice as high as the truth.) Beyond the first and the last knot the slope is
+        1.
+    platt: σ(a logit + b) by maximum likelihood. DESIGN: 0.01 <= a <= 100, so that f is increasing and finite even for
+        a score that ranks backwards or separates the classes; the labels are not smoothed as in Platt 1999.
 
-    DESIGN: a task with fewer than 20 positives or 20 negatives on the day has no knots, nor has one that is a number.
+    DESIGN: a task with fewer than 20 positives or 20 negatives on the day has no knots; neither has a regression task.
 
     Args:
         predictions: the rows of a day that the model was not trained on.
-        schema: the model's.
+        schema: the schema of the model.
         method: "isotonic" or "platt".
         day: the day's name.
 
@@ -196,12 +197,12 @@ METHODS: dict[str, Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarr
 
 
 def _logit(probabilities: np.ndarray) -> np.ndarray:
-    """The logits, in float64, of probabilities in float32 whose 0 and 1 stand beyond the nearest other number."""
+    """The float64 logits of float32 probabilities, of which 0 and 1 are placed beyond the nearest other number."""
     return logit(np.clip(probabilities.astype(np.float64), 2.0**-150, 1 - 2.0**-25))
 
 
 def _is_increasing(pair: Any) -> bool:
-    """Whether `pair` is what the knots of a task must be."""
+    """Whether `pair` is valid as the knots of a task."""
     if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(v, list | tuple) for v in pair)):
         return False
     numbers = all((type(v) is int or isinstance(v, float)) and -1e6 <= v <= 1e6 for values in pair for v in values)

@@ -1,4 +1,4 @@
-"""A trained model as a SavedModel that TensorFlow Serving loads."""
+"""Export of a trained model as a SavedModel that TensorFlow Serving loads."""
 
 import os
 import pathlib
@@ -22,17 +22,20 @@ def export(
     model: TrainedModel, output: str | os.PathLike, causes: bool = False,
     rows: Mapping[str, np.ndarray] | None = None, **options: Any,
 ) -> pathlib.Path:
-    """Write `output/<version>/`, version one above the newest there, aside and renamed. Returns the directory.
+    """Write `output/<version>/`, one above the newest version there, and return the directory.
+
+    It is written beside its final place and renamed at the end.
 
     Args:
-        model: what was trained.
-        output: the directory of its versions.
-        causes: serve CAM2's scores of causes.
-        rows: raw columns for the requests of the warm-up file, see `recorded.first_rows`; None: made of the schema.
-        **options: what else `Server` takes.
+        model: the trained model.
+        output: the directory of the model's versions.
+        causes: also serve CAM2's scores of causes.
+        rows: raw columns for the requests of the warm-up file, see `request_log.first_rows`; None: made from the
+            schema.
+        **options: further options of `Server`.
 
     Raises:
-        UserError: `output` cannot be written, or `Server` refuses.
+        UserError: `output` cannot be written, or `Server` refuses the model.
     """
     target = versions.following(output)
     console.say(f"exporting {model.network.name} as version {target.name}: building the signatures")

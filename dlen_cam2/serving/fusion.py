@@ -1,4 +1,4 @@
-"""One score to rank by, made of all the scores that a model gives."""
+"""Fusion: one score to rank by, computed from all the scores of a model."""
 
 import dataclasses
 import os
@@ -30,7 +30,7 @@ Numbers = Callable[[list[str]], tf.Tensor]  # keys of the asset to their values,
 
 @dataclasses.dataclass(frozen=True)
 class Fusion:
-    """The formula that makes a row's scores `s_k` into one, the fused score `F`.
+    """The formula that combines a row's scores `s_k` into one, the fused score `F`.
 
     With `q_k = 1 - s_k` for a negative task ("hate"), `q_k = (s_k - low_k) / (high_k - low_k)` for a score with a range
     (watch seconds), and `q_k = s_k` for every other score,
@@ -39,22 +39,23 @@ class Fusion:
         sum:      F = Σ_k w_k q_k · P(UP)^power
 
     and for a row with `P(UP) < floor`, which is held back, log(F / F_max) with F_max = 1 (product) or Σ_k w_k (sum).
-    That is at most 0, where every other row has F > 0: held-back rows come after all others and keep their own order.
+    This is at most 0, while every other row has F > 0: held-back rows come after all others and keep their relative
+    order.
 
-    The weighted product of powers is the online score of PLE (CERTAIN), whose factor for the length of a video is
-    left to the feed. The sum and what P(UP) does are DESIGN: DLEN does not say how its P(UP) is used beyond
-    `P(k|UP) P(UP)`, which the scores `<task>_up` are. So are two rules of numerics. Scores are clipped to
-    [1e-12, 1], those of negative tasks to [0, 1 - 2^-24]; so one that is no probability, the norm of CAM2's
-    conformity, counts as 1 above 1. And F is at least float32's least number, 1.2e-38, which rows share where the
-    weights of a product add up to so much.
+    The weighted product of powers is the online score of PLE (CERTAIN), whose factor for the length of a video is left
+    to the feed. The sum and the use of P(UP) are DESIGN: DLEN does not say how its P(UP) is used beyond
+    `P(k|UP) P(UP)`, which the scores `<task>_up` are. So are two numerical rules. Scores are clipped to [1e-12, 1], and
+    those of negative tasks to [0, 1 - 2^-24]; a score that is not a probability, the norm of CAM2's conformity,
+    therefore counts as 1 above 1. And F is at least float32's smallest number, 1.2e-38, which rows share where the
+    weights of a product add up to so much that F would be smaller.
 
     Attributes:
         form: "product" or "sum".
-        weights: `w_k` >= 0 by score, at least one above 0; a score without one weighs 0.
-        power: of P(UP), >= 0.
-        floor: of P(UP), in [0, 1).
-        ranges: `[low_k, high_k]` by score: what counts as 0 and as 1 of a score that is no probability. A task that is
-            a number needs one to have a weight.
+        weights: `w_k` >= 0 by score, at least one above 0; a score that is not listed has weight 0.
+        power: the exponent of P(UP), >= 0.
+        floor: the smallest P(UP) of rows that are not held back, in [0, 1).
+        ranges: `[low_k, high_k]` by score: the values of a score that is not a probability that count as 0 and as 1. A
+            regression task needs a range to have a weight.
 
     Raises:
         UserError: a value breaks these rules.
@@ -94,9 +95,9 @@ class Fusion:
 
     @classmethod
     def default(cls, tasks: Sequence[Task]) -> "Fusion":
-        """The product of the probabilities of all tasks that have one, each with weight 1.
+        """The default fusion: the product of all tasks' probabilities, each with weight 1.
 
-        DESIGN: tasks that are numbers weigh nothing, or, where there are no others, have `usual_range`.
+        DESIGN: regression tasks have no weight, or, where there are no other tasks, have `usual_range`.
         """
         binary = [task for task in tasks if not task.is_number]
         return cls("product", {task.name: 1.0 for task in binary or tasks},
@@ -104,7 +105,7 @@ class Fusion:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Fusion":
-        """Read what `save` wrote; `power`, `floor` and `ranges` may be absent. Raises `UserError` naming the file."""
+        """Read what `save` wrote; `power`, `floor` and `ranges` are optional. Raises `UserError` naming the file."""
         values = read_json(path)
         fields = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(values, dict) or not {"form", "weights"} <= set(values) <= fields:
@@ -121,11 +122,11 @@ class Fusion:
         write_json(path, dataclasses.asdict(self))
 
     def checked(self, names: Collection[str], numbers: Collection[str] = ()) -> "Fusion":
-        """Itself, if a model that gives the scores `names`, some of them `numbers`, can compute it.
+        """Return this fusion if a model with the scores `names`, some of them `numbers`, can compute it.
 
         Raises:
-            UserError: a weight or a range is of another score, a number with a weight has no range, or there is no
-                P(UP) for `power` or `floor`.
+            UserError: a weight or a range names an unknown score, a number with a weight has no range, or the model has
+                no P(UP) for `power` or `floor`.
         """
         if bare := sorted(n for n, w in self.weights.items() if w and n in numbers and n not in self.ranges):
             raise UserError(f"fusion: {bare} are numbers, not probabilities, so a weight of theirs needs a range in "
@@ -141,7 +142,7 @@ class Fusion:
     def asset(
         self, negative: Collection[str], names: Sequence[str], numbers: Collection[str] = ()
     ) -> dict[str, float]:
-        """The lines of the asset of a model with the scores `names`; those in `negative` are of negative tasks."""
+        """The lines of the asset for a model with the scores `names`; those in `negative` are of negative tasks."""
         lines = {"form": float(FORMS.index(self.form))}
         if P_UP in names:
             lines |= {"power": self.power, "floor": self.floor}
@@ -155,7 +156,7 @@ class Fusion:
         return lines | {f"negative/{name}": 1.0 for name in weighted if name in negative}
 
     def __call__(self, scores: Mapping[str, Any], negative: Collection[str]) -> tf.Tensor:
-        """(B,) fused scores, eagerly: what a `FusionTable` with the same numbers computes.
+        """Compute fused scores (B,) eagerly, with the same result as a `FusionTable` with the same numbers.
 
         Args:
             scores: {name: (B,)}, float32.
@@ -166,7 +167,7 @@ class Fusion:
 
 
 def usual_range(task: Task) -> tuple[float, float]:
-    """DESIGN: two standard deviations of the label below and above its mean, both of the training days."""
+    """The usual range of a regression task. DESIGN: its label's mean on the training days ± two standard deviations."""
     return task.mean - 2 * task.std, task.mean + 2 * task.std
 
 
@@ -178,7 +179,7 @@ def _is_range(value: Any) -> bool:
 
 
 def fuse(scores: Mapping[str, Any], numbers: Numbers) -> tf.Tensor:
-    """The formula of `Fusion` over {name: (B,)}, its numbers looked up by their keys in the asset. Returns (B,)."""
+    """Apply the formula of `Fusion` to {name: (B,)}, with its numbers by their keys in the asset. Returns (B,)."""
     names = [name for name in scores if name != P_UP]
     product, power, floor = tf.unstack(numbers(["form", "power", "floor"]))
     weights = numbers([f"weight/{name}" for name in names])
@@ -204,21 +205,21 @@ def fuse(scores: Mapping[str, Any], numbers: Numbers) -> tf.Tensor:
 
 
 class FusionTable(tf.Module):
-    """`Fusion` inside a SavedModel, with its numbers in the text asset `fusion.tsv`, to be edited without retraining.
+    """A `Fusion` inside a SavedModel, with its numbers in the text asset `fusion.tsv`, editable without retraining.
 
-    The asset has a line for every number, a key and a value with a tab between them: `form` (1 product, 0 sum),
-    `weight/<score>` for every score of the model, `negative/<score>` for those of negative tasks, `number/<score>` for
-    those that are numbers, `low/<score>` and `scale/<score>` for those with a range, and `power` and
-    `floor` if the model gives P(UP). It is read when the SavedModel is loaded.
+    Each line of the asset is a key and a number with a tab between them: `form` (1 product, 0 sum), `weight/<score>`
+    for every score of the model, `negative/<score>` for those of negative tasks, `number/<score>` for those of
+    regression tasks, `low/<score>` and `scale/<score>` for those with a range, and `power` and `floor` if the model has
+    P(UP). The asset is read when the SavedModel is loaded.
 
     Args:
-        fusion: the numbers to begin with.
+        fusion: the initial numbers.
         negative: names of the negative tasks.
-        names: all scores that the model gives, in order.
-        numbers: names of those that are numbers.
+        names: all scores of the model, in order.
+        numbers: names of the scores that are numbers.
 
     Raises:
-        UserError: the model lacks a score that `fusion` needs, or a range.
+        UserError: the model lacks a score that `fusion` needs, or a range is missing.
     """
 
     def __init__(
@@ -233,7 +234,7 @@ class FusionTable(tf.Module):
         self.table = tf.lookup.StaticHashTable(lines, default_value=0.0)
 
     def __call__(self, scores: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """(B,) fused scores of {name: (B,)}."""
+        """Compute the fused scores (B,) from {name: (B,)}."""
         return fuse({name: scores[name] for name in self.names}, lambda keys: self.table.lookup(tf.constant(keys)))
 
 
@@ -244,7 +245,7 @@ def write_asset(path: str | os.PathLike, lines: Mapping[str, float]) -> None:
 
 
 def read_asset(path: str | os.PathLike) -> dict[str, float]:
-    """Read `fusion.tsv`. Raises `UserError` naming the file if it is absent or a line is not a key and a number."""
+    """Read `fusion.tsv`. Raises `UserError` naming the file if it is missing or a line is not a key and a number."""
     lines = {}
     for line in read_bytes(path).decode(errors="replace").splitlines():
         key, _, value = line.partition("\t")
@@ -256,14 +257,14 @@ def read_asset(path: str | os.PathLike) -> dict[str, float]:
 
 
 def reweigh(served: str | os.PathLike, fusion: Fusion, version: int | None = None) -> pathlib.Path:
-    """Write the next version of a model: one that is there, with the numbers of `fusion`. Returns its directory.
+    """Write the next version of a model: an existing one, with the numbers of `fusion`. Returns its directory.
 
-    Only `fusion.tsv` is new; all else is linked and takes no room.
+    Only `fusion.tsv` is new; all other files are linked and take no space.
 
     Args:
         served: the directory of versions.
-        fusion: what it ranks by.
-        version: the one to take. Default: the newest.
+        fusion: the new fusion.
+        version: the version to start from. Default: the newest.
 
     Raises:
         UserError: there is no such version, it has no `fusion.tsv`, or it lacks a score that `fusion` needs.

@@ -1,4 +1,4 @@
-"""Which weights of a `Fusion` serve a goal best, found by ranking a day of logs again and again."""
+"""Search for the weights of a `Fusion` that serve a goal best, by ranking a day of logs again and again."""
 
 import dataclasses
 import re
@@ -21,14 +21,14 @@ _DEPTH = 20.0  # a product's weights are scaled so that no row of the day lies b
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """A number to say how good a ranking is: `measure` ("ndcg" or "rate", see `Day`) of a task."""
+    """A number that says how good a ranking is: the `measure` ("ndcg" or "rate", see `Day`) of a task."""
 
     measure: str
     task: str
 
     @classmethod
     def parse(cls, text: str, schema: Schema) -> "Goal":
-        """The goal written "ndcg/long_view"; its task is in the schema. Raises `UserError` quoting it."""
+        """Parse a goal such as "ndcg/long_view"; its task must be in the schema. Raises `UserError` quoting it."""
         measure, _, task = text.strip().partition("/")
         number = task in [t.name for t in schema.tasks if t.is_number]
         if number and measure == "ndcg":
@@ -45,7 +45,7 @@ class Goal:
 
 @dataclasses.dataclass(frozen=True)
 class Constraint:
-    """`goal <= bound` or `goal >= bound`; a bound of None is the goal's value under the baseline."""
+    """A constraint `goal <= bound` or `goal >= bound`; a bound of None is the goal's value under the baseline."""
 
     goal: Goal
     sign: str
@@ -53,7 +53,7 @@ class Constraint:
 
     @classmethod
     def parse(cls, text: str, schema: Schema) -> "Constraint":
-        """The constraint written "rate/hate<=baseline" or "ndcg/like>=0.3". Raises `UserError` quoting it."""
+        """Parse a constraint such as "rate/hate<=baseline" or "ndcg/like>=0.3". Raises `UserError` quoting it."""
         found = re.fullmatch(r"\s*([^<>=]+)(<=|>=)\s*(baseline|\d*\.?\d+)\s*", text)
         if not found:
             raise UserError("a constraint must be a goal, <= or >=, and a number or the word baseline, such as "
@@ -62,7 +62,7 @@ class Constraint:
         return cls(Goal.parse(goal, schema), sign, None if bound == "baseline" else float(bound))
 
     def violation(self, value: float, baseline: float) -> float:
-        """By how much `value` breaks it, 0 if it does not; `baseline` is the goal's value under the baseline."""
+        """By how much `value` violates the constraint, or 0; `baseline` is the goal's value under the baseline."""
         over = value - (baseline if self.bound is None else self.bound)
         return max(0.0, over if self.sign == "<=" else -over)
 
@@ -71,23 +71,22 @@ class Constraint:
 
 
 class Day:
-    """The exposures of a day, to be ranked again for each user by a fused score, best first.
+    """The exposures of a day, which are ranked again for each user by a fused score, best first.
 
-    Rows of equal score keep the order of the log. With y_r the label (0 outside of the task's sample space) at rank r
-    = 1, 2, … of the user's rows, and n their number, a goal is the mean over users of
+    Rows of equal score keep the order of the log. With y_r the label (0 outside the task's sample space) at rank r =
+    1, 2, … of the user's rows, and n the number of these rows, a goal is the mean over users of
 
         ndcg = Σ_{r <= top} y_r / log2(1 + r) / (the most that it can be),  over users with a positive and a negative
         rate = Σ_{r <= top} y_r / min(top, n),                              over all users
 
-    (Järvelin and Kekäläinen 2002, with gains of 0 and 1). Of a task that is a number there is the rate alone: its mean
-    among the first. Only what was shown is ranked: the log does not tell what
-    another ranking would have shown.
+    (Järvelin and Kekäläinen 2002, with gains of 0 and 1). A regression task has only the rate: the mean of its label in
+    the first ranks. Only exposures are ranked: the log does not tell what another ranking would have shown.
 
     Args:
         predictions: the rows of the day.
-        schema: the model's.
-        goals: what to measure.
-        top: ranks that count.
+        schema: the schema of the model.
+        goals: the goals to measure.
+        top: number of ranks that count.
 
     Raises:
         UserError: the day has no rows, the schema names no user, or a goal is undefined or the same in every order.
@@ -116,7 +115,7 @@ class Day:
         self._most = [self._ideal(goal, labels, gains, rows, top) for goal, labels, gains in each]
 
     def _ideal(self, goal: Goal, labels: np.ndarray, gains: np.ndarray, rows: np.ndarray, top: int) -> np.ndarray:
-        """(users,) what each user's sum is divided by; NaN for a user who does not count."""
+        """The divisor of each user's sum, (users,); NaN for a user who does not count."""
         of_user = labels[np.argsort(self._users, kind="stable")]
         least, most = (each(of_user, self._starts) for each in (np.minimum.reduceat, np.maximum.reduceat))
         mixed = least < most
@@ -136,28 +135,28 @@ class Day:
         return np.add.reduceat(labels[order] * gains, self._starts)
 
     def by_user(self, fusion: Fusion) -> np.ndarray:
-        """(goals, users): what each user adds to each goal's mean; NaN where the user does not count."""
+        """Each user's contribution to each goal's mean, (goals, users); NaN where the user does not count."""
         order = self._order(fusion(self.scores, self.negative).numpy())
         each = zip(self._labels, self._gains, self._most, strict=True)
         return np.stack([self._sums(labels, gains, order) / most for labels, gains, most in each])
 
     def measure(self, fusion: Fusion) -> dict[Goal, float]:
-        """Every goal's value."""
+        """The value of every goal."""
         return dict(zip(self.goals, map(float, np.nanmean(self.by_user(fusion), axis=1)), strict=True))
 
 
 class Space:
-    """Numbers in [0, 1] as fusions: a weight for each score and, if the model gives P(UP), its power and its floor.
+    """Maps numbers in [0, 1] to fusions: a weight for each score and, if the model has P(UP), its power and floor.
 
-    DESIGN: weights count in units of one over the standard deviation of what they weigh, log q (product) or q (sum),
-    so that a step moves the ranking as much whichever score it is of: q of "hate" hardly leaves 1. The floor is at
-    most the median of P(UP). A product ranks the same if all its exponents are multiplied, so they are scaled to what
-    float32 can hold; the weights of a sum add up to 1. All numbers have four digits.
+    DESIGN: weights are in units of one over the standard deviation of what they multiply, log q (product) or q (sum),
+    so that a step moves the ranking equally for every score: q of "hate" hardly differs from 1. The floor is at most
+    the median of P(UP). A product ranks the same if all its exponents are multiplied, so they are scaled to fit
+    float32; the weights of a sum add up to 1. All numbers have four digits.
 
     Args:
-        day: the rows.
+        day: the exposures of the day.
         form: "product" or "sum".
-        names: the scores to weigh.
+        names: the scores that get weights.
 
     Raises:
         UserError: the day lacks a score.
@@ -179,7 +178,7 @@ class Space:
         self.size = len(names) + 2 * (latent is not None)
 
     def __call__(self, x: np.ndarray) -> Fusion:
-        """The fusion at `x`, (size,)."""
+        """The fusion at the point `x`, (size,)."""
         exponents = x[: len(self._units)] * self._units
         if self.form == "product":
             exponents = exponents * (_DEPTH / max(-(exponents @ self._lowest), 1e-5))
@@ -194,7 +193,7 @@ class Space:
 
 
 def _range(predictions: np.ndarray, task: Task) -> tuple[float, float]:
-    """DESIGN: from 0, or the least of the day if that is less, to the greatest, so that seconds count as seconds."""
+    """DESIGN: from 0, or the day's smallest value if that is less, to the largest, so that seconds count as seconds."""
     low, high = min(0.0, float(predictions.min())), max(0.0, float(predictions.max()))
     return (low, high) if low < high else usual_range(task)
 
@@ -205,7 +204,7 @@ def _rounded(value: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A fusion, the value of every goal under it, and how much it breaks the constraints in all."""
+    """A fusion, the value of every goal under it, and its total violation of the constraints."""
 
     fusion: Fusion
     values: Mapping[Goal, float]
@@ -216,23 +215,23 @@ def search(
     day: Day, space: Space, baseline: Fusion, maximize: Goal, constraints: Collection[Constraint],
     trials: int, seed: int = 0,
 ) -> tuple[Trial, list[Trial]]:
-    """The best fusion that keeps the constraints on the day, the baseline among them, and all that was tried.
+    """Find the best fusion that satisfies the constraints on the day; return it and all trials, the baseline first.
 
-    NDCG and rates are step functions of the weights and have no gradient, so this is differential evolution (Storn and
-    Price 1997) from Sobol points; a fusion that keeps the constraints beats one that does not, and of two that do not
-    the one that breaks them less wins (Deb 2000). Shows its progress.
+    NDCG and rates are step functions of the weights and have no gradient, so the search uses differential evolution
+    (Storn and Price 1997) from Sobol points. A fusion that satisfies the constraints beats one that does not; of two
+    that do not, the one with the smaller violation wins (Deb 2000). The search shows its progress.
 
     Args:
-        day: what is ranked.
-        space: where to look.
+        day: the exposures to rank.
+        space: the fusions to search.
         baseline: the fusion to compare with, the first of the trials.
-        maximize: the goal.
-        constraints: what must hold.
-        trials: how many to try, at most.
-        seed: of the random numbers.
+        maximize: the goal to maximize.
+        constraints: the constraints to satisfy.
+        trials: the largest number of fusions to try.
+        seed: seed of the random numbers.
 
     Raises:
-        UserError: nothing that was tried keeps the constraints; it names the least violated.
+        UserError: no trial satisfies the constraints; the message names the smallest violation.
     """
     reference = day.measure(baseline)
 
@@ -267,5 +266,5 @@ def search(
 
 
 def described(trial: Trial) -> str:
-    """ndcg/long_view 0.6123, rate/hate 0.0012"""
+    """The values of a trial as text, such as "ndcg/long_view 0.6123, rate/hate 0.0012"."""
     return ", ".join(f"{goal} {value:.4f}" for goal, value in trial.values.items())

@@ -29,13 +29,13 @@ Columns = Mapping[str, np.ndarray]
 def warm_up(
     schema: Schema, signatures: Iterable[str], model: str, columns: Columns | None = None
 ) -> list[PredictionLog]:
-    """Some requests for every signature: `rank` with each number of `CANDIDATES`, the others with each of `ROWS`.
+    """Create requests for every signature: `rank` with each number of `CANDIDATES`, the others with each of `ROWS`.
 
     Args:
-        schema: the model's features.
-        signatures: names of the signatures that the model has.
+        schema: the schema of the model.
+        signatures: the names of the model's signatures.
         model: the name under which it is served.
-        columns: raw rows to send, as `first_rows` gives them, used over and over. Default: `synthetic` ones.
+        columns: raw rows to send, as `first_rows` returns them, used repeatedly. Default: `synthetic` rows.
     """
     rows = columns or synthetic(schema, max(CANDIDATES))
     return [
@@ -45,16 +45,16 @@ def warm_up(
 
 
 def in_requests(schema: Schema, columns: Columns, model: str, signatures: Iterable[str]) -> list[PredictionLog]:
-    """All rows of `columns`, up to `max(CANDIDATES)` a request, to each of the signatures."""
+    """Requests with all rows of `columns`, up to `max(CANDIDATES)` in each, for every signature."""
     starts = range(0, _rows(columns), max(CANDIDATES))
     parts = [{name: column[i : i + max(CANDIDATES)] for name, column in columns.items()} for i in starts]
     return [request(schema, part, model, signature) for part in parts for signature in signatures]
 
 
 def request(schema: Schema, columns: Columns, model: str, signature: str) -> PredictionLog:
-    """All rows of `columns`, (N,) or (N, L), as one request.
+    """One request with all rows of `columns`, (N,) or (N, L).
 
-    `rank` takes the features of the user from the first row. `classify` and `regress` are requests of these methods.
+    `rank` takes the user's features from the first row. For `classify` and `regress`, the request is of that method.
     """
     log = PredictionLog()
     if signature in ("classify", "regress"):
@@ -79,7 +79,7 @@ def _tensors(schema: Schema, columns: Columns, signature: str) -> dict[str, tupl
 
 
 def examples(schema: Schema, columns: Columns) -> list[bytes]:
-    """The rows as serialised `tf.train.Example`s; ids below 0 and "", which mean missing, are left out."""
+    """Serialise the rows as `tf.train.Example`s; ids below 0 and "", which mean missing, are left out."""
     kinds = {"int": "int64_list", "float": "float_list", "string": "bytes_list"}
     serialised = []
     for row in range(_rows(columns)):
@@ -97,10 +97,10 @@ def examples(schema: Schema, columns: Columns) -> list[bytes]:
 
 
 def first_rows(directory: str | os.PathLike, day: str, schema: Schema, rows: int) -> dict[str, np.ndarray]:
-    """The features of the first `rows` (or fewer) of a day: (N,), lists (N, max_length) padded with -1 or "".
+    """Read the features of the first `rows` (or fewer) of a day: (N,), lists (N, max_length) padded with -1 or "".
 
     Raises:
-        UserError: the data set has no such day, or no row of it.
+        UserError: the data set has no such day, or the day has no rows.
     """
     parts: list[Columns] = []
     for chunk in data.raw_columns(data.shards(directory, [day]), schema, [f.name for f in schema.features]):
@@ -113,7 +113,7 @@ def first_rows(directory: str | os.PathLike, day: str, schema: Schema, rows: int
 
 
 def as_json(columns: Columns) -> dict[str, Any]:
-    """Values as the REST interface of TensorFlow Serving takes them: texts as such, other bytes as {"b64": …}."""
+    """Convert values for TensorFlow Serving's REST interface: texts stay texts, other bytes become {"b64": …}."""
     def plain(value: Any) -> Any:
         if isinstance(value, list):
             return [plain(v) for v in value]
@@ -128,7 +128,7 @@ def as_json(columns: Columns) -> dict[str, Any]:
 
 
 def synthetic(schema: Schema, rows: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Rows made of the schema alone. DESIGN: every known value is as likely, t(number) is normal with its moments."""
+    """Rows made from the schema. DESIGN: known values are equally likely, t(number) is normal with its moments."""
     rng = np.random.default_rng(seed)
     return {f.name: _drawn(f, rows, rng) for f in schema.features}
 
@@ -157,10 +157,10 @@ def _rows(columns: Columns) -> int:
 
 
 def inputs(log: PredictionLog) -> tuple[str, dict[str, Any]]:
-    """A request's signature and the values of its inputs, by name.
+    """The signature of a request and the values of its inputs, by name.
 
     Raises:
-        UserError: it is no Predict, Classify or Regress request, or a tensor of it is damaged.
+        UserError: it is not a Predict, Classify or Regress request, or one of its tensors is damaged.
     """
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
@@ -178,7 +178,7 @@ def inputs(log: PredictionLog) -> tuple[str, dict[str, Any]]:
 
 
 def write(path: str | os.PathLike, logs: Iterable[PredictionLog]) -> None:
-    """Write the requests to a TFRecord file, whole or not at all."""
+    """Write the requests to a TFRecord file, as a whole or not at all."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with beside(path) as aside, tf.io.TFRecordWriter(str(aside)) as writer:
@@ -187,10 +187,10 @@ def write(path: str | os.PathLike, logs: Iterable[PredictionLog]) -> None:
 
 
 def read(path: str | os.PathLike) -> list[PredictionLog]:
-    """The requests of a file that `write`, or a server's request log, wrote.
+    """Read the requests from a file that `write`, or a server's request log, wrote.
 
     Raises:
-        UserError: there is no such file, it is damaged, or it holds no request.
+        UserError: the file does not exist, is damaged, or holds no request.
     """
     if not os.path.isfile(path):
         raise UserError(f"{path} does not exist.")

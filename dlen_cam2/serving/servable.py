@@ -1,6 +1,6 @@
 """One version of a model behind TensorFlow Serving's interface.
 
-It answers requests of TensorFlow Serving's PredictionService by that server's rules (predict_util.cc, classifier.cc,
+It answers requests to TensorFlow Serving's PredictionService by that server's rules (predict_util.cc, classifier.cc,
 regressor.cc). Errors are `tf.errors`, whose codes are gRPC's.
 """
 
@@ -25,25 +25,25 @@ DEFAULT = "serving_default"
 
 
 def invalid(message: str) -> tf.errors.InvalidArgumentError:
-    """The error of a request that cannot be answered."""
+    """The error for a request that cannot be answered."""
     return tf.errors.InvalidArgumentError(None, None, message)
 
 
 class Servable:
-    """A version in a session, warmed up, that answers requests.
+    """A version in a session, warmed up and ready to answer requests.
 
-    It never changes. Whoever answers a request holds the servable with which it began, and the session ends when nobody
-    does: a switch of versions has nothing to wait for.
+    It never changes. Code that answers a request holds the servable with which it began, and the session ends when
+    nobody holds it any more: a switch of versions does not have to wait.
 
     Attributes:
         signatures: `SignatureDef` by name.
 
     Args:
-        name: of the model, which answers repeat.
-        directory: `<number>/`, with `saved_model.pb`.
+        name: the name of the model, which the answers repeat.
+        directory: the version's directory `<number>/`, with `saved_model.pb`.
 
     Raises:
-        Exception: of many kinds, if the SavedModel cannot be restored or does not answer a warm-up request.
+        Exception: errors of many kinds, if the SavedModel cannot be restored or does not answer a warm-up request.
     """
 
     def __init__(self, name: str, directory: pathlib.Path):
@@ -57,7 +57,7 @@ class Servable:
                 answers[kind](getattr(log, kind).request)
 
     def signature(self, name: str) -> Any:
-        """The `SignatureDef` of this name; "" is the default one. FAILED_PRECONDITION: there is none."""
+        """The `SignatureDef` with this name; "" is the default one. FAILED_PRECONDITION: there is none."""
         if (name or DEFAULT) not in self.signatures:
             message = f'Serving signature key "{name or DEFAULT}" not found. Known: {sorted(self.signatures)}.'
             raise tf.errors.FailedPreconditionError(None, None, message)
@@ -84,7 +84,7 @@ class Servable:
         return response
 
     def classify(self, request: classification_pb2.ClassificationRequest) -> classification_pb2.ClassificationResponse:
-        """For each example the labels in "classes", each with its score in "scores"."""
+        """For each example, the labels in "classes", each with its score in "scores"."""
         found = self._of_examples(request, "tensorflow/serving/classify")
         response = classification_pb2.ClassificationResponse(model_spec=self._answering(request.model_spec))
         for labels, scores in zip(found["classes"], found["scores"], strict=True):
@@ -94,7 +94,7 @@ class Servable:
         return response
 
     def regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
-        """For each example the value in "outputs"."""
+        """For each example, the value in "outputs"."""
         values = self._of_examples(request, "tensorflow/serving/regress")["outputs"]
         response = regression_pb2.RegressionResponse(model_spec=self._answering(request.model_spec))
         for value in values:
@@ -104,7 +104,7 @@ class Servable:
     def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        """The signatures: the only `metadata_field` that there is."""
+        """The signatures, the only `metadata_field` that exists."""
         if set(request.metadata_field) != {"signature_def"}:
             raise invalid(f"metadata_field must be signature_def. Received: {list(request.metadata_field)}.")
         response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=self._spec)
@@ -113,7 +113,7 @@ class Servable:
         return response
 
     def _of_examples(self, request: Any, method: str) -> dict[str, np.ndarray]:
-        """The outputs of a signature of this method for the request's examples."""
+        """The outputs of a signature with this method for the examples of the request."""
         name = request.model_spec.signature_name or DEFAULT
         signature = self.signatures.get(name)
         if signature is None or signature.method_name != method:
@@ -127,13 +127,13 @@ class Servable:
             raise invalid(error.object.decode(errors="replace")) from error
 
     def _answering(self, asked: model_pb2.ModelSpec) -> model_pb2.ModelSpec:
-        """What an answer says of itself: this version, and the signature."""
+        """The model spec of an answer: this version, and the signature."""
         name, version = self._spec.name, self._spec.version
         return model_pb2.ModelSpec(name=name, version=version, signature_name=asked.signature_name or DEFAULT)
 
 
 def _array(name: str, tensor: Any, stated: Any) -> np.ndarray:
-    """A request's tensor, of the type and shape that the signature states: the session would cast numbers silently."""
+    """A request's tensor, with the type and shape that the signature states: the session would cast silently."""
     try:
         array = tf.make_ndarray(tensor)
     except (TypeError, ValueError) as error:
@@ -146,7 +146,7 @@ def _array(name: str, tensor: Any, stated: Any) -> np.ndarray:
 
 
 def _examples(rows: input_pb2.Input) -> np.ndarray:
-    """(B,) serialised examples. Serialised messages one behind the other are the message merged from them."""
+    """Serialised examples, (B,). Concatenated serialised messages are the message merged from them."""
     shared = rows.example_list_with_context
     context = shared.context.SerializeToString()
     examples = [example.SerializeToString() for example in rows.example_list.examples]

@@ -1,4 +1,4 @@
-"""What TensorFlow Serving and docker need to serve a directory of versions, in files beside the versions."""
+"""The files that TensorFlow Serving and docker need to serve a directory of versions, beside the versions."""
 
 import dataclasses
 import os
@@ -28,11 +28,11 @@ POLL_SECONDS = 30
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """What models.config says.
+    """The content of models.config.
 
     Attributes:
-        name: of the model.
-        labels: version by label.
+        name: the name of the model.
+        labels: the version of each label.
         loaded: the versions that the server loads, ascending.
     """
 
@@ -42,7 +42,7 @@ class Published:
 
 
 def published(directory: str | os.PathLike) -> Published | None:
-    """What is published in `directory`; None if nothing is.
+    """What is published in `directory`; None if nothing is published.
 
     Raises:
         UserError: models.config is not one of ours.
@@ -67,23 +67,23 @@ def publish(
     """Write models.config, batching.config and compose.yaml, then remove versions that are too old.
 
     The server loads the versions that have a label and those of `load`. It reads labels before it loads anything
-    (`ServerCore::ReloadConfig`), and refuses the whole file, always anew, if a label that it knows names a version
-    that it has not loaded; so a label moves only among the versions that the last models.config loads.
+    (`ServerCore::ReloadConfig`), and keeps refusing the whole file if a label that it knows names a version that it has
+    not loaded. A label can therefore move only among the versions that the last models.config loads.
 
     Args:
-        directory: of the versions.
-        changes: the new version of a label; None takes the label away. Others stay. If no version is stable yet, the
-            newest becomes so.
+        directory: the directory of the versions.
+        changes: the new version of each label to change; None removes the label. Other labels stay. If no version is
+            stable yet, the newest becomes stable.
         load: versions to load without a label.
-        keep: the newest so many versions stay, and all that the old or the new models.config loads: a server reads the
-            new one only at its next look.
-        name: of the model. Default: as it is, at first the directory's name.
+        keep: the number of newest versions to keep; all versions that the old or the new models.config loads are kept
+            too, since a server reads the new one only when it next looks.
+        name: the name of the model. Default: the present name, at first the name of the directory.
 
     Returns:
         What is published now, and the versions that were removed.
 
     Raises:
-        UserError: a version is not there or cannot be loaded, a label cannot move yet, or the name is none.
+        UserError: a version does not exist or cannot be loaded, a label cannot move yet, or the name is not valid.
     """
     directory = pathlib.Path(directory)
     found = versions.numbers(directory)
@@ -170,7 +170,7 @@ def _flags(name: str) -> list[str]:
 
 
 def compose(name: str) -> str:
-    """The text of compose.yaml; the directory that it lies in becomes /models/<name>."""
+    """The text of compose.yaml; the directory that contains it becomes /models/<name>."""
     flags = _flags(name)
     batching = ["--enable_batching=true", f"--batching_parameters_file=/models/{name}/{BATCHING}",
                 "--enable_model_warmup=false"]
@@ -204,9 +204,9 @@ def _items(flags: list[str]) -> str:
 
 
 def docker_run(directory: str | os.PathLike, name: str) -> str:
-    """The command line that does what `docker compose up` does.
+    """The command line that is equivalent to `docker compose up`.
 
-    The directory and not the file is mounted: a file that is replaced by renaming would stay the old one.
+    The directory rather than the file is mounted: a file that is replaced by renaming would stay the old one.
     """
     mount = f"{pathlib.Path(directory).resolve()}:/models/{name}:ro"
     ports = ["-p", "127.0.0.1:8500:8500", "-p", "127.0.0.1:8501:8501"]

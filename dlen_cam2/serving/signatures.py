@@ -1,4 +1,4 @@
-"""A trained model as the functions that a feed calls."""
+"""The serving signatures: a trained model as the functions that a feed calls."""
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
@@ -22,35 +22,36 @@ ORDER = "order"
 
 
 class Server(tf.Module):
-    """Raw rows in, scores out, (B,) float32 each: those of `Head.scores`, and "fused", see `Fusion`.
+    """Maps raw rows to scores, (B,) float32 each: those of `Head.scores`, and "fused", see `Fusion`.
 
-    CAM2's causal heads are for training only and are left out with their weights; with `causes` they stay, and
+    CAM2's causal heads are for training only and are left out with their weights. With `causes` they are kept, and
     "conformity" and "relevance" are served too, see `Causal.scores`.
 
     Signatures:
-        serving_default: "examples", (B,) serialised `tf.train.Example`s. A missing categorical value counts
-            as unknown; a missing number is an error that names the column.
-        raw: one tensor for each feature, (B,), or (B, L) for lists, padded with -1 or "".
-        rank: one user and N candidates: the user's features are (1,) or (1, L), an item's (N,) or (N, L), those of the
-            context either. Scores are (N,), and "order" (N,) int32 says which candidate is first, second, … by "fused"
-            (the earlier one of equals). What depends on the user alone is computed once.
-        classify, regress: on request, what TensorFlow's Classify and Regress call, of serialised Examples in "inputs":
-            "classes" and "scores", (B, T) of the tasks that are probabilities; and "outputs" (B,), one score.
+        serving_default: takes "examples", (B,) serialised `tf.train.Example`s. A missing categorical value counts as
+            unknown; a missing number is an error that names the column.
+        raw: takes one tensor for each feature, (B,), or (B, L) for lists, padded with -1 or "".
+        rank: takes one user and N candidates: features of the user are (1,) or (1, L), those of an item (N,) or (N, L),
+            and those of the context either. Scores are (N,), and "order" (N,) int32 says which candidate is first,
+            second, … by "fused" (of equals, the earlier one). What depends only on the user is computed once.
+        classify, regress: optional; the signatures behind TensorFlow's Classify and Regress calls, with serialised
+            Examples in "inputs". They return "classes" and "scores", (B, T) for the binary tasks; and "outputs" (B,),
+            one score.
 
-    A number that is not one (NaN) is an error that names the feature; an infinite one counts as a very large one.
+    NaN in a numeric feature is an error that names the feature; an infinite value counts as a very large one.
 
     Args:
-        model: what was trained.
-        causes: serve CAM2's scores of causes.
-        calibration: of the tasks' probabilities; None: as trained.
-        fusion: how scores become one; None: `Fusion.default`.
-        classify: add the signature.
-        regress: add the signature, of this score.
-        adapters: what changes the scores before they are fused, one after another.
+        model: the trained model.
+        causes: also serve CAM2's scores of causes.
+        calibration: the calibration of the tasks' probabilities; None: as trained.
+        fusion: the fusion of the scores; None: `Fusion.default`.
+        classify: add this signature.
+        regress: add this signature, for the score of this name.
+        adapters: score adapters, applied one after another before the scores are fused.
 
     Raises:
-        UserError: `causes` is asked of a model without branches, the calibration or the fusion is of other tasks, a
-            score is not there, or two have one name.
+        UserError: `causes` is set for a model without branches, the calibration or the fusion names other tasks, a
+            score does not exist, or two scores have the same name.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Server(tf.Module):
             raise UserError(f"the signature regress needs a score. Received: {regress!r}. Known: {list(self.names)}.")
 
     def _names(self) -> list[str]:
-        """The scores, but for "fused"."""
+        """The names of the scores, except "fused"."""
         names = self._read_out.names(self._causes)
         counts = collections.Counter([*names, FUSED, ORDER])
         if twice := [name for name, count in counts.items() if count > 1]:
@@ -104,7 +105,7 @@ class Server(tf.Module):
         return names
 
     def concrete_signatures(self) -> dict[str, Any]:
-        """The signatures, traced, by name."""
+        """The traced signatures, by name."""
 
         def traced(function: Callable[..., Any], *specs: tf.TensorSpec, **columns: tf.TensorSpec) -> Any:
             return tf.function(function, autograph=False).get_concrete_function(*specs, **columns)
@@ -165,7 +166,7 @@ class Server(tf.Module):
         return {**scores, ORDER: tf.argsort(scores[FUSED], direction="DESCENDING", stable=True)}
 
     def _cut(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The same with lists as long as the model's."""
+        """The columns with lists as long as those of the model."""
         return {f.name: _to_length(columns[f.name], f) if f.is_list else columns[f.name] for f in self.schema.features}
 
     def _score(self, columns: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -188,7 +189,7 @@ def _list_axis(feature: Feature) -> list[None]:
 
 
 def _to_length(value: tf.Tensor, feature: Feature) -> tf.Tensor:
-    """(B, any) -> (B, max_length), cut, or filled up with -1 or ""."""
+    """Truncate or pad (with -1 or "") a list column: (B, any) -> (B, max_length)."""
     value = value[:, : feature.max_length]
     missing = feature.max_length - tf.shape(value)[1]
     value = tf.pad(value, [[0, 0], [0, missing]], constant_values=-1 if feature.dtype == "int" else "")
@@ -196,7 +197,7 @@ def _to_length(value: tf.Tensor, feature: Feature) -> tf.Tensor:
 
 
 def _check_numbers(columns: Mapping[str, tf.Tensor], features: Sequence[Feature]) -> None:
-    """Of features with equally many rows."""
+    """Check the numeric features, which must have equally many rows, for NaN."""
     if numeric := [f.name for f in features if f.is_numeric]:
         wrong = tf.reduce_any(tf.math.is_nan(tf.stack([columns[name] for name in numeric])), axis=1)
         _require(~tf.reduce_any(wrong), "must be numbers. Received: NaN.", numeric, wrong)

@@ -1,4 +1,4 @@
-"""A candidate version against the live one: the same requests to both, and how far the scores moved."""
+"""Comparison of a candidate version with the live one: send both the same requests and see how far the scores move."""
 
 import dataclasses
 import pathlib
@@ -22,10 +22,10 @@ _EQUAL = 1e-6
 
 
 class Replay(NamedTuple):
-    """What a version answered.
+    """The answers of a version.
 
     Attributes:
-        scores: {score: (N,)}, all float outputs of all requests, one after another.
+        scores: {score: (N,)}, all float outputs of all requests, concatenated.
         orders: the `order` of each `rank` request, (N,).
     """
 
@@ -35,15 +35,15 @@ class Replay(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Drift:
-    """One score of N rows, live s and candidate c. Undefined values are None.
+    """The drift of one score over N rows, with live s and candidate c. Undefined values are None.
 
     Attributes:
-        live, candidate: mean s, mean c.
+        live, candidate: the means of s and of c.
         drift: `(mean c - mean s) / |mean s|`, the relative change of the level.
-        mean_difference, max_difference: of |c - s|.
+        mean_difference, max_difference: the mean and the maximum of |c - s|.
         moved: share of rows with |c - s| > |s| / 2.
         agreement: Spearman's rank correlation of s and c; 0 if only c is the same for all rows, None if s is.
-        broken: how many c are not finite; all else is of rows where both are, NaN if there are none.
+        broken: number of c that are not finite. All else is over rows where both are finite, NaN if there are none.
     """
 
     live: float
@@ -57,9 +57,9 @@ class Drift:
 
 
 def changes(live: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
-    """What a client of the `live` signatures would notice of the `candidate`'s, in words; more is no change.
+    """The changes, in words, that a client of the `live` signatures would notice; additional outputs are no change.
 
-    A server refuses requests with inputs too few or too many (`predict_util.cc`), so these must be equal.
+    A server refuses requests with too few or too many inputs (`predict_util.cc`), so the inputs must be equal.
     """
     found = [f"signature {name} is missing" for name in live if name not in candidate]
     for name in sorted(set(live) & set(candidate)):
@@ -84,7 +84,7 @@ def replay(version: Loaded, logs: Sequence[PredictionLog], where: str) -> Replay
     """Send every request to `version`.
 
     Raises:
-        UserError: one cannot be answered; `where` says whose answer it is.
+        UserError: a request cannot be answered; `where` names the version in the message.
     """
     scores: dict[str, list[np.ndarray]] = {}
     orders: list[np.ndarray] = []
@@ -143,7 +143,7 @@ def _constant(values: np.ndarray) -> bool:
 
 
 def overlap(live: Replay, candidate: Replay) -> float | None:
-    """The mean share of a request's first `TOP` items that both versions rank there; None without such requests."""
+    """The mean share of a request's first `TOP` items that both versions have there; None without such requests."""
     shares = [
         len(set(a[:TOP]) & set(b[:TOP])) / TOP
         for a, b in zip(live.orders, candidate.orders, strict=True) if len(a) > TOP
@@ -152,7 +152,7 @@ def overlap(live: Replay, candidate: Replay) -> float | None:
 
 
 def failures(drifts: Mapping[str, Drift], max_drift: float, min_agreement: float) -> list[str]:
-    """What is wrong with the candidate, in words. Of "fused" only the order of rows matters, not the level."""
+    """The faults of the candidate, in words. For "fused", only the order of rows matters, not the level."""
     found = []
     for name, d in drifts.items():
         if d.broken:
@@ -165,7 +165,7 @@ def failures(drifts: Mapping[str, Drift], max_drift: float, min_agreement: float
 
 
 def table(drifts: Mapping[str, Drift]) -> str:
-    """The drifts as a markdown table, a score a row; without that of "fused", whose level means nothing."""
+    """A markdown table of the drifts, one row for each score; "fused" has no drift, since its level means nothing."""
     head = ["score", "mean live", "mean candidate", "drift", "mean move", "greatest move", "moved by half", "agreement",
             "not finite"]
     return markdown(head, [
@@ -177,7 +177,7 @@ def table(drifts: Mapping[str, Drift]) -> str:
 
 
 def draw(path: pathlib.Path, live: Replay, candidate: Replay) -> None:
-    """For each score its rows, live against candidate; on the diagonal nothing moved."""
+    """Plot the rows of each score, live against candidate; on the diagonal, nothing moved."""
     from matplotlib.figure import Figure
 
     across = min(4, len(live.scores))

@@ -21,11 +21,11 @@ SAVED_MODEL = "saved_model.pb"
 
 
 def numbers(directory: str | os.PathLike) -> list[int]:
-    """The versions in `directory`, ascending: its directories whose name is a number in plain decimal.
+    """The versions in `directory`, ascending: its subdirectories whose name is a number in plain decimal.
 
-    TensorFlow Serving takes any name that parses as int64 (`ParseVersionNumber` in
-    sources/storage_path/file_system_storage_path_source.cc), so "007" is its version 7 too; no command here writes such
-    a name, and all of them pass it over, as they do hidden and other names.
+    TensorFlow Serving accepts any name that parses as int64 (`ParseVersionNumber` in
+    sources/storage_path/file_system_storage_path_source.cc), so for it "007" is version 7 too. No command here writes
+    such a name, and all of them ignore it, as they do hidden and other names.
     """
     directory = pathlib.Path(directory)
     if not directory.is_dir():
@@ -35,7 +35,7 @@ def numbers(directory: str | os.PathLike) -> list[int]:
 
 
 def following(directory: str | os.PathLike) -> pathlib.Path:
-    """Where the next version goes: the number one above the newest, 1 in a directory that is not there yet.
+    """The path of the next version: one above the newest number, or 1 in a directory that does not exist yet.
 
     Raises:
         UserError: `directory` is a file.
@@ -47,7 +47,7 @@ def following(directory: str | os.PathLike) -> pathlib.Path:
 
 
 def resolve(path: str | os.PathLike) -> pathlib.Path:
-    """The newest version of a directory of versions; any other path as it is."""
+    """The newest version in a directory of versions; any other path is returned unchanged."""
     found = numbers(path)
     return pathlib.Path(path) / str(found[-1]) if found else pathlib.Path(path)
 
@@ -56,7 +56,7 @@ def check(version: str | os.PathLike) -> None:
     """Refuse a version that TensorFlow Serving could not load.
 
     Raises:
-        UserError: there is no saved_model.pb, it is damaged, or no graph in it has the tag "serve".
+        UserError: saved_model.pb is missing or damaged, or no graph in it has the tag "serve".
     """
     path = pathlib.Path(version) / SAVED_MODEL
     if not path.is_file():
@@ -71,9 +71,9 @@ def check(version: str | os.PathLike) -> None:
 
 
 def prune(directory: str | os.PathLike, keep: int, protected: Iterable[int]) -> list[int]:
-    """Remove all but the `keep` (at least 1) newest versions and the `protected` ones. Returns what was removed.
+    """Remove all versions except the `keep` (at least 1) newest and the `protected` ones. Returns those removed.
 
-    A version is renamed to a hidden name before its files go, so that a reader finds it whole or not at all.
+    A version is renamed to a hidden name before its files are removed, so that a reader finds it whole or not at all.
     """
     directory, protected = pathlib.Path(directory), set(protected)
     doomed = [number for number in numbers(directory)[:-keep] if number not in protected]
@@ -86,7 +86,7 @@ def prune(directory: str | os.PathLike, keep: int, protected: Iterable[int]) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A version in a graph and session of its own, which end with it.
+    """A version in a separate graph and session, which end with it.
 
     Attributes:
         signatures: `SignatureDef` by name.
@@ -96,17 +96,17 @@ class Loaded:
     _session: tf.compat.v1.Session
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The outputs by name. Raises TensorFlow's errors if `inputs` are not what the signature takes."""
+        """Run a signature and return its outputs by name. Raises TensorFlow's errors if `inputs` do not fit it."""
         wanted = self.signatures[signature]
         fetch = {name: tensor.name for name, tensor in sorted(wanted.outputs.items())}
         return self._session.run(fetch, {wanted.inputs[name].name: value for name, value in inputs.items()})
 
 
 def load(version: str | os.PathLike) -> Loaded:
-    """Restore a version as a server does: nothing of how it was built is known.
+    """Restore a version as a server does, without knowing how it was built.
 
     Raises:
-        UserError: it holds no SavedModel, or one that cannot be restored.
+        UserError: the directory holds no SavedModel, or one that cannot be restored.
     """
     logger = tf.get_logger()
     level = logger.level

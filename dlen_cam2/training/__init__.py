@@ -1,1 +1,1 @@
-"""From a configuration and days to a trained model."""
+"""Training: from a configuration and days to a trained model."""

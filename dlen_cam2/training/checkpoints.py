@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, a few of them kept, and a damaged one is passed over."""
+"""Checkpoints: each is whole or absent, a few are kept, and damaged ones are skipped."""
 
 import dataclasses
 import hashlib
@@ -24,16 +24,17 @@ class Checkpoints:
     """The checkpoints of one job.
 
     Attributes:
-        directory: each is a directory `checkpoint-N` of it, with N counting up, with TensorFlow's checkpoint files and
-            `state.json`, which holds the state that is no tensor, and the SHA-256 of each file.
-        keep: how many of the newest stay.
+        directory: the directory of the checkpoints. Each is a subdirectory `checkpoint-N`, with N counting up, that
+            holds TensorFlow's checkpoint files and `state.json`, with the state that is not a tensor and the SHA-256
+            of each file.
+        keep: how many of the newest checkpoints to keep.
     """
 
     directory: pathlib.Path
     keep: int = 3
 
     def numbers(self) -> list[int]:
-        """Of the checkpoints, ascending."""
+        """The numbers of the checkpoints, ascending."""
         if not self.directory.is_dir():
             return []
         return sorted(int(found[1]) for p in self.directory.iterdir() if (found := _NAME.fullmatch(p.name)))
@@ -42,9 +43,9 @@ class Checkpoints:
         return self.directory / f"checkpoint-{number:09d}"
 
     def save(self, checkpoint: tf.train.Checkpoint, state: dict[str, Any]) -> bool:
-        """Write a checkpoint as a whole, and delete those that are too many.
+        """Write a checkpoint as a whole, and delete surplus older ones.
 
-        If it cannot be written (the disk is full), a warning says so, the earlier ones stay, and the job can go on.
+        If it cannot be written (the disk is full), a warning is printed, the earlier ones stay, and the job can go on.
 
         Returns:
             Whether it was written.
@@ -60,12 +61,12 @@ class Checkpoints:
         return True
 
     def restore(self, checkpoint: tf.train.Checkpoint) -> dict[str, Any] | None:
-        """Read the newest checkpoint that is whole, and return its state; None if there is none.
+        """Restore the newest checkpoint that is intact, and return its state; None if there is no checkpoint.
 
-        One that is damaged is passed over with a warning; the next `save` takes a number above it.
+        A damaged one is skipped with a warning; the next `save` uses a number above it.
 
         Raises:
-            UserError: there are checkpoints, and none of them can be read.
+            UserError: there are checkpoints, but none of them can be read.
         """
         for number in reversed(self.numbers()):
             try:
@@ -77,7 +78,7 @@ class Checkpoints:
         return None
 
     def tidy(self) -> None:
-        """Delete what killed processes left of checkpoints that they were writing."""
+        """Delete unfinished checkpoints that killed processes left behind."""
         if self.directory.is_dir():
             for path in self.directory.iterdir():
                 if not _NAME.fullmatch(path.name):
@@ -93,10 +94,10 @@ def write(directory: str | os.PathLike, checkpoint: tf.train.Checkpoint, state: 
 
 
 def read(directory: str | os.PathLike, checkpoint: tf.train.Checkpoint) -> dict[str, Any]:
-    """Read what `write` wrote into the objects of `checkpoint`; returns the state.
+    """Restore the objects of `checkpoint` from the files that `write` wrote, and return the state.
 
     Raises:
-        UserError: a file is absent or damaged, or it holds other objects.
+        UserError: a file is missing or damaged, or holds other objects.
     """
     directory = pathlib.Path(directory)
     stored = read_json(directory / _STATE)

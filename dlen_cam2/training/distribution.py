@@ -1,4 +1,4 @@
-"""Where a job trains: one device, several, several machines, parameter servers, a TPU."""
+"""Where a job trains: one device, several devices, several machines, parameter servers, or a TPU."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ from dlen_cam2.utils import console
 from dlen_cam2.utils.errors import UserError
 
 STRATEGIES = ("one", "mirrored", "multi_worker", "parameter_server", "tpu")
-# Matrices with at least so many rows, which are embedding tables, lie in parts on all parameter servers.
+# Matrices with at least this many rows (embedding tables) are sharded across all parameter servers.
 MIN_SHARED_ROWS = 1024
 # Threads of operations that wait for other tasks: with as few as a small machine has cores they wait for each other.
 _WAITING_THREADS = 8
@@ -22,13 +22,13 @@ _TASKS = {"multi_worker": ("chief", "worker"), "parameter_server": ("chief", "wo
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where this process trains.
+    """The place where this process trains.
 
     Attributes:
         name: one of `STRATEGIES`.
-        strategy: of `tf.distribute`; for "one" the default strategy.
+        strategy: the strategy of `tf.distribute`; for "one", the default strategy.
         chief: whether this process writes files and measures.
-        workers: processes that read data.
+        workers: number of processes that read data.
     """
 
     name: str = "one"
@@ -38,7 +38,7 @@ class Place:
 
     @property
     def replicas(self) -> int:
-        """Copies of the model among which a batch is divided; of parameter servers' workers each has its own batch."""
+        """The number of model copies that share a batch; with parameter servers, each worker has a batch of its own."""
         return int(self.strategy.num_replicas_in_sync)
 
     @property
@@ -46,10 +46,10 @@ class Place:
         return self.name == "parameter_server"
 
     def batch_size(self, train: TrainConfig) -> int:
-        """Rows of a step over all replicas.
+        """The number of rows in a step, over all replicas.
 
         Raises:
-            UserError: the replicas cannot have equal parts.
+            UserError: the batch cannot be divided equally among the replicas.
         """
         if train.scaling == "linear":
             return train.batch_size * self.replicas
@@ -61,11 +61,11 @@ class Place:
         return train.batch_size
 
     def rate_factor(self, train: TrainConfig) -> int:
-        """What the learning rates are multiplied by."""
+        """The factor by which the learning rates are multiplied."""
         return self.replicas if train.scaling == "linear" else 1
 
     def together(self) -> None:
-        """Wait until all workers are here: one that ends earlier would look lost to the others."""
+        """Wait for all workers: one that ends earlier would seem lost to the others."""
         if self.workers > 1 and not self.asynchronous:
             strategy = self.strategy
 
@@ -75,7 +75,7 @@ class Place:
             tf.function(one, autograph=False)()
 
     def describe(self, train: TrainConfig) -> dict[str, Any]:
-        """What is logged when a job starts."""
+        """A description for the log when a job starts."""
         batch, factor = self.batch_size(train), self.rate_factor(train)
         return {
             "strategy": self.name, "workers": self.workers, "replicas": self.replicas, "global_batch": batch,
@@ -89,21 +89,21 @@ class Place:
 
 
 def connect(name: str, cpu_devices: int = 0, tpu: str = "") -> Place:
-    """Join the cluster, if there is one, and make the strategy. Call it before TensorFlow has run anything.
+    """Join the cluster, if there is one, and create the strategy. Call this before TensorFlow has run anything.
 
-    "mirrored" has the same strategy for every job of a process. Another `tf.distribute.MirroredStrategy` over the same
-    devices, made beside it, ends with "Shape mismatch in the collective instance": TensorFlow knows sums over
-    replicas by numbers, which begin anew with each strategy.
+    With "mirrored", all jobs of a process share one strategy. A second `tf.distribute.MirroredStrategy` over the same
+    devices would end with "Shape mismatch in the collective instance": TensorFlow identifies sums over replicas by
+    numbers, which start again with each strategy.
 
     Args:
-        name: "one": one device. "mirrored": all GPUs of this machine, or its logical CPUs. "multi_worker": processes of
-            which TF_CONFIG says who they are, in step with each other. "parameter_server": the same, asynchronous; the
-            chief leads, and tasks of type worker and ps serve and do not return. "tpu": the TPU named by `tpu`.
-        cpu_devices: above 0, divide the processor into so many logical devices (to try "mirrored" without GPUs).
+        name: "one": one device. "mirrored": all GPUs of this machine, or its logical CPUs. "multi_worker": processes
+            that train synchronously and that TF_CONFIG describes. "parameter_server": the same, but asynchronous; the
+            chief coordinates, and tasks of type worker and ps serve and do not return. "tpu": the TPU named by `tpu`.
+        cpu_devices: above 0, divide the CPU into this many logical devices (to try "mirrored" without GPUs).
         tpu: name or address; "" on a TPU's own machine, "local" to find it there.
 
     Raises:
-        UserError: TF_CONFIG is absent or says something else, or there is no such device.
+        UserError: TF_CONFIG is missing or does not fit, or there is no such device.
     """
     if name not in STRATEGIES:
         raise UserError(f"--strategy must be one of {STRATEGIES}. Received: {name!r}.")
@@ -125,12 +125,12 @@ def connect(name: str, cpu_devices: int = 0, tpu: str = "") -> Place:
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    """One strategy for all jobs of this process: each numbers its sums from the same number, so two would collide."""
+    """One strategy for all jobs of this process: each numbers its sums from the same start, so two would collide."""
     return tf.distribute.MirroredStrategy(devices)
 
 
 def _cluster(name: str) -> tuple[dict[str, list[str]], str, int]:
-    """(addresses by task type, this process's type, its index) as TF_CONFIG has them."""
+    """The addresses by task type, this process's type and its index, from TF_CONFIG."""
     text = os.environ.get("TF_CONFIG", "")
     example = '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}'
     try:

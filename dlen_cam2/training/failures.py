@@ -1,4 +1,4 @@
-"""What ends a run early, and messages that name the cause."""
+"""Errors that end a run early, with messages that name the cause."""
 
 import contextlib
 import pathlib
@@ -21,23 +21,23 @@ NONFINITE = "nonfinite"
 
 
 class Diverged(UserError):
-    """A loss or gradient is not finite. Exit status 3: to try again changes nothing."""
+    """A loss or gradient is not finite. The exit status is 3: trying again does not help."""
 
     status = 3
 
 
 class LostPeer(UserError):
-    """Another process of the cluster is gone. Exit status 138: to be started again."""
+    """Another process of the cluster is gone. The exit status is 138: start the command again."""
 
     status = 138
 
 
 @contextlib.contextmanager
 def named_causes(place: Place) -> Iterator[None]:
-    """Turn TensorFlow's errors about memory and other processes into messages that name the cause.
+    """Context manager that turns TensorFlow's errors about memory and other processes into messages with the cause.
 
     Raises:
-        UserError: memory ran out.
+        UserError: the process ran out of memory.
         LostPeer: a process of the cluster cannot be reached.
     """
     try:
@@ -62,10 +62,10 @@ def _first_line(error: Exception) -> str:
 
 
 def check_finite(job: Job, stages: Sequence[Stage], work: pathlib.Path) -> None:
-    """Look whether a step was not finite; if so, save its batch for replay.
+    """Check whether a step was not finite; if so, save its batch for replay.
 
-    `nonfinite/step-N` gets `batch.npz` (the rows of the step as the network reads them, and the labels) and
-    `statistics.json` (the tasks' losses; of each feature its least and greatest value and how many are not finite).
+    `nonfinite/step-N` receives `batch.npz` (the rows of the step as the network reads them, and the labels) and
+    `statistics.json` (the tasks' losses; the smallest and largest value of each feature, and how many are not finite).
 
     Raises:
         Diverged: a loss or a gradient was not finite.

@@ -1,17 +1,17 @@
-"""Warm start across schema growth: yesterday's model goes on with today's new values, features and tasks.
+"""Warm start across schema growth: yesterday's model trains on with today's new values, features and tasks.
 
 DESIGN, all of it: no paper of ours says how a ranker that is trained daily takes in a new column. The rules:
 
-- What yesterday's model fitted stays: vocabulary order, moments, positive rates (so DLEN's caps), and what parts fitted
-  (CAM2's threshold). What is new is fitted on today's days.
+- Everything that yesterday's model fitted stays: vocabulary order, moments, positive rates (hence DLEN's caps), and the
+  fitted states of parts (CAM2's threshold). New columns and values are fitted on today's days.
 - Every axis of every variable is a sequence of named segments, which its layer declares. A place that both networks
-  have keeps its number, its optimizer slots too; every other place starts as in a new network, but for two:
-- a new value's row of an embedding table starts as a copy of the row that yesterday's model read for it: "missing or
-  unknown", or its oov bucket;
-- a new input column's weights into networks that yesterday had start at 0.
+  have keeps its values, including its optimizer slots; every other place starts as in a new network, except that:
+- the row of a new value in an embedding table starts as a copy of the row that yesterday's model read for it ("missing
+  or unknown", or its oov bucket);
+- the weights from a new input column into networks that already existed start at 0.
 
-So growing changes no prediction of yesterday's tasks, with one exception: a new task adds experts to the shared gates
-of a PLE with several levels, softmaxes without bias, and no start of their weights leaves these as they were.
+Growing therefore changes no prediction of yesterday's tasks, with one exception: a new task adds experts to the shared
+gates of a PLE with several levels. These are softmaxes without bias, and no initial weights leave them unchanged.
 """
 
 import dataclasses
@@ -49,20 +49,20 @@ def resume(
     config: Config, data_dir: str | os.PathLike, directory: str | os.PathLike, days: Sequence[str],
     on_bad_record: str = "fail", place: Place | None = None,
 ) -> Job:
-    """The model of `directory`, grown to the schema of `data_dir`, to go on training.
+    """Load the model in `directory`, grow it to the schema of `data_dir`, and return it ready for further training.
 
-    Prints a markdown table of what was copied, grown, initialised and dropped.
+    A markdown table shows what was copied, grown, initialised and dropped.
 
     Args:
-        config: its `model` is yesterday's but for `GROWS`; its `train` is today's.
+        config: its `model` must be yesterday's except for `GROWS`; its `train` is today's.
         data_dir: the data set.
         directory: yesterday's model.
-        days: where new values, features and tasks are fitted.
+        days: the days on which new values, features and tasks are fitted.
         on_bad_record, place: see `dlen_cam2.training.jobs.start`.
 
     Raises:
-        UserError: there is no model, something changed that weights cannot follow, or a layer does not declare what its
-            weights are.
+        UserError: there is no model, something changed that weights cannot follow, or a layer does not declare the axes
+            of its weights.
     """
     place = place or Place()
     if place.asynchronous:
@@ -94,7 +94,7 @@ def resume(
 
 
 def _schema(config: Config, data_dir: str | os.PathLike, before: Schema, days: Sequence[str]) -> Schema:
-    """Today's schema, with what yesterday's fitted."""
+    """Today's schema, with the fitted state of yesterday's."""
     if not sum(data.statistics(data_dir)["days"].get(day, {"rows": 0})["rows"] for day in days):
         raise UserError(f"the training days must have rows. Received: none on {','.join(days)!r}.")
     model = config.model
@@ -124,12 +124,12 @@ def _schema(config: Config, data_dir: str | os.PathLike, before: Schema, days: S
 
 
 def _tables(schema: Schema) -> dict[str, Feature]:
-    """A feature of each table."""
+    """One feature of each table."""
     return {f.table: f for f in schema.features if not f.is_numeric}
 
 
 def _comparable(before: Schema, now: Schema) -> None:
-    """Raise `UserError` if a feature, a table or a task is not what it was."""
+    """Raise `UserError` if a feature, a table or a task changed."""
     wrong = []
 
     def compare(what: str, old: Feature | Task | None, new: Feature | Task, keys: Sequence[str]) -> None:
@@ -154,7 +154,7 @@ def _comparable(before: Schema, now: Schema) -> None:
 
 
 def _transfer(old: Job, job: Job) -> Rows:
-    """Give `job` the weights and the state of `old` where both have a place for it; rows of the report."""
+    """Copy to `job` the weights and state of `old` where both have a place for it; return the rows of the report."""
     before, now = (axes_of(each.network, of_tasks(each.schema.task_names)) for each in (old, job))
     places = {name: [axis.places(was) for axis, was in zip(now[name], before[name], strict=True)]
               for name in now if name in before}
@@ -189,13 +189,13 @@ def _shape(array: Any) -> str:
 
 
 def _copy(source: np.ndarray, value: np.ndarray, places: Sequence[np.ndarray]) -> None:
-    """Write into `value` what `source` has at `places`."""
+    """Copy the values of `source` at `places` into `value`."""
     kept = [np.flatnonzero(p >= 0) for p in places]
     value[np.ix_(*kept)] = source[np.ix_(*(p[k] for p, k in zip(places, kept, strict=True)))]
 
 
 def _what_happened(before: Sequence[Axis], now: Sequence[Axis], places: Sequence[np.ndarray]) -> tuple[str, str]:
-    """"copied", "grown", "cut" or "grown, cut"; and by how much along which axis."""
+    """What happened, "copied", "grown", "cut" or "grown, cut", and by how much along which axis."""
     parts, words = [], set()
     for axis, was, at in zip(now, before, places, strict=True):
         gone = len(was) - int(np.sum(at >= 0))
@@ -207,7 +207,7 @@ def _what_happened(before: Sequence[Axis], now: Sequence[Axis], places: Sequence
 
 
 def _transfer_optimizer(old: Job, job: Job, places: Mapping[str, Sequence[np.ndarray]]) -> None:
-    """Slots at the places of their variables, which fresh slots have else, and the count of steps."""
+    """Transfer the optimizer slots with the places of their variables, and the step count; other slots are fresh."""
     slots = {v.name: v for optimizer in old.ranker.optimizer.optimizers for v in optimizer.variables}
     for optimizer in job.ranker.optimizer.optimizers:
         optimizer.iterations.assign(old.step)
@@ -220,7 +220,7 @@ def _transfer_optimizer(old: Job, job: Job, places: Mapping[str, Sequence[np.nda
 
 
 def _transfer_balancer(old: Job, job: Job) -> Rows:
-    """Its state is of the tasks and weights it was made for: it goes on with the same ones, or starts anew."""
+    """Copy the balancer's state, which belongs to certain tasks and weights, if these are the same; else start anew."""
     was, balancer = old.ranker.balancer, job.ranker.balancer
     if was is None and balancer is None:
         return []
@@ -234,7 +234,7 @@ def _transfer_balancer(old: Job, job: Job) -> Rows:
 
 
 def _of_schema(before: Schema, now: Schema) -> Rows:
-    """Rows of the report about tasks, features and tables that differ."""
+    """The rows of the report about tasks, features and tables that differ."""
     rows = []
     names = [(s.task_names, tuple(f.name for f in s.features)) for s in (before, now)]
     for what, had, has in zip(("task", "feature"), *names, strict=True):
@@ -252,7 +252,7 @@ def _of_type(network: tf.keras.Model, kind: type) -> list[Any]:
 
 
 def _origins(before: Axis, now: Axis, old: Mapping[str, Feature], new: Mapping[str, Feature]) -> np.ndarray:
-    """For each row of a new value of a table that was there, the row that yesterday's model read for it; else -1."""
+    """For each row of a new value in an existing table, the row that yesterday's model read for it; else -1."""
     origins, at = np.full(len(now), -1), before.starts()
     for key, (start, has) in now.starts().items():
         table, kind = key

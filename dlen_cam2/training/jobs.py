@@ -1,4 +1,4 @@
-"""A model in training: made new, or of what an earlier one fitted."""
+"""A model in training: a new one, or one based on the fitted state of an earlier one."""
 
 import dataclasses
 import functools
@@ -28,13 +28,13 @@ class Job:
     """A model in training.
 
     Attributes:
-        config, data_dir: as given.
-        schema: as fitted on the first training days.
-        fitted: what parts fitted there, by name.
-        network, ranker: the network, and what trains it.
-        place: where.
-        days: days trained on, by earlier jobs too.
-        position: in the plan.
+        config, data_dir: the configuration and the data set.
+        schema: the schema, fitted on the first training days.
+        fitted: the states that parts fitted on them, by name.
+        network, ranker: the network, and the model that trains it.
+        place: where it trains.
+        days: the days trained on, including those of earlier jobs.
+        position: how far the job is in its plan.
         on_bad_record: see `dlen_cam2.data.read`.
     """
 
@@ -51,7 +51,7 @@ class Job:
 
     @property
     def step(self) -> int:
-        """Updates in the life of the model, by earlier jobs too."""
+        """The number of updates of the model so far, including those of earlier jobs."""
         return int(self.ranker.optimizer.iterations.numpy())
 
     @functools.cached_property
@@ -64,24 +64,24 @@ class Job:
 
     @functools.cached_property
     def scored(self) -> tf.keras.Model:
-        """The network in float32 on one device, as it is measured and served: a copy where it is trained otherwise."""
+        """The float32 network on one device that is measured and served: a copy if training uses something else."""
         if self.config.train.precision == "float32" and self.place.name in ("one", "mirrored", "multi_worker"):
             return self.network
         return build(self.config.model, self.schema, self.fitted)
 
     @property
     def read_out(self) -> ReadOut:
-        """What the network's outputs mean."""
+        """The interpretation of the network's outputs."""
         return self.ranker.read_out
 
     def refresh(self) -> None:
-        """Give `scored` the weights of now."""
+        """Copy the current weights to `scored`."""
         if self.scored is not self.network:
             model_directory.copy_weights(self.network, self.scored)
 
 
 def check_daily(config: Config, place: Place) -> None:
-    """Raise `UserError` if a trained model could not take in a day as `config.train.daily` says."""
+    """Raise `UserError` if a trained model could not train on a day as `config.train.daily` says."""
     daily = config.train.daily
     if daily.cooldown and place.asynchronous:
         raise UserError("config.train.daily.cooldown must be 0 with --strategy=parameter_server, whose workers share "
@@ -95,7 +95,7 @@ def start(
     config: Config, data_dir: str | os.PathLike, days: Sequence[str], on_bad_record: str = "fail",
     place: Place | None = None,
 ) -> Job:
-    """A new model, with what is fitted (vocabularies, moments, positive rates, CAM2's threshold) from `days`.
+    """Create a new model and fit its states (vocabularies, moments, positive rates, CAM2's threshold) on `days`.
 
     Raises:
         UserError: the configuration or the data cannot be used.
@@ -113,7 +113,7 @@ def start(
 
 
 def weighed(model: ModelConfig, schema: Schema) -> Schema:
-    """A fitted schema with the tasks' weights: `model.task_weights`, over what a constant loses if `task_loss="ne"`."""
+    """A fitted schema with `model.task_weights`; for `task_loss="ne"`, divided by the loss of the best constant."""
     schema = schema.weigh(model.task_weights)
     if model.task_loss == "ce":
         return schema
@@ -128,7 +128,7 @@ def weighed(model: ModelConfig, schema: Schema) -> Schema:
 
 
 def with_columns(config: Config, schema: Schema, fitted: Mapping[str, Any]) -> Schema:
-    """`schema` with the numeric columns that parts read while training among its targets."""
+    """The schema with the numeric columns that parts read during training among its targets."""
     wanted = [column for part in network_parts(config.model) for column in part.columns(fitted)]
     return dataclasses.replace(schema, targets=tuple(dict.fromkeys((*schema.targets, *wanted))))
 
@@ -137,7 +137,7 @@ def assemble(
     config: Config, data_dir: str | os.PathLike, schema: Schema, fitted: Mapping[str, Any], on_bad_record: str,
     place: Place,
 ) -> Job:
-    """A job with new weights, of what `start`, `warm_start.resume` or `grow.resume` has decided on."""
+    """Assemble a job with new weights, as `start`, `warm_start.resume` or `grow.resume` decided."""
     train = config.train
     if train.cooldown and place.asynchronous:
         raise UserError(
@@ -160,7 +160,7 @@ def assemble(
 
 
 def _in_precision(policy: str, make: Callable[[], tf.keras.Model]) -> tf.keras.Model:
-    """What `make` makes, with its layers under Keras' `policy`."""
+    """The result of `make`, with its layers under the Keras dtype policy `policy`."""
     before = tf.keras.mixed_precision.global_policy()
     tf.keras.mixed_precision.set_global_policy(policy)
     try:

@@ -1,6 +1,6 @@
 """A trained model on disk: `config.json`, `schema.pbtxt`, `days.json`, `weights/`, `fitted/`, reports.
 
-`format.json` says how the weights are to be read, since a change of their order need not change their shapes.
+`format.json` names the format of the weights, since a change of their order need not change their shapes.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ _NUMBER = 3
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """What `load` returns: the configuration, what was fitted, the network with its weights, the days trained on."""
+    """A loaded model: the configuration, the fitted states, the network with its weights, and the days trained on."""
 
     config: Config
     schema: Schema
@@ -43,7 +43,7 @@ class TrainedModel:
 
     @property
     def read_out(self) -> ReadOut:
-        """What the network's outputs mean."""
+        """The interpretation of the network's outputs."""
         return ReadOut(self.config.model, self.schema)
 
 
@@ -53,7 +53,7 @@ def save(
 ) -> None:
     """Write the model, trained on `days`, into `directory` (a staged one, see `dlen_cam2.utils.files.staged`).
 
-    `checkpoint` has the network as `network`, and what else the next day's training goes on from.
+    `checkpoint` contains the network as `network`, and the other state from which the next day's training starts.
     """
     directory = pathlib.Path(directory)
     write_json(directory / _FORMAT, {"format": _NUMBER, "dlen_cam2": __version__})
@@ -70,8 +70,8 @@ def load(directory: str | os.PathLike) -> TrainedModel:
     """Read a trained model.
 
     Raises:
-        UserError: `directory` holds no finished model, one that another version of this package wrote in another
-            format, or its weights do not fit its configuration.
+        UserError: `directory` holds no finished model, or a model in the format of another version of this package, or
+            its weights do not fit its configuration.
     """
     directory = pathlib.Path(directory)
     if not (directory / CONFIG).is_file():
@@ -100,10 +100,10 @@ def _state(kind: Any, path: pathlib.Path) -> Any:
 
 
 def restore(directory: str | os.PathLike, checkpoint: tf.train.Checkpoint, partly: bool = False) -> None:
-    """Read the stored tensors into the objects of `checkpoint`, which are all of them, or a part.
+    """Read the stored tensors into the objects of `checkpoint`, which are all of them, or only some if `partly`.
 
     Raises:
-        UserError: the weights are absent, damaged, or do not fit.
+        UserError: the weights are missing or damaged, or do not fit.
     """
     stored = pathlib.Path(directory) / _WEIGHTS / "final"
     try:
@@ -118,7 +118,7 @@ def restore(directory: str | os.PathLike, checkpoint: tf.train.Checkpoint, partl
 
 
 def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> None:
-    """Give `target` the weights of a network of the same structure, which may lie on parameter servers."""
+    """Copy to `target` the weights of a network with the same structure, which may be on parameter servers."""
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "weights")
         tf.train.Checkpoint(network=source).write(path)

@@ -9,7 +9,7 @@ from dlen_cam2.utils.errors import UserError
 
 
 def monitored(metrics: dict[str, Any], name: str) -> float:
-    """The mean of a metric over days and tasks, or over days for one task: "ne", "click/ne".
+    """The mean of a metric such as "ne" over days and tasks, or of one such as "click/ne" over days for one task.
 
     Raises:
         UserError: the metric is undefined on these days.

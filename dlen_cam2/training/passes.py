@@ -1,4 +1,4 @@
-"""A job through the passes of its plan."""
+"""Runs a job through the passes of its plan."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ _PART = 500
 
 
 def fit(job: Job, days: Sequence[str], callbacks: Sequence[tf.keras.callbacks.Callback] = ()) -> None:
-    """`epochs` passes over all of `days` together, or over each in turn (`order="days"`)."""
+    """Train for `epochs` passes over all of `days` together, or over each day in turn (`order="days"`)."""
     job.position = Position()
     for _ in passes(job, plan(job.config.train, days), callbacks):
         pass
@@ -32,9 +32,9 @@ def passes(
     job: Job, stages: Sequence[Stage], callbacks: Sequence[tf.keras.callbacks.Callback] = (),
     log: EventLog | None = None,
 ) -> Iterator[Stage]:
-    """Train from `job.position` on, and yield after each pass, with the position behind it.
+    """Train from `job.position` on, and yield after each pass, with the position already behind it.
 
-    Whoever iterates may move the position, for instance to the next stage, to leave out passes of this one.
+    The caller may move the position, for instance to the next stage, to skip the remaining passes of this one.
     """
     position = job.position
     passes_of = [stage.train(job.config).epochs for stage in stages]
@@ -101,7 +101,7 @@ def _pass(
 def batches(
     job: Job, days: Sequence[str], skip: int = 0, context: tf.distribute.InputContext | None = None
 ) -> tf.data.Dataset:
-    """What the pass at `job.position` trains on, without its first `skip` batches."""
+    """The batches of the pass at `job.position`, without the first `skip`."""
     train = job.config.train
     seed: int | None = train.seed + _NEXT_PASS * job.position.epoch
     if job.place.asynchronous:

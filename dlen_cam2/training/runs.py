@@ -1,9 +1,9 @@
-"""A run of `train`: a job with its checkpoints, from the first step, or from where it was killed, to a model directory.
+"""A run of `train`: a job with its checkpoints, from the first step or from where it was killed to a model directory.
 
-While it trains, `MODEL_DIR.training` holds what it needs to go on: `job.json` (what was asked for), `checkpoints/`,
-`best/` (weights of the best pass), `measured/` (predictions of days that are done), `tensorboard/` and `log.jsonl`.
-The same command started again goes on from there; at the end the model directory is written as a whole and
-`MODEL_DIR.training` removed.
+During training, `MODEL_DIR.training` holds everything needed to resume: `job.json` (what was asked for),
+`checkpoints/`, `best/` (weights of the best pass), `measured/` (predictions of days that are done), `tensorboard/` and
+`log.jsonl`. The same command resumes from there. At the end, the model directory is written as a whole and
+`MODEL_DIR.training` is removed.
 """
 
 import contextlib
@@ -40,12 +40,12 @@ from dlen_cam2.utils.files import replaceable, staged, write_json
 def train(
     wanted: Request, place: Place | None = None, callbacks: Sequence[tf.keras.callbacks.Callback] = ()
 ) -> dict[str, Any]:
-    """Train, measure and write the model directory as a whole; or go on with that.
+    """Train, measure and write the model directory as a whole, or resume an unfinished run.
 
     Args:
-        wanted: what to train on what.
-        place: where; default: one device.
-        callbacks: more of Keras' callbacks.
+        wanted: the request: what to train, and on what.
+        place: where to train; default: one device.
+        callbacks: additional Keras callbacks.
 
     Returns:
         The metrics, `{split: {task: {…}}}`, as in `metrics.json`.
@@ -53,7 +53,7 @@ def train(
     Raises:
         UserError: the configuration, the data or a directory cannot be used; or training diverged, ran out of memory,
             or lost a peer, see `dlen_cam2.training.failures`.
-        Interrupted: SIGTERM came; the state is saved.
+        Interrupted: the process received SIGTERM; the state is saved.
     """
     replaceable(wanted.model_dir, model_directory.CONFIG)
     place = place or Place()
@@ -67,9 +67,9 @@ def train(
 
 
 class Run:
-    """One process of a run. Builds the job, and restores the newest checkpoint if there is one.
+    """One process of a run. It builds the job, and restores the newest checkpoint if there is one.
 
-    Its work directory is locked until `held` is closed.
+    The work directory is locked until `held` is closed.
     """
 
     def __init__(self, wanted: Request, place: Place, held: contextlib.ExitStack):
@@ -98,7 +98,7 @@ class Run:
         self._restore()
 
     def _asked(self) -> dict[str, Any]:
-        """What another process of the same run asks for, too."""
+        """The part of the request that is the same in every process of a run."""
         wanted = self.wanted
         recorded = data.statistics(wanted.data_dir)["days"]
         return json.loads(json.dumps({
@@ -121,12 +121,12 @@ class Run:
             self.log.event("resumed", step=step, position=dataclasses.asdict(self.job.position))
 
     def drop_if_nothing_to_go_on_from(self) -> None:
-        """After an error: keep the work directory only if it holds something."""
+        """After an error, remove the work directory unless it holds something to resume from."""
         if self.job.place.chief and not self.checkpoints.numbers() and not (self.work / NONFINITE).exists():
             shutil.rmtree(self.work, ignore_errors=True)
 
     def _state(self) -> dict[str, Any]:
-        """What a checkpoint keeps besides tensors."""
+        """The state in a checkpoint that is not a tensor."""
         return {
             "position": dataclasses.asdict(self.job.position), "days": self.job.days, "best": self.best,
             "metrics": self.metrics, "steps": self.steps.found,
@@ -143,7 +143,7 @@ class Run:
         check_finite(self.job, self.wanted.stages, self.work)
 
     def save(self) -> None:
-        """Write a checkpoint; only the chief does."""
+        """Write a checkpoint, in the chief only."""
         self.look()
         if self.job.place.chief:
             start = time.monotonic()
@@ -152,7 +152,7 @@ class Run:
             self.log.event("checkpoint", step=self.job.step, written=written, seconds=seconds)
 
     def finish(self, callbacks: Sequence[tf.keras.callbacks.Callback] = ()) -> dict[str, Any]:
-        """All that is left to do."""
+        """Do all the work that is left."""
         with self._signals():
             self._measure()
             self._look_ahead()
@@ -189,7 +189,7 @@ class Run:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM asks for a stop after the step at hand."""
+        """While the block runs, SIGTERM asks for a stop after the current step."""
 
         def ask(number: int, frame: Any) -> None:
             self.asked_to_stop = True
@@ -201,7 +201,7 @@ class Run:
             signal.signal(signal.SIGTERM, before)
 
     def stop_if_asked(self) -> None:
-        """Raise `Interrupted` if SIGTERM came; what calls it has saved."""
+        """Raise `Interrupted` if SIGTERM was received; the caller has saved the state."""
         if self.asked_to_stop:
             self.log.event("interrupted", step=self.job.step)
             raise Interrupted(
@@ -209,7 +209,7 @@ class Run:
             )
 
     def _validate(self, stage: Stage) -> None:
-        """Compute the monitored metric; keep the best weights of a stage, and end it if patience is out."""
+        """Compute the monitored metric; keep the best weights of a stage, and end it when patience runs out."""
         train, position = self.config.train, self.job.position
         self.job.refresh()
         shown = {day: self._predictions(day) for day in self.wanted.validation}
@@ -247,7 +247,7 @@ class Run:
         )
 
     def _measure(self) -> None:
-        """Measure what the stage before `position` is to be measured on, unless that is done."""
+        """Measure the splits of the stage before `position`, unless they are measured already."""
         job, position = self.job, self.job.position
         if not job.place.chief or position.stage == 0 or position.epoch or position.step:
             return
@@ -267,7 +267,7 @@ class Run:
         self.stop_if_asked()
 
     def _look_ahead(self) -> None:
-        """Before a daily step: score what will be measured after it, and validation days, with the model as it is."""
+        """Before a daily step, score the splits to be measured after it and validation days with the current model."""
         position, stages = self.job.position, self.wanted.stages
         if not self.job.place.chief or position.stage == len(stages) or position.epoch or position.step:
             return

@@ -20,16 +20,16 @@ Gradients = list[Any]
 
 
 class Ranker(tfrs.Model):
-    """Trains `network` on batches `(features, labels)` of `dlen_cam2.data.read`.
+    """Trains `network` on batches `(features, labels)` from `dlen_cam2.data.read`.
 
         L = Σ_k ω_k L_k + w_C L_C + w_R L_R + regularisers
 
     Args:
-        network: what `dlen_cam2.models.build` returns.
-        read_out: what its outputs mean, and its tasks.
-        extra: losses of parts, such as CAM2's w_C L_C + w_R L_R (CAM2, section 2.3).
-        balancer: how the tasks are weighed against each other; None: by the schema's weights.
-        train: parts of a batch, clipping, loss scale; None: none of them.
+        network: the network that `dlen_cam2.models.build` returned.
+        read_out: the interpretation of its outputs, and its tasks.
+        extra: losses that parts add, such as CAM2's w_C L_C + w_R L_R (CAM2, section 2.3).
+        balancer: how the tasks are balanced against each other; None: by the schema's weights.
+        train: settings for the parts of a batch, clipping and the loss scale; None: none of these.
 
     Attributes:
         bad_step: the first step whose loss or gradients were not finite, or -1.
@@ -61,19 +61,19 @@ class Ranker(tfrs.Model):
         return self.network(features, training=training)
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
-        """The loss without regularisers, of this replica's rows; its sum over all replicas is L."""
+        """The loss of this replica's rows, without regularisers; its sum over all replicas is L."""
         losses, extra = self._parts_of_loss(inputs, self._weights(inputs), training)
         return tf.reduce_sum(losses) + extra
 
     def _weights(self, inputs: Batch) -> dict[str, Any]:
-        """What each row counts in the tasks' losses and in those of parts, over all replicas."""
+        """The weights of each row in the tasks' losses and in those of parts, over all replicas."""
         return {
             "tasks": sample_weights(self.read_out.head.targets(inputs[1], self.schema)[1], self.schema),
             "extra": [loss.weights(*inputs) for loss in self.extra],
         }
 
     def _parts_of_loss(self, inputs: Batch, weights: Mapping[str, Any], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        """The tasks' losses ω_k L_k, (T,), and what parts add while training."""
+        """The tasks' losses ω_k L_k, (T,), and the losses that parts add during training."""
         features, labels = inputs
         outputs = self(features, training=training)
         head = self.read_out.head
@@ -88,7 +88,7 @@ class Ranker(tfrs.Model):
 
     @tf.autograph.experimental.do_not_convert  # nothing of it needs conversion, which takes longer than tracing
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
-        """One update. Returns the losses over all replicas, by task, and the norm of the gradients."""
+        """Perform one update. Returns the losses over all replicas, by task, and the norm of the gradients."""
         variables = self.network.trainable_variables
         weights = self._weights(inputs)
         factors = tf.ones(len(self.schema.tasks)) if self.balancer is None else self.balancer.weights()
@@ -124,7 +124,7 @@ class Ranker(tfrs.Model):
         return {"loss": total_loss, **{f"loss/{name}": loss for name, loss in of_tasks}, "gradient_norm": norm}
 
     def _cut(self, batch: Any) -> list[tuple[Any, tf.Tensor]]:
-        """`accumulate * microbatches` parts of a batch, each with its share of the rows of all replicas."""
+        """Cut a batch into `accumulate * microbatches` parts, each with its share of the rows of all replicas."""
         if self.parts == 1:
             return [(batch, tf.constant(1.0))]
         rows = tf.shape(tf.nest.flatten(batch)[0])[0]
@@ -139,7 +139,7 @@ class Ranker(tfrs.Model):
         self, inputs: Batch, weights: Mapping[str, Any], share: tf.Tensor, factors: tf.Tensor,
         variables: Sequence[tf.Variable],
     ) -> tuple[tf.Tensor, list[Gradients]]:
-        """Losses (T + 1,), the last of all that is no task's, and gradients: of their sum times factors, or of each."""
+        """The losses (T + 1,), the last of all that is no task's; gradients of their sum times factors, or of each."""
         with tf.GradientTape(persistent=self._by_task) as tape:
             losses, extra = self._parts_of_loss(inputs, weights, training=True)
             # Regularisers are means over the rows of a part.
@@ -154,14 +154,14 @@ class Ranker(tfrs.Model):
         return [None if g is None else tf.math.scalar_mul(1 / self.loss_scale, g) for g in gradients]
 
     def _remember_non_finite(self, losses: tf.Tensor, norm: tf.Tensor) -> None:
-        """Remember the first step that is not finite."""
+        """Record the first step that is not finite."""
         first = (self.bad_step < 0) & ~tf.math.is_finite(norm + tf.reduce_sum(losses))
         self.bad_losses.assign(tf.where(first, losses[:-1], self.bad_losses))
         self.bad_step.assign(tf.where(first, tf.cast(self.optimizer.iterations, tf.int64), self.bad_step))
 
 
 def sample_weights(mask: tf.Tensor, schema: Schema) -> tf.Tensor:
-    """`ω_k δ_ik / max(1, Σ_i δ_ik)`, (B, T), the sum over the global batch of all replicas.
+    """The weights `ω_k δ_ik / max(1, Σ_i δ_ik)`, (B, T), with the sum over the global batch of all replicas.
 
         L = Σ_k ω_k · Σ_i δ_ik ℓ_ik / Σ_i δ_ik
 

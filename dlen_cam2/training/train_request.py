@@ -1,4 +1,4 @@
-"""What the user asks `train` for."""
+"""`Request`: what the user asks `train` to do."""
 
 import dataclasses
 import os
@@ -15,23 +15,23 @@ from dlen_cam2.utils.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What the user asks for.
+    """What the user asks `train` to do.
 
     Attributes:
         config: what to build and how to train it.
-        data_dir: a data set of the pipelines.
+        data_dir: a data set that a pipeline wrote.
         model_dir: the model directory to write; replaced if it holds a model.
-        stages: days to train on, and splits to measure then.
+        stages: days to train on, and splits to measure after them.
         validation: splits on which `config.train.monitor` is computed after each pass.
         continue_from: yesterday's model directory: start from its weights and optimizer state, and keep what it fitted
             on its training days (vocabularies, moments, positive rates, CAM2's threshold).
-        grow: with `continue_from`, take new vocabulary values, features and tasks in, see `dlen_cam2.training.grow`.
+        grow: with `continue_from`, take in new vocabulary values, features and tasks, see `dlen_cam2.training.grow`.
         on_bad_record: see `dlen_cam2.data.read`.
-        checkpoint_steps, checkpoint_seconds: how many steps and seconds lie between two checkpoints; 0: no such limit.
-            There is one after each pass and each measured stage in any case.
-        keep: how many checkpoints stay.
-        restart: forget an earlier run of the same model directory that was not finished.
-        profile_steps: the first and last step to profile for TensorBoard; empty: none.
+        checkpoint_steps, checkpoint_seconds: number of steps and seconds between two checkpoints; 0: no such limit.
+            There is always a checkpoint after each pass and each measured stage.
+        keep: number of checkpoints to keep.
+        restart: discard an unfinished earlier run of the same model directory.
+        profile_steps: the first and last step to profile for TensorBoard; empty: no profile.
     """
 
     config: Config
@@ -50,13 +50,13 @@ class Request:
 
     @property
     def fitted(self) -> list[str]:
-        """The days that vocabularies, moments and rates may know: none that is measured before it is trained on."""
+        """The days for fitting vocabularies, moments and rates: none that is measured before it is trained on."""
         first = next(i for i, stage in enumerate(self.stages) if stage.measured)
         return [day for stage in self.stages[: first + 1] for day in stage.days]
 
     @property
     def work(self) -> pathlib.Path:
-        """Where the run keeps what it needs to go on."""
+        """The directory in which the run keeps what it needs to resume."""
         target = pathlib.Path(self.model_dir).resolve()
         return target.with_name(target.name + ".training")
 
@@ -65,10 +65,10 @@ def once(
     config: Config, data_dir: str | os.PathLike, directory: str | os.PathLike, train_days: str, eval_days: str,
     validation_days: str = "", **options: Any,
 ) -> Request:
-    """A `Request` to train on `train_days` and measure `eval_days` at the end.
+    """Create a `Request` to train on `train_days` and measure `eval_days` at the end.
 
     Raises:
-        UserError: a day does not exist, or is to be trained on and measured.
+        UserError: a day does not exist, or is both in the training and in the evaluation days.
     """
     config_module.check(config)
     known = list(data.statistics(data_dir)["days"])
@@ -83,10 +83,10 @@ def recurring(
     config: Config, data_dir: str | os.PathLike, directory: str | os.PathLike, days: str, validation_days: str = "",
     **options: Any,
 ) -> Request:
-    """A `Request` to train on each of `days` in turn and to measure the day after with the model of the day before.
+    """Create a `Request` to train on each of `days` in turn and to measure each day with the model of the day before.
 
-    Vocabularies, moments and rates are those of the first day, as with `continue_from`. The day after the last is
-    measured if the data set has it. Splits such as `20240108_random` are measured with their day.
+    Vocabularies, moments and rates are those of the first day, as with `continue_from`. The day after the last one is
+    measured if the data set contains it. Splits such as `20240108_random` are measured with their day.
     """
     config_module.check(config)
     known = list(data.statistics(data_dir)["days"])

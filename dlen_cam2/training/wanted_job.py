@@ -12,10 +12,10 @@ from dlen_cam2.utils.errors import UserError
 
 
 def make(wanted: Request, place: Place) -> Job:
-    """The job, with new weights or those it goes on from.
+    """Create the job, with new weights or those from which it continues.
 
     Raises:
-        UserError: the configuration, the data or yesterday's model cannot be used, or a day was trained on already.
+        UserError: the configuration, the data or yesterday's model cannot be used, or a day was already trained on.
     """
     if any(stage.daily for stage in wanted.stages):
         jobs.check_daily(wanted.config, place)
@@ -37,7 +37,7 @@ def make(wanted: Request, place: Place) -> Job:
 
 
 def announce(job: Job, wanted: Request, described: Mapping[str, Any]) -> None:
-    """Say what is trained, where and how."""
+    """Print what is trained, where and how."""
     network, schema = job.network, job.schema
     console.say(f"{network.name}: {network.count_params():,} parameters, {len(schema.features)} features, "
                 f"tasks {', '.join(schema.task_names)}")

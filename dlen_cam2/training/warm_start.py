@@ -1,4 +1,4 @@
-"""Warm start: yesterday's model goes on."""
+"""Warm start: training continues from yesterday's model."""
 
 import os
 
@@ -13,7 +13,7 @@ def resume(
     config: Config, data_dir: str | os.PathLike, directory: str | os.PathLike, on_bad_record: str = "fail",
     place: Place | None = None,
 ) -> Job:
-    """The model of `directory` with its optimizer's state, to go on training.
+    """Load the model in `directory` with its optimizer's state, ready for further training.
 
     Raises:
         UserError: `directory` holds no model, or one that was built from another `config.model`.

@@ -1,4 +1,4 @@
-"""The directory in which a run keeps what it needs to go on: whose it is, and that nobody else writes to it."""
+"""The work directory, in which a run keeps what it needs to resume: whose it is, and that nobody else writes to it."""
 
 import contextlib
 import pathlib
@@ -15,18 +15,18 @@ _LOCK = "lock"
 def claim(
     work: pathlib.Path, asked: dict[str, Any], chief: bool, restart: bool, held: contextlib.ExitStack, model_dir: str
 ) -> None:
-    """Make the work directory ours, or check that it is that of the same run; lock it until `held` is closed.
+    """Claim the work directory, or check that it belongs to the same run; lock it until `held` is closed.
 
     Args:
         work: the directory.
-        asked: what the run was asked for.
-        chief: whether this process writes it.
-        restart: drop the state of an earlier run.
-        held: keeps the lock.
-        model_dir: what the run writes in the end.
+        asked: the request of the run.
+        chief: whether this process writes to it.
+        restart: discard the state of an earlier run.
+        held: the stack that keeps the lock.
+        model_dir: the model directory that the run will write.
 
     Raises:
-        UserError: it is of another run, somebody else's, or another process holds it.
+        UserError: it belongs to another run or to somebody else, or another process holds it.
     """
     path = work / _JOB
     if chief:

@@ -1,4 +1,4 @@
-"""Hyperparameters by search: the same budget for every model, and a record of what it took."""
+"""Hyperparameter search: the same budget for every model, and a record of what the search took."""
 
 from dlen_cam2.tuning.report import write
 from dlen_cam2.tuning.result import Found, Trial

@@ -1,4 +1,4 @@
-"""A search in TensorBoard: `tensorboard --logdir=OUTPUT/tensorboard`, page HPARAMS."""
+"""Shows a search in TensorBoard: `tensorboard --logdir=OUTPUT/tensorboard`, page HPARAMS."""
 
 import pathlib
 import time
@@ -14,9 +14,9 @@ DIRECTORY = "tensorboard"
 
 
 def record(directory: pathlib.Path, trial: Trial) -> None:
-    """Write a run of its own for the trial: its values and, unless it failed, its metrics at its last pass.
+    """Write a separate run for the trial: its values and, unless it failed, its metrics at its last pass.
 
-    By TensorBoard alone: `tf.summary` would start TensorFlow here and take the GPUs from the processes that train.
+    Only TensorBoard is used: `tf.summary` would start TensorFlow here and take the GPUs from the processes that train.
     """
     plain = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in trial.values.items()}
     writer = EventFileWriter(str(directory / trial.name))

@@ -10,9 +10,9 @@ from dlen_cam2.tuning.result import CONFIGURED, Found
 
 
 def draw(path: pathlib.Path, found: Found) -> None:
-    """The best value by trial, and the objective against every hyperparameter that varies.
+    """Draw the best value by trial, and the objective against every hyperparameter that varies.
 
-    A point is a trial, the star the best, the ring the configuration as given, a cross at the bottom one that failed.
+    Points are trials, the star is the best, the ring the given configuration, and crosses at the bottom are failures.
     """
     from matplotlib.figure import Figure
 
@@ -47,7 +47,7 @@ def draw(path: pathlib.Path, found: Found) -> None:
 
 
 def _places(axis: Any, values: dict[str, Any], sampling: str | None) -> dict[str, float]:
-    """Where on the x axis each trial stands: at its number, or, of choices, at the place of its choice."""
+    """The position of each trial on the x axis: at its number, or for choices, at the index of its choice."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     if sampling:
@@ -84,12 +84,12 @@ def _points(axis: Any, found: Found, places: dict[str, float]) -> None:
 
 
 def short(key: str) -> str:
-    """A key of the configuration without its section."""
+    """The key of the configuration without its section."""
     return key.partition(".")[2]
 
 
 def text(value: Any) -> str:
-    """A value as people read it: (128, 64) is "128 64", and "" what a trial has no value of."""
+    """A value as readable text: (128, 64) is "128 64", and a missing value is ""."""
     if value is None:
         return ""
     if isinstance(value, float):

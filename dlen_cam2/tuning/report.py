@@ -1,4 +1,4 @@
-"""What a person reads of a search: `tune.md`, `tune.html`, `search.png`, and `best.py`, the best configuration."""
+"""The report of a search: `tune.md`, `tune.html`, `search.png`, and `best.py`, the best configuration."""
 
 import os
 import pathlib
@@ -20,9 +20,9 @@ def write(found: Found, output: str | os.PathLike, command: str) -> None:
     """Write the page, its picture and the best configuration, a file that `dlen_cam2 train --config=` takes.
 
     Args:
-        found: what `search` returned.
+        found: the result of `search`.
         output: the directory of the search.
-        command: what was typed; it stands in the files beside its outcome.
+        command: the command line, which is quoted in the files beside its outcome.
     """
     output = pathlib.Path(output)
     write_text(output / CONFIG, source(found.config, _docstring(found, output, command)))

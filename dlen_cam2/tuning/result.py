@@ -1,4 +1,4 @@
-"""What a search finds."""
+"""The result of a search."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ CONFIGURED = "configured"
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One model that was trained and measured, or failed.
+    """One model that was trained and measured, or that failed.
 
     Attributes:
         name: its number, such as "03"; "configured" for the configuration as given.
-        values: `{key of the configuration: value}` that the space chose; the configuration's own if it is as given.
+        values: `{key of the configuration: value}` that the space chose, or the configuration's own for "configured".
         epochs: passes over the training days, as asked for.
-        seconds: wall time; of the first trial of a process, with its start.
-        metrics: means over the validation days: "ne", "auc", "gauc" (over tasks too), "click/ne", …; those that are
-            defined. Empty if it failed.
-        reason: why it failed, else "".
+        seconds: wall time, for the first trial of a process including its start.
+        metrics: means over the validation days, as far as they are defined: "ne", "auc", "gauc" (over tasks too),
+            "click/ne", …. Empty if the trial failed.
+        reason: why the trial failed, or "".
     """
 
     name: str
@@ -33,15 +33,15 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The end of a search.
+    """The outcome of a search.
 
     Attributes:
-        config: the given configuration with the values of the best trial, ready to train with; the given one itself
-            where no trial was better.
+        config: the given configuration with the values of the best trial, ready to train with; unchanged if no trial
+            was better.
         value: the objective of the best trial on the validation days.
-        trials: all, in the order of their names, the configuration as given first.
-        best: of these.
-        asked: what was searched for, as plain data: tuner, objective, days, seed and so on.
+        trials: all trials, in the order of their names, the configuration as given first.
+        best: the best trial.
+        asked: the search that was asked for, as plain data: tuner, objective, days, seed and so on.
     """
 
     config: Config
@@ -52,6 +52,6 @@ class Found:
 
     @property
     def varied(self) -> list[str]:
-        """Keys whose values differ among the trials, but for the passes of hyperband."""
+        """The keys whose values differ among the trials, except the passes of hyperband."""
         keys = dict.fromkeys(key for trial in self.trials for key in trial.values if key != "train.epochs")
         return [key for key in keys if len({repr(trial.values.get(key)) for trial in self.trials}) > 1]

@@ -20,10 +20,10 @@ _MODEL = "model"
 
 
 class TrialProcess:
-    """A process that trains one model at a time; one that died is replaced by the next call.
+    """A process that trains one model at a time; if it dies, the next call replaces it.
 
     Args:
-        threads: TensorFlow's, in this process.
+        threads: number of TensorFlow's threads in this process.
     """
 
     def __init__(self, threads: int):
@@ -32,10 +32,10 @@ class TrialProcess:
         self._ended = False
 
     def train(self, *arguments: Any) -> tuple[dict[str, float], str]:
-        """What `outcome` returns. Arguments: its own.
+        """Call `outcome` in the process, with its arguments, and return its result.
 
         Raises:
-            SystemExit: the process was ended by `end`, so that nothing is known of the model.
+            SystemExit: `end` ended the process, so that nothing is known about the model.
         """
         if self._ended:
             raise SystemExit
@@ -57,7 +57,7 @@ class TrialProcess:
             return {}, f"its process ended with status {status} (-9: it was killed, perhaps because memory ran out)"
 
     def end(self) -> None:
-        """End the process, and what it trains."""
+        """End the process and the training in it."""
         self._ended = True
         if self._process is not None:
             self._process.kill()
@@ -65,7 +65,7 @@ class TrialProcess:
 
 
 def _serve(pipe: Connection, threads: int) -> None:
-    """Train what comes through the pipe, until nobody is at its other end."""
+    """Train the models that come through the pipe, until its other end is closed."""
     worker_processes.prepare(threads)
     while True:
         try:
@@ -78,10 +78,10 @@ def _serve(pipe: Connection, threads: int) -> None:
 def outcome(
     config: Config, data_dir: str, directory: pathlib.Path, train_days: str, validation_days: str
 ) -> tuple[dict[str, float], str]:
-    """Train and measure a model: (its metrics, ""), or ({}, why it failed).
+    """Train and measure a model; return (its metrics, ""), or ({}, why it failed).
 
-    What it prints goes to `directory/log.txt`. The model is not kept, only its metrics are; what a failed run leaves,
-    such as the batch that was not finite, is in `directory/model.training`.
+    Its output goes to `directory/log.txt`. Only the metrics of the model are kept, not the model. The files of a failed
+    run, such as the batch that was not finite, are in `directory/model.training`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     worker_processes.output_to(directory / LOG)
@@ -97,7 +97,7 @@ def outcome(
 
 
 def means(metrics: dict[str, Any]) -> dict[str, float]:
-    """Means over days: of every metric that can be an objective and is defined, over tasks and of each task."""
+    """Means over days of every metric that can be an objective and is defined, over tasks and for each task."""
     tasks = [task for task in next(iter(metrics.values())) if task != USER_FAVOR]
     found = {}
     for name in (*MONITORS, *(f"{task}/{metric}" for task in tasks for metric in MONITORS)):

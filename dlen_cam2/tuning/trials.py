@@ -1,4 +1,4 @@
-"""The record of a search: what each trial was and what came of it."""
+"""The record of a search: what each trial was, and its result."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ _ABSENT = object()
 class Trials:
     """The trials of a search, each trained once and recorded in `OUTPUT/trials/trial_NAME/result.json`.
 
-    Args: as of `search`.
+    The arguments are those of `search`.
     """
 
     def __init__(
@@ -40,15 +40,15 @@ class Trials:
         self.progress = console.Progress("search", total + 1, "trials", done=len(self.recorded()))
 
     def configured(self, keys: Sequence[str], process: TrialProcess) -> Trial:
-        """The trial of the configuration as given; `keys` are those that the search changes.
+        """Run the trial of the configuration as given; `keys` are those that the search changes.
 
-        A key of another part than the configuration's has no value here, such as the levels of a trunk without levels.
+        A key that belongs to another part has no value here, such as the levels of a trunk without levels.
         """
         values = {key: functools.reduce(_value, key.split("."), self.config) for key in keys}
         return self.trial(CONFIGURED, {key: _named(v) for key, v in values.items() if v is not _ABSENT}, process)
 
     def trial(self, name: str, values: dict[str, Any], process: TrialProcess) -> Trial:
-        """Train with these values in `process`, and record what comes of it; or what was recorded before."""
+        """Train with these values in `process` and record the result, or return the result recorded before."""
         directory = self.output / TRIALS / f"trial_{name}"
         if (directory / _RESULT).exists():
             return _read(directory / _RESULT)
@@ -84,18 +84,18 @@ class Trials:
                     f"{self.total + 1 - len(trials)} left, about {console.duration(mean)} each")
 
     def recorded(self) -> list[Trial]:
-        """All trials that ended; the configuration as given comes first."""
+        """All finished trials; the configuration as given comes first."""
         trials = [_read(path) for path in sorted((self.output / TRIALS).glob(f"trial_*/{_RESULT}"))]
         return sorted(trials, key=lambda trial: trial.name != CONFIGURED)
 
     def best(self, trials: Sequence[Trial]) -> Trial | None:
-        """The first of the best; None if all failed."""
+        """The first of the best trials; None if all failed."""
         sign = -1 if larger_is_better(self.objective) else 1
         measured = [trial for trial in trials if not trial.reason]
         return min(measured, key=lambda trial: sign * trial.metrics[self.objective], default=None)
 
     def found(self, asked: Mapping[str, Any]) -> Found:
-        """What all trials come to. Raises `UserError` if none could be measured."""
+        """The outcome of all trials. Raises `UserError` if none could be measured."""
         trials = self.recorded()
         best = self.best(trials)
         if best is None:
@@ -110,7 +110,7 @@ def _value(node: Any, name: str) -> Any:
 
 
 def _named(value: Any) -> Any:
-    """A part as a space chooses it: by its name, "none" for none."""
+    """A part as a space chooses it: by its name, or "none"."""
     return "none" if value is None else value.name if isinstance(value, Part) else value
 
 

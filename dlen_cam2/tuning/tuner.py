@@ -1,7 +1,7 @@
-"""A search by keras-tuner, which chooses what to try; the only module that imports it.
+"""The search with keras-tuner, which chooses the values to try; only this module imports it.
 
 keras-tuner's oracles choose values and keep their state; its `BaseTuner.search` asks an oracle for a trial, runs it and
-reports back. Several of them, a thread each, share one oracle, and each has a process in which its trials train.
+reports back. Several tuners, one in each thread, share an oracle, and each has a process in which its trials train.
 """
 
 import copy
@@ -47,30 +47,33 @@ def search(
     config: Config, space: Space, data_dir: str | os.PathLike, train_days: str, validation_days: str, objective: str,
     tuner: str, trials: int, seed: int, output: str | os.PathLike, processes: int = 1, restart: bool = False,
 ) -> Found:
-    """Try `trials` choices of `space`, and `config` as it is, each trained as `dlen_cam2 train` does it.
+    """Try `trials` choices of `space`, and `config` as given, each trained as by `dlen_cam2 train`.
 
-    A search that was killed goes on where it was when it is called again with the same arguments (`processes` and
-    `restart` aside); finished trials are kept, and a call of a finished search returns at once what it found.
+    A killed search resumes when the function is called again with the same arguments (except `processes` and
+    `restart`). Finished trials are kept, and a call for a finished search returns its result at once.
 
     Args:
-        config: what to start from; `train.epochs` is the most passes a trial gets. `train.monitor` must be empty.
-        space: chooses values, see `dlen_cam2.configs.spaces` (`spaces.fitting(config)` is the usual one).
+        config: the configuration to start from; `train.epochs` is the largest number of passes of a trial.
+            `train.monitor` must be empty.
+        space: chooses the values, see `dlen_cam2.configs.spaces` (usually `spaces.fitting(config)`).
         data_dir: a data set of the pipelines.
-        train_days, validation_days: "20220425..20220503": trained on, and measured on. No day may be in both.
-        objective: "ne", "auc", "gauc" (means over tasks) or of one task, "click/ne"; NE is to be small, others large.
+        train_days, validation_days: the days to train on and to measure, such as "20220425..20220503". No day may be in
+            both.
+        objective: "ne", "auc", "gauc" (means over tasks), or for one task "click/ne". NE is minimized, others
+            maximized.
         tuner: "random", "bayesian", or "hyperband" (which trains most trials for fewer passes).
-        trials: how many; a promotion of hyperband counts as one.
-        seed: of the choices; weights and shuffling have that of `config.train.seed`.
-        output: a directory of the search alone.
-        processes: trials at the same time, each in a process that this one starts, with its share of the cores.
-        restart: forget what another search left in `output`.
+        trials: the number of trials; a promotion of hyperband counts as one.
+        seed: seed of the choices; weights and shuffling use `config.train.seed`.
+        output: a directory for this search alone.
+        processes: number of trials at the same time, each in a separate process with its share of the cores.
+        restart: discard what another search left in `output`.
 
     Returns:
-        The best configuration and all trials. A trial that failed is among them with its reason. There are fewer than
-        `trials` where the space has no more choices.
+        The best configuration and all trials. A failed trial is included with its reason. There are fewer than `trials`
+        if the space has no more choices.
 
     Raises:
-        UserError: an argument cannot be used, `output` is that of another search, or all trials failed.
+        UserError: an argument cannot be used, `output` belongs to another search, or all trials failed.
     """
     _check(config, objective, tuner, {"trials": trials, "processes": processes}, data_dir)
     stages = train_request.once(config, data_dir, output, train_days, validation_days).stages
@@ -122,7 +125,7 @@ def _check(
 
 
 def _claim(target: pathlib.Path, asked: Mapping[str, Any], restart: bool) -> None:
-    """Make the directory that of this search, or check that it is."""
+    """Claim the directory for this search, or check that it belongs to it."""
     if restart:
         for old in target.iterdir():
             if old.name != _LOCK:
@@ -138,7 +141,7 @@ def _claim(target: pathlib.Path, asked: Mapping[str, Any], restart: bool) -> Non
 
 
 def _run(tuners: Sequence["_Tuner"], oracle: "_Kept", keys: Sequence[str]) -> None:
-    """Run the configuration as given and all trials that are left, a thread and a process for each of `tuners`."""
+    """Run the configuration as given and all remaining trials, with a thread and a process for each of `tuners`."""
     oracle.take_up()
     ended: queue.Queue[BaseException | None] = queue.Queue()
 
@@ -170,7 +173,7 @@ def _run(tuners: Sequence["_Tuner"], oracle: "_Kept", keys: Sequence[str]) -> No
 
 
 class _Tuner(base_tuner.BaseTuner):
-    """keras-tuner's loop over trials. Its own `Tuner.build` refuses tf_keras models, so that a trial is all ours."""
+    """keras-tuner's loop over trials. Its own `Tuner.build` refuses tf_keras models, so this class runs the trials."""
 
     def __init__(self, oracle: keras_tuner.Oracle, record: Trials, space: Space, process: TrialProcess, name: str):
         super().__init__(oracle, directory=str(record.output), project_name=TRIALS)
@@ -183,11 +186,11 @@ class _Tuner(base_tuner.BaseTuner):
         time.sleep(_PAUSE)
 
     def run_trial(self, trial: Chosen, *arguments: Any, **options: Any) -> dict[str, float]:
-        """The objective of a trial.
+        """Run a trial and return its objective.
 
         Raises:
-            FailedTrialError: the trial failed, and is recorded.
-            FatalError: something else went wrong, its cause. keras-tuner would take that for a failed trial, too.
+            FailedTrialError: the trial failed, which is recorded.
+            FatalError: anything else went wrong, its cause. Otherwise, keras-tuner would count that as a failed trial.
         """
         try:
             values = self._space(trial.hyperparameters)
@@ -201,25 +204,25 @@ class _Tuner(base_tuner.BaseTuner):
         return {self.record.objective: done.metrics[self.record.objective]}
 
     def save(self) -> None:
-        """Nothing: the oracle keeps its own state, and this tuner has none."""
+        """Do nothing: the oracle keeps its own state, and this tuner has none."""
 
 
 class _Kept(keras_tuner.Oracle):
-    """What keras-tuner's oracles lack to be shared by threads and to be killed at any moment."""
+    """Lets threads share keras-tuner's oracles, and lets a search be killed at any moment."""
 
     def save(self) -> None:
-        """Write a file that is whole at any moment; keras-tuner's own may be cut short."""
+        """Write the state so that the file is always whole; keras-tuner's own may be cut short."""
         write_json(self._get_oracle_fname(), self.get_state())
 
     def _save_trial(self, trial: Chosen) -> None:
         write_json(os.path.join(self._get_trial_dir(trial.trial_id), "trial.json"), trial.get_state())
 
     def create_trial(self, tuner_id: str) -> Chosen:
-        """A copy: a tuner marks its trial as completed before the oracle has its score, and others would see that."""
+        """Return a copy: a tuner marks its trial as completed, visible to others, before the oracle has its score."""
         return copy.deepcopy(super().create_trial(tuner_id))
 
     def take_up(self) -> None:
-        """Go on from the state on disk, if there is one; trials that had not ended are run again first."""
+        """Resume from the state on disk, if there is one; unfinished trials are run again first."""
         if os.path.exists(self._get_oracle_fname()):
             self.reload()
             # By the trials' own files: a kill may have come between one of these and the oracle's.
@@ -245,7 +248,7 @@ TUNERS = tuple(_ORACLES)
 def _oracle(
     tuner: str, hp: keras_tuner.HyperParameters, objective: str, trials: int, seed: int, epochs: int
 ) -> _Kept:
-    """keras-tuner's oracle, which never ends a search for failures, and whose seed 0 is a seed."""
+    """Create keras-tuner's oracle, which never ends a search because of failures, and for which 0 is a valid seed."""
     options: dict[str, Any] = {"hyperband_iterations": trials, "max_epochs": epochs} if tuner == "hyperband" else {}
     oracle = _ORACLES[tuner](
         objective=keras_tuner.Objective(objective, "max" if larger_is_better(objective) else "min"),

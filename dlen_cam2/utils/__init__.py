@@ -1,1 +1,1 @@
-"""What every part of the project uses and none of them owns."""
+"""Utilities that every part of the project uses and none of them owns."""

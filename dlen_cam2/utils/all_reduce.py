@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 def global_sum(value: tf.Tensor) -> tf.Tensor:
-    """The sum of `value` over all replicas; `value` itself outside of one, or with one replica."""
+    """The sum of `value` over all replicas; `value` itself outside a replica, or with a single one."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return value
@@ -15,7 +15,7 @@ def global_sum(value: tf.Tensor) -> tf.Tensor:
 
 
 def reduced(gradients: Sequence[Any]) -> list[Any]:
-    """Gradients summed over all replicas; None stays None."""
+    """The gradients summed over all replicas; None stays None."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return list(gradients)

@@ -1,4 +1,4 @@
-"""Named NumPy arrays in one file, texts among them, without pickles."""
+"""Named NumPy arrays, including texts, in one file without pickles."""
 
 import os
 import pathlib
@@ -17,13 +17,13 @@ _PARTS = ("#codes", "#bytes", "#ends")
 def save(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], compress: bool = False) -> None:
     """Write the arrays to a NumPy archive, as a whole or not at all.
 
-    NumPy itself would pickle an array of texts, and what is pickled is code to whoever reads it. So the distinct texts
-    are kept as their bytes, and for each row which of them it has.
+    NumPy itself would pickle an array of texts, and loading a pickle runs code. So the distinct texts are stored as
+    their bytes, along with the index of the text in each row.
 
     Args:
-        path: the file.
-        arrays: by name; numbers of any shape, or texts (str or bytes), (rows,).
-        compress: take less space and more time.
+        path: the file to write.
+        arrays: the arrays by name; numbers of any shape, or texts (str or bytes), (rows,).
+        compress: use less space and more time.
 
     Raises:
         TypeError: an array holds other objects.
@@ -41,11 +41,11 @@ def save(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], compress: bo
 
 
 def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """What `save` wrote; texts come as object arrays of bytes.
+    """Load the arrays that `save` wrote; texts become object arrays of bytes.
 
     Raises:
-        ValueError: the file is damaged, or none of ours.
-        OSError: it cannot be read.
+        ValueError: the file is damaged, or `save` did not write it.
+        OSError: the file cannot be read.
     """
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:

@@ -15,17 +15,17 @@ SERVED = "served/ranker"  # where the next step of a command puts a SavedModel, 
 
 
 def run(main: Callable[[], None], define_flags: Callable[[], None], positional: str = "") -> None:
-    """Define this command's flags, parse them and call `main()`; `positional` may be given without its flag's name.
+    """Define this command's flags, parse them and call `main()`; the value of `positional` may be given without a name.
 
-    Flags are defined when a module runs as a command and not when it is imported, so that any of them can be
-    imported together.
+    Flags are defined when a module runs as a command rather than when it is imported, so that modules can be imported
+    together.
 
     Every command has the flag --quiet, see `dlen_cam2.utils.console`.
 
-    Exit status, with one message on standard error and no traceback: 0 done; 1 the input cannot be used, the disk is
-    full, or memory ran out; 2 a command-line flag is wrong; 3 training diverged; 138 another process of the cluster is
-    gone, and 143 stopped by SIGTERM with the state saved: start it again. Anything else is a defect of ours and keeps
-    its traceback.
+    Errors print one message on standard error without a traceback. The exit status is 0: done; 1: the input cannot be
+    used, the disk is full, or memory ran out; 2: a command-line flag is wrong; 3: training diverged; 138: another
+    process of the cluster is gone; 143: stopped by SIGTERM with the state saved. After 138 and 143, start the command
+    again. Any other error is a defect of ours and keeps its traceback.
     """
 
     # What was imported stays, and to look at it again and again is a fifth of the time that building graphs takes.
@@ -62,13 +62,13 @@ def define_common_flags() -> None:
 
 
 def line(command: str, **given: object) -> str:
-    """`dlen_cam2 COMMAND --flag=value …`, as it is typed; flags without a value (None) are left out."""
+    """The command line `dlen_cam2 COMMAND --flag=value …`, as typed; flags without a value (None) are left out."""
     flags_given = (f"--{name}={value}" for name, value in given.items() if value is not None)
     return shlex.join(["dlen_cam2", command, *flags_given])
 
 
 def _defined(define_flags: Callable[[], None]) -> None:
-    """Define the flags. Some read the command line already, so that an error may be one of its."""
+    """Define the flags. Some of them already read the command line, which may raise an error."""
     try:
         define_flags()
     except UserError as error:
@@ -87,7 +87,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _name(path: str) -> str:
-    """What a person types to start this command."""
+    """The name with which this command is started."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is None:
         return path

@@ -1,8 +1,8 @@
-"""What a command shows: messages, tables, the progress of long work, and what to do next.
+"""Console output of a command: messages, tables, the progress of long work, and what to do next.
 
-Everything goes to standard output but warnings. On a terminal tables are aligned and long work has a bar; elsewhere (a
-file, a pipe, a notebook) tables are markdown and long work is a line every so often. After `quiet(True)`, which is what
-the flag --quiet does, only warnings and errors are left.
+Everything except warnings goes to standard output. On a terminal, tables are aligned and long work has a progress bar;
+elsewhere (a file, a pipe, a notebook), tables are markdown and long work prints a line from time to time. After
+`quiet(True)`, which the flag --quiet calls, only warnings and errors are shown.
 """
 
 import re
@@ -34,14 +34,14 @@ _bars: Bars | None = None  # of this process; all work that is going on has a li
 
 
 def quiet(wanted: bool) -> bool:
-    """Show nothing but warnings and errors from now on, or everything again; returns how it was."""
+    """Show only warnings and errors from now on, or everything again; returns the previous setting."""
     global _is_quiet
     before, _is_quiet = _is_quiet, wanted
     return before
 
 
 def is_terminal() -> bool:
-    """Whether a person watches: standard output is a terminal that can move its cursor."""
+    """Whether standard output is a terminal that can move its cursor, with a person watching."""
     console = Console()
     return console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter
 
@@ -53,12 +53,12 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Show a warning, on standard error and in any case."""
+    """Show a warning on standard error, even after `quiet`."""
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def next_step(text: str) -> None:
-    """Show the last line of a command: what to do with what it made."""
+    """Show the last line of a command, which says what to do with its result."""
     say(f"next: {text}")
 
 
@@ -78,7 +78,7 @@ def page(text: str) -> None:
 
 
 def _tables(text: str) -> list[tuple[int, int, Table]]:
-    """Each table of a markdown text: its first line, the line behind it, and the table."""
+    """Each table of a markdown text: its first line, the line after it, and the table."""
     found: list[tuple[int, int, Table]] = []
     cells: list[list[str]] = []
     for token in MarkdownIt("commonmark").enable("table").parse(text):
@@ -97,7 +97,7 @@ def _tables(text: str) -> list[tuple[int, int, Table]]:
 
 
 def _aligned(cells: list[list[str]]) -> Table:
-    """The rows with text on the left and numbers on the right."""
+    """The rows, with text aligned left and numbers aligned right."""
     head, *rows = cells
     narrow = sum(max(map(len, column)) + 3 for column in zip(*cells, strict=True)) > Console().width + 3
     if narrow:
@@ -112,7 +112,7 @@ def _aligned(cells: list[list[str]]) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """45 s; 3 min 20 s; 2 h 5 min."""
+    """A duration as text: "45 s", "3 min 20 s", "2 h 5 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -122,18 +122,18 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Long work as it advances: a bar on a terminal, elsewhere a line every 30 seconds, and one line at the end.
+    """Shows the progress of long work: a bar on a terminal, elsewhere a line every 30 seconds, and one line at the end.
 
-    Use it as a context; leaving it prints how much was done, how fast and in what time.
+    Use it as a context manager; leaving it prints how much was done, how fast and in what time.
 
     Args:
-        what: is being done, such as "pass 1/3".
-        total: how much there is to do; None: not known, so there is no bar that fills up and no ETA.
-        unit: of `total`, a plural.
-        done: how much of it an earlier process did.
+        what: the work, such as "pass 1/3".
+        total: the amount of work; None: unknown, so the bar does not fill up and there is no ETA.
+        unit: the unit of `total`, a plural.
+        done: the amount that an earlier process did.
 
     Attributes:
-        rate: units a second since `start_clock`.
+        rate: units per second since `start_clock`.
     """
 
     def __init__(self, what: str, total: int | None, unit: str = "rows", done: int = 0):
@@ -148,7 +148,7 @@ class Progress:
         self._began = self._clock
 
     def start_clock(self) -> None:
-        """Measure the rate from now on: what came before was preparation."""
+        """Measure the rate from now on; the time before was preparation."""
         self._clock, self._from = time.monotonic(), self.done
 
     @property
@@ -161,7 +161,7 @@ class Progress:
         return self
 
     def update(self, done: int, said: str = "") -> None:
-        """`done` units are done by now; `said` is shown behind the rate, such as a loss."""
+        """Report that `done` units are done so far; `said` is shown after the rate, such as a loss."""
         self.done, self._said = done, said
         now = time.monotonic()
         if self._bar is not None:
@@ -173,7 +173,7 @@ class Progress:
             say(f"{self.what}: {self._line()}")
 
     def advance(self, by: int = 1, said: str = "") -> None:
-        """`by` units more are done."""
+        """Report that `by` more units are done."""
         self.update(self.done + by, said)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -185,7 +185,7 @@ class Progress:
             say(f"{self.what}: {self.done:,} {self.unit} in {duration(time.monotonic() - self._began)}{rate}{more}")
 
     def _line(self, short: bool = False) -> str:
-        """Where the work stands; `short` is what stands behind a bar."""
+        """The state of the work as text; `short` is the form after a bar."""
         if self.total:
             share = f"{self.done / self.total:.0%}"
             parts = [share if short else f"{self.done:,} of {self.total:,} {self.unit} ({share})"]
@@ -207,7 +207,7 @@ class Progress:
 
 
 def _open(what: str, total: int | None) -> TaskID:
-    """A line in this process's bars, which begin with the first."""
+    """Add a line to this process's bars; the first line starts them."""
     global _bars
     with _lock:
         if _bars is None:
@@ -222,7 +222,7 @@ def _move(bar: TaskID, done: int, said: str) -> None:
 
 
 def _close(bar: TaskID) -> None:
-    """Take the line away, and the bars with the last."""
+    """Remove the line; the last line also ends the bars."""
     global _bars
     with _lock:
         if _bars is None:

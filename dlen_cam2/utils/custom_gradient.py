@@ -1,4 +1,4 @@
-"""`tf.custom_gradient` whose graphs can be freed."""
+"""A `tf.custom_gradient` whose graphs can be freed."""
 
 import contextlib
 import contextvars
@@ -29,12 +29,12 @@ def no_gradients() -> Iterator[None]:
 
 
 def custom_gradient(function: Callable[..., tuple[Sequence[tf.Tensor], Callable[..., Any]]]) -> Function:
-    """`tf.custom_gradient` of a function of tensors that returns a list of tensors.
+    """A `tf.custom_gradient` for a function of tensors that returns a list of tensors.
 
-    In a graph TensorFlow registers every such gradient under a name of its own, for as long as the process lives, and
-    the gradient refers to its tensors, hence to the whole graph. So no graph of any training step would ever be
-    freed: a process that trains one model after another would grow with each of them. Here a gradient is registered
-    for as long as its graph is there.
+    In a graph, TensorFlow registers every such gradient under a unique name for as long as the process lives, and the
+    gradient refers to its tensors, hence to the whole graph. No graph of any training step would ever be freed: a
+    process that trains one model after another would grow with each of them. Here, a gradient stays registered only as
+    long as its graph exists.
     """
     with_gradient = tf.custom_gradient(function)
 
@@ -51,7 +51,7 @@ def custom_gradient(function: Callable[..., tuple[Sequence[tf.Tensor], Callable[
 
 
 def _register_weakly(op: tf.Operation) -> None:
-    """Let the graph of `op` own the gradient of `op`, and the registry only refer to it."""
+    """Make the graph of `op` own the gradient of `op`, so that the registry only refers to it."""
     name = op.get_attr("_gradient_op_type").decode()
     graph, registered = op.graph, ops.gradient_registry._registry
     gradient = registered[name]["type"]

@@ -1,8 +1,8 @@
-"""How a command fails."""
+"""The errors with which a command fails."""
 
 
 class UserError(ValueError):
-    """What the user gave cannot be used; the message says what, where, the rule and what was received.
+    """The user's input cannot be used; the message says what, where, the rule and what was received.
 
     Attributes:
         status: the command's exit status.
@@ -12,12 +12,12 @@ class UserError(ValueError):
 
 
 class UsageError(UserError):
-    """What stands on the command line cannot be used."""
+    """The command line cannot be used."""
 
     status = 2
 
 
 class Interrupted(Exception):
-    """The command was asked to stop (SIGTERM), and has saved what it needs to go on. Exit status 143: start again."""
+    """The command was asked to stop (SIGTERM) and saved its state. The exit status is 143: start it again to resume."""
 
     status = 143

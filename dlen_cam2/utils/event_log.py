@@ -1,4 +1,4 @@
-"""`log.jsonl`: what happened in a run, one JSON object a line, for machines to read."""
+"""`log.jsonl`: the events of a run, one JSON object per line, for programs to read."""
 
 import json
 import os
@@ -14,7 +14,7 @@ class EventLog:
     interrupted, done.
 
     Args:
-        path: the file; None: events are dropped (processes that are not the chief).
+        path: the file; None: events are discarded (in processes other than the chief).
     """
 
     def __init__(self, path: pathlib.Path | None):

@@ -1,4 +1,4 @@
-"""Directories and files that are either whole or absent. What is read may lie anywhere that `tf.io.gfile` reaches."""
+"""Directories and files that are either whole or absent. Reading works for any path that `tf.io.gfile` can read."""
 
 import contextlib
 import fcntl
@@ -17,11 +17,11 @@ from dlen_cam2.utils.errors import UserError
 def staged(directory: str | os.PathLike, marker: str) -> Iterator[pathlib.Path]:
     """Yield an empty directory that becomes `directory` when the block ends without an error.
 
-    The work is written beside the target, flushed to disk and renamed, so a reader sees the previous
-    version, or nothing, or the new version, and never half of one. After an error nothing is left.
+    The content is written beside the target, flushed to disk and renamed, so a reader sees the previous version (or
+    nothing) or the new version, and never half of one. After an error, nothing is left behind.
 
     Args:
-        directory: the target. An existing one is replaced only if it is empty or holds `marker`.
+        directory: the target. An existing directory is replaced only if it is empty or holds `marker`.
         marker: a file that every finished directory of this kind contains.
 
     Raises:
@@ -68,10 +68,10 @@ def replaceable(directory: str | os.PathLike, marker: str) -> pathlib.Path:
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike, used_by: str) -> Iterator[None]:
-    """Hold the lock file until the block ends, however the process ends.
+    """Hold a lock on the file until the block or the process ends, however it ends.
 
     Raises:
-        UserError: another process holds it: the file's directory "is in use: " and `used_by`.
+        UserError: another process holds the lock; the message is the file's directory, "is in use: " and `used_by`.
     """
     path = pathlib.Path(path)
     with path.open("w") as lock:
@@ -83,12 +83,12 @@ def locked(path: str | os.PathLike, used_by: str) -> Iterator[None]:
 
 
 def join(directory: str | os.PathLike, *names: str) -> str:
-    """The path of `names` in `directory`, which may be remote ("gs://bucket/data")."""
+    """The path of `names` under `directory`, which may be remote ("gs://bucket/data")."""
     return os.path.join(os.fspath(directory), *names)
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
-    """The file's content. Raises `UserError` naming the file if it cannot be read."""
+    """The content of the file. Raises `UserError` naming the file if it cannot be read."""
     try:
         if _is_remote(path):
             with _gfile().GFile(os.fspath(path), "rb") as file:
@@ -99,7 +99,7 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 def size(path: str | os.PathLike) -> int:
-    """Bytes of the file; -1 if there is none."""
+    """The size of the file in bytes; -1 if there is no such file."""
     try:
         if _is_remote(path):
             return int(_gfile().stat(os.fspath(path)).length)
@@ -109,7 +109,7 @@ def size(path: str | os.PathLike) -> int:
 
 
 def names(directory: str | os.PathLike) -> list[str]:
-    """What the directory holds. Raises `UserError` naming it if there is none."""
+    """The names in the directory. Raises `UserError` naming it if it does not exist."""
     try:
         if _is_remote(directory):
             return sorted(name.rstrip("/") for name in _gfile().listdir(os.fspath(directory)))
@@ -138,9 +138,9 @@ def _remote_errors(path: str | os.PathLike) -> type[Exception]:
 
 @contextlib.contextmanager
 def beside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Yield a path beside `path` to write to, whose file becomes `path` when the block ends without an error.
+    """Yield a path beside `path` to write to; the file becomes `path` when the block ends without an error.
 
-    Readers see the old file or the new one, never a part.
+    Readers see the old file or the new one, never a part of it.
     """
     path = pathlib.Path(path)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -153,7 +153,7 @@ def beside(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write `text` to `path` so that readers see the old file or the new one, never a part."""
+    """Write `text` to `path` so that readers see the old file or the new one, never a part of it."""
     with beside(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
@@ -164,7 +164,7 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file. Raises `UserError` naming the file if it is absent or not JSON."""
+    """Read a JSON file. Raises `UserError` naming the file if it is missing or not JSON."""
     if size(path) < 0:
         raise UserError(f"{path} does not exist.")
     try:

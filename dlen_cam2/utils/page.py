@@ -1,7 +1,7 @@
-"""Pages that a person opens: markdown, and beside it the same as one self-contained HTML file.
+"""Pages for people to read: a markdown file, and the same content as one self-contained HTML file.
 
-The markdown is the source. The HTML has its pictures inside, a list of its sections, tables that a click on a column's
-head sorts, and fits a phone. It loads nothing, and shows texts of the data as text whatever they contain.
+The markdown is the source. The HTML contains its pictures and a table of contents, has tables that are sorted by a
+click on a column's head, and fits a phone. It loads nothing, and shows texts of the data as text whatever they contain.
 """
 
 import base64
@@ -63,9 +63,9 @@ _LONGEST_CODE = 12  # lines, beyond which a code block is folded
 
 
 def write(path: str | os.PathLike, text: str) -> None:
-    """Write `text` as the markdown file `path`, and as an HTML page of the same name.
+    """Write `text` as the markdown file `path` and as an HTML page with the same name.
 
-    Pictures that the text shows must be there already, in the same directory.
+    The pictures in the text must already exist in the same directory.
     """
     path = pathlib.Path(path)
     write_text(path, text)
@@ -73,15 +73,15 @@ def write(path: str | os.PathLike, text: str) -> None:
 
 
 def render(text: str, directory: str | os.PathLike | None = None, pictures: Mapping[str, bytes] | None = None) -> str:
-    """Markdown as one self-contained HTML page.
+    """Render markdown as one self-contained HTML page.
 
     Args:
-        text: the page; HTML in it is shown as text.
-        directory: where its pictures (PNG) are.
-        pictures: {name: PNG}, those that are in no file.
+        text: the markdown; HTML in it is shown as text.
+        directory: the directory of its pictures (PNG).
+        pictures: {name: PNG}, pictures that are not files.
 
     Raises:
-        UserError: a picture is not there, or is none.
+        UserError: a picture does not exist, or is not a PNG.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(text)
@@ -121,7 +121,7 @@ def render(text: str, directory: str | os.PathLike | None = None, pictures: Mapp
 
 
 def escaped(text: str) -> str:
-    """`text` as markdown that shows it as it is, also in a cell of a table."""
+    """Escape `text` so that markdown shows it literally, also in a table cell."""
     return re.sub(r"([\\`*_{}\[\]()#+.!|<>&~-])", r"\\\1", " ".join(text.split()))
 
 
@@ -141,13 +141,13 @@ def _inline(source: str, picture: bytes) -> str:
 
 
 def _aspect(picture: bytes) -> float:
-    """Width over height, which a PNG's header has."""
+    """The width over the height, from the header of a PNG."""
     width, height = struct.unpack(">II", picture[16:24])
     return width / max(height, 1)
 
 
 def _folded(found: re.Match[str]) -> str:
-    """A code block, which is to be opened first if it is long."""
+    """A code block, collapsed if it is long."""
     lines = found.group().count("\n")
     if lines <= _LONGEST_CODE:
         return found.group()
@@ -155,7 +155,7 @@ def _folded(found: re.Match[str]) -> str:
 
 
 def _shape_tables(tokens: Sequence[Token]) -> None:
-    """Give the cells of tables their classes: numbers stand on the right, long texts are wrapped, statuses coloured."""
+    """Set the classes of table cells: numbers are aligned right, long texts are wrapped, and statuses are coloured."""
     rows: list[list[tuple[Token, str]]] = []
     for place, token in enumerate(tokens):
         if token.type == "table_open":

@@ -1,4 +1,4 @@
-"""TensorFlow without its start-up lines, which no logging level reaches."""
+"""Suppresses TensorFlow's start-up lines, which no logging level affects."""
 
 import contextlib
 import importlib.abc
@@ -31,18 +31,19 @@ for line in sys.stdin.buffer:
 
 
 def install() -> None:
-    """Leave TensorFlow's start-up lines out when it is first imported, whoever imports it.
+    """Suppress TensorFlow's start-up lines when it is first imported, by any module.
 
-    Its libraries write them to the file descriptor 2 as they are loaded, before any level of logging can be set. So
-    standard error goes through a filter while the import runs. Everything else passes: tracebacks, our own lines, and
-    the line with which TensorFlow aborts. With `TF_CPP_MIN_LOG_LEVEL=0`, which asks for all lines, nothing is filtered.
+    Its libraries write these lines to file descriptor 2 as they are loaded, before any logging level can be set.
+    Standard error therefore goes through a filter during the import. Everything else passes: tracebacks, our own lines,
+    and the line with which TensorFlow aborts. With `TF_CPP_MIN_LOG_LEVEL=0`, which asks for all lines, nothing is
+    filtered.
     """
     if "tensorflow" not in sys.modules and os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0":
         sys.meta_path.insert(0, _Finder())
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds TensorFlow where it is, once, and has it loaded with the filter."""
+    """Finds TensorFlow in its usual place, once, and loads it with the filter."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
@@ -65,7 +66,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 @contextlib.contextmanager
 def _filtered() -> Iterator[None]:
-    """Standard error goes through `_COPY` until the block ends."""
+    """Send standard error through `_COPY` until the block ends."""
     if sys.stderr is not None:
         sys.stderr.flush()
     try:

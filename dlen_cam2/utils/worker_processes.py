@@ -14,12 +14,12 @@ from dlen_cam2.utils.errors import UserError
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def prepare(threads: int) -> None:
-    """Make this process one that ends with its parent, leaves Ctrl-C to it, and keeps to its share of the cores."""
+    """Make this process end with its parent, leave Ctrl-C to the parent, and keep to its share of the cores."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -36,7 +36,7 @@ def prepare(threads: int) -> None:
 
 
 def output_to(path: pathlib.Path) -> None:
-    """From now on, what this process prints is appended to `path`, TensorFlow's own lines too."""
+    """Append the output of this process to `path` from now on, including TensorFlow's own lines."""
     sys.stdout.flush()
     with path.open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
@@ -44,6 +44,6 @@ def output_to(path: pathlib.Path) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Why a run failed, for whoever waits for it; the whole traceback is printed, to this process's log."""
+    """Why a run failed, for the process that waits for it; the whole traceback goes to this process's log."""
     traceback.print_exception(error)
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

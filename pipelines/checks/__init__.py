@@ -1,1 +1,1 @@
-"""The checks of a data set, a module each, and the page that shows what they found."""
+"""The checks of a data set, one module for each, and the page that shows their findings."""

@@ -1,4 +1,4 @@
-"""A column as pairs (row, code of a value), coded once for all labels that are asked about."""
+"""A column as pairs (row, code of a value), coded once for all labels that are checked against it."""
 
 from functools import cached_property
 
@@ -12,9 +12,9 @@ class Coded:
 
     Attributes:
         known: the distinct values, ascending; the code of `known[c]` is c.
-        empty: the code of an empty list, which is a value too: `len(known)`.
-        size: how many codes there are.
-        rows, codes: (pairs,) one pair for each row, or for each element of a list.
+        empty: the code of an empty list, which counts as a value: `len(known)`.
+        size: the number of codes.
+        rows, codes: (pairs,), with one pair for each row, or for each element of a list.
         is_list: whether the column holds lists.
     """
 
@@ -29,7 +29,7 @@ class Coded:
 
     @cached_property
     def distinct(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and codes, where a value that a list holds twice is one pair."""
+        """The rows and codes, in which a value that occurs twice in a list is one pair."""
         if not self.is_list:
             return self.rows, self.codes
         pairs = np.sort(self.rows * self.size + self.codes)

@@ -1,4 +1,4 @@
-"""How far columns' distributions have moved from a reference day's: the population stability index."""
+"""Distribution shift of columns against a reference day: the population stability index."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,12 +20,14 @@ _CHANCE = 0.999
 
 @dataclasses.dataclass(frozen=True)
 class Bins:
-    """Bins that the reference day sets.
+    """Bins that the reference day determines.
 
-    - A number with more than 10 distinct values: at most 10 bins (e_b-1, e_b] of equal mass, e_b that day's
-      quantiles b / 10. Equal values share a bin, so heavy ties leave fewer bins; the outer ones are open.
-    - Any other column: the 20 most frequent values (of equally frequent ones the lesser), one bin each, and a bin for
-      all others. In a list every element counts, and an empty list counts as one value with a bin of its own.
+    - A number with more than 10 distinct values has at most 10 bins (e_b-1, e_b] of equal mass, where e_b are that
+    day's
+      quantiles b / 10. Equal values share a bin, so heavy ties leave fewer bins; the outer bins are open.
+    - Any other column has one bin for each of its 20 most frequent values (of equally frequent ones, the lesser) and
+    one
+      for all others. In a list, every element counts, and an empty list counts as one value with a separate bin.
 
     Attributes:
         edges: the inner bounds of a number's bins, ascending; None for bins by value.
@@ -37,7 +39,7 @@ class Bins:
 
     @classmethod
     def of(cls, first: Column) -> "Bins":
-        """Bins from the reference day's rows, of which there is at least one."""
+        """Bins from the rows of the reference day, of which there must be at least one."""
         values, counts = np.unique(first.values, return_counts=True)
         if first.values.dtype.kind == "f" and len(values) > BINS:
             inner = np.quantile(first.values, np.arange(1, BINS) / BINS, method="inverted_cdf")
@@ -45,7 +47,7 @@ class Bins:
         return cls(None, np.sort(values[np.argsort(-counts, kind="stable")[:VALUES]]))
 
     def shares(self, column: Column) -> np.ndarray:
-        """(bins,) share of the column's values in each bin; they sum to 1."""
+        """The share of the column's values in each bin, (bins,); the shares sum to 1."""
         if self.edges is not None:
             inside = np.bincount(np.searchsorted(self.edges, column.values), minlength=len(self.edges) + 1)
             return inside / inside.sum()
@@ -64,17 +66,17 @@ class Bins:
 def psi(first: np.ndarray, day: np.ndarray) -> float:
     """PSI = sum_b (p_b - q_b) ln(p_b / q_b) in nats; p the day's shares, q the reference's, both at least 1e-4.
 
-    0 for equal shares; by the usual rule of thumb little has changed below .1 and much above .25. Source: Siddiqi
-    2006, "Credit Risk Scorecards", on scorecard monitoring.
+    It is 0 for equal shares. By the usual rule of thumb, little has changed below .1 and much above .25. Source:
+    Siddiqi 2006, "Credit Risk Scorecards", on scorecard monitoring.
     """
     p, q = np.maximum(day, FLOOR), np.maximum(first, FLOOR)
     return float(np.sum((p - q) * np.log(p / q)))
 
 
 def by_chance(first: np.ndarray, day: np.ndarray, first_rows: int, day_rows: int) -> float:
-    """What PSI stays below in 999 of 1,000 pairs of samples from one distribution, with these rows.
+    """The bound below which PSI stays in 999 of 1,000 pairs of samples of these sizes from the same distribution.
 
-    PSI is then nearly (1/n + 1/m) times chi-squared with one degree of freedom less than there are bins that are not
+    PSI is then nearly (1/n + 1/m) times chi-squared, with one degree of freedom fewer than there are bins that are not
     empty in both. Source: Yurdakul and Naranjo 2020, "Statistical properties of the population stability index".
     """
     bins = int(np.sum((first > 0) | (day > 0)))
@@ -83,7 +85,7 @@ def by_chance(first: np.ndarray, day: np.ndarray, first_rows: int, day_rows: int
 
 @dataclasses.dataclass(frozen=True)
 class Move:
-    """A feature on the split where it is farthest from the reference, and on how many splits it is above the limit."""
+    """A feature on the split where it is farthest from the reference, and on how many splits it exceeds the limit."""
 
     feature: str
     split: str
@@ -101,20 +103,20 @@ class Move:
 
 
 class Tracker:
-    """Drift of all features, given one split after another.
+    """Tracks the drift of all features, given one split after another.
 
-    Splits of a suffix are compared with their reference, the first of them. A day is no reference, and is not
-    compared, if it has less than a quarter of the rows that the median split has: a log that starts at ten to midnight
-    has a first day of a few rows, which says nothing of a day. Other splits, such as "test", may have any size.
+    Splits with the same suffix are compared with their reference, the first of them. A day is neither a reference nor
+    compared if it has less than a quarter of the rows of the median split: in a log that starts at ten to midnight, the
+    first day has a few rows, which say nothing about a day. Other splits, such as "test", may have any size.
 
     Args:
         schema: what the columns are.
-        rows: rows of every split of the data set, in order.
+        rows: the number of rows of every split of the data set, in order.
 
     Attributes:
-        references: by suffix.
-        small: days that were too small, with their rows.
-        psi: by feature and split.
+        references: the reference of each suffix.
+        small: the days that were too small, with their number of rows.
+        psi: the PSI by feature and split.
     """
 
     def __init__(self, schema: Schema, rows: Mapping[str, int]):
@@ -131,7 +133,7 @@ class Tracker:
         self._least = {s: SMALL * float(np.median(counts)) for s, counts in groups.items() if counts}
 
     def add(self, name: str, split: Split) -> None:
-        """Compare a split that has rows, or make it its suffix's reference."""
+        """Compare a split that has rows, or make it the reference of its suffix."""
         kind = suffix(name)
         if name.partition("_")[0].isdecimal() and split.rows < self._least.get(kind, 0.0):
             self.small[name] = split.rows
@@ -151,9 +153,10 @@ class Tracker:
             self._chance[column, name] = by_chance(before, now, rows, split.rows)
 
     def moves(self, limit: float) -> tuple[list[Move], list[Move]]:
-        """Features above `limit` and beyond chance, the farthest first; those apart that only grow, as counters do.
+        """Features above `limit` and beyond chance, the farthest first; separately, those that only grow, as counters
+        do.
 
-        Both lists have a feature that grows on the splits of one suffix and drifts on those of another.
+        A feature that grows on the splits of one suffix and drifts on those of another is in both lists.
         """
         drifted: list[Move] = []
         growing: list[Move] = []
@@ -180,7 +183,7 @@ class Tracker:
 
 
 def check(report: Report, tracker: Tracker, limit: float) -> None:
-    """Features that moved, one fault each; counts that grow as the log goes on are told apart and are no fault."""
+    """Report features that moved, one fault each; counts that grow with the log are named separately, as no fault."""
     report.psi, report.references = {f: v for f, v in tracker.psi.items() if v}, tracker.references
     small = ""
     if tracker.small:

@@ -1,4 +1,4 @@
-"""What the checks of a data set found: `pipelines.check` fills a `Report`, `pipelines.checks.html_page` draws it."""
+"""The findings of the checks: `pipelines.check` fills a `Report`, and `pipelines.checks.html_page` draws it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ SHOWN = 3  # faults of a check on its line; the page has all
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What one check found: its name, PASS, WARN or FAIL, a sentence, every fault, and how many of them are shown."""
+    """The finding of one check: its name, PASS, WARN or FAIL, a sentence, every fault, and how many of them to show."""
 
     check: str
     status: str
@@ -25,13 +25,13 @@ class Finding:
 
 @dataclasses.dataclass
 class Report:
-    """All that was found; splits in the order of `statistics.json`, only those that could be read.
+    """All findings; splits are in the order of `statistics.json`, and only those that could be read.
 
     Attributes:
-        findings: one for each check.
+        findings: one finding for each check.
         rates: (rows, positives) by task and split, in the task's sample space.
-        psi: by feature and split, against the reference of the split's suffix.
-        references: by suffix, the split that the others with this suffix are compared with.
+        psi: the PSI by feature and split, against the reference of the split's suffix.
+        references: for each suffix, the split with which the others with this suffix are compared.
         growing: features whose only drift is a count's growth with the log.
         aucs: single-feature AUC by task and feature, of `sampled` rows.
     """
@@ -50,7 +50,7 @@ class Report:
         return any(f.status == FAIL for f in self.findings)
 
     def add(self, check: str, status: str, found: str, faults: Sequence[str] = (), shown: int = SHOWN) -> None:
-        """Record a finding; `status` is that of faults, and without faults the check passes."""
+        """Record a finding; `status` applies if there are faults, and without faults the check passes."""
         self.findings.append(Finding(check, status if faults else PASS, found, tuple(faults), shown))
 
     def unchecked(self, check: str, why: str) -> None:
@@ -58,5 +58,5 @@ class Report:
 
 
 def suffix(split: str) -> str:
-    """"random" of "20240101_random", "" of a logged day: splits with the same suffix are comparable."""
+    """The suffix of a split: "random" for "20240101_random", "" for a logged day. Equal suffixes are comparable."""
     return split.partition("_")[2]

@@ -1,4 +1,4 @@
-"""Does a counter grow as counters do while a log goes on, or does it fall or jump?"""
+"""Tells counters that grow as counters do while a log goes on from those that fall or jump."""
 
 import numpy as np
 
@@ -13,9 +13,9 @@ _REST = 0.1  # of the rise (of a rise above 1: in absolute terms) that must be o
 
 
 def levels(feature: Feature, values: np.ndarray) -> np.ndarray | None:
-    """Mean and quantiles of log(1 + value) of a day; None if the feature is no count.
+    """The mean and quantiles of log(1 + value) on a day; None if the feature is not a count.
 
-    A count is a numeric feature with the cause "statistical", not a rate (transform "logit"), whose values are at
+    A count is a numeric feature with the cause "statistical" that is not a rate (transform "logit"). Its values are at
     least 0, and whole numbers unless its transform is "log1p".
     """
     if not feature.is_numeric or feature.cause != "statistical" or feature.transform == "logit" or not len(values):
@@ -27,11 +27,11 @@ def levels(feature: Feature, values: np.ndarray) -> np.ndarray | None:
 
 
 def natural(day: int) -> float:
-    """The rise of the mean log from day `day` - 1 to `day`, of a count that starts at 0 and goes at a steady rate.
+    """The rise of the mean log from day `day` - 1 to `day` of a count that starts at 0 and grows at a steady rate.
 
         l_k = integral of log t over (k - 1, k) = k log k - (k - 1) log(k - 1) - 1,    rise_k = l_k - l_{k-1}
 
-    1.39, .52, .34, .25, … from the second day on. A count that began before the log rises less.
+    The rises are 1.39, .52, .34, .25, … from the second day on. A count that began before the log rises less.
     """
     k = np.arange(day - 2, day + 1, dtype=np.float64)
     before, last, now = k * np.log(np.maximum(k, 1))
@@ -39,15 +39,15 @@ def natural(day: int) -> float:
 
 
 def grows(days: np.ndarray) -> bool:
-    """Is a count's drift nothing but growth?
+    """Whether the drift of a count is nothing but growth.
 
-    Yes if, over at least 3 days, the mean m_d of log(1 + count) ends above its start by R > 0, and
+    It is if, over at least 3 days, the mean m_d of log(1 + count) ends above its start by R > 0, and
 
-    - it never falls: m_d is at most R / 3 below the highest mean before, and each of the quantiles is no farther below
-      its own, or than .15, or than one count;
-    - it does not jump: m_d - m_{d-1} is at most twice `natural(d)` or .15; on the second day anything, if at least
-      half of the first day's counts are 0;
-    - it goes on: without its greatest step there remains a tenth of R (.1 if R is above 1).
+    - it never falls: m_d is at most R / 3 below the highest mean before, and no quantile is below its own highest by
+      more than R / 3, more than .15 and more than one count at once;
+    - it does not jump: m_d - m_{d-1} is at most twice `natural(d)` or .15; on the second day it may be anything, if at
+      least half of the first day's counts are 0;
+    - it continues: without its greatest step, there remains a tenth of R (.1 if R is above 1).
 
     Args:
         days: (days, 1 + quantiles) `levels` of the reference and of the days after it.

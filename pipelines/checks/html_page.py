@@ -17,7 +17,7 @@ _FEATURES = 30  # that the pictures show, the worst first
 
 
 def render(report: Report) -> str:
-    """The page as HTML; every text of the data set is shown as it is."""
+    """Render the page as HTML; every text of the data set is shown literally."""
     sections = [
         ("Label rates by day", _rates(report),
          "The rate is positives over the rows of the task's sample space, on a log scale; a rate of 0 is not drawn. A "
@@ -69,7 +69,7 @@ def _png(figure: Any) -> bytes:
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib does not take for a formula."""
+    """Text that matplotlib does not interpret as a formula."""
     return text.replace("$", r"\$")
 
 

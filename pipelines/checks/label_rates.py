@@ -1,4 +1,4 @@
-"""Rows and positives of each task: as the statistics say, and as on other days."""
+"""Checks of the rows and positives of each task against the statistics and against other days."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -17,7 +17,7 @@ RATE_CHANGE = 0.5
 
 def count(report: Report, schema: Schema, name: str, split: Split, entry: Mapping[str, Any],
            wrong: list[str]) -> None:
-    """Rows and positives against the statistics, which set every model's base rates."""
+    """Compare rows and positives with the statistics, which set every model's base rates."""
     if split.rows != entry["rows"]:
         wrong.append(f"{name} has {split.rows:,} rows, not {entry['rows']:,}")
     for task in schema.tasks:
@@ -34,7 +34,7 @@ def count(report: Report, schema: Schema, name: str, split: Split, entry: Mappin
 
 
 def _count_numbers(name: str, task: Task, label: np.ndarray, said: Any, wrong: list[str]) -> None:
-    """The same of a task that is a number: rows and sum."""
+    """The same for a regression task: rows and sum."""
     rows, total = len(label), float(label.sum(dtype=np.float64))
     right = isinstance(said, dict) and said.get("rows") == rows and math.isclose(
         said.get("sum", math.nan), total, rel_tol=1e-9, abs_tol=1e-6)
@@ -44,12 +44,12 @@ def _count_numbers(name: str, task: Task, label: np.ndarray, said: Any, wrong: l
 
 
 def departs(rows: int, positives: int, other_rows: int, other_positives: int) -> bool:
-    """Does a day's rate depart from that of the other days pooled?
+    """Whether a day's rate departs from the pooled rate of the other days.
 
         z = (r - r_o) / sqrt(r_p (1 - r_p) (1 / n + 1 / n_o)),  r_p the rate of all days
 
-    Yes if |z| > 6 and |r / r_o - 1| > .5: rows of a user or an hour are not independent, so with many rows a small
-    change is beyond chance too, and the second condition asks that it also matters.
+    It does if |z| > 6 and |r / r_o - 1| > .5. The rows of a user or an hour are not independent, so with many rows even
+    a small change is beyond chance; the second condition requires that it also matters.
     """
     if not rows or not other_rows:
         return False
@@ -60,7 +60,7 @@ def departs(rows: int, positives: int, other_rows: int, other_positives: int) ->
 
 
 def check(report: Report, small: Collection[str]) -> None:
-    """Days that are too small for drift are too small here: ten minutes at midnight have rates of their own."""
+    """Report days that depart. Days too small for drift are skipped: ten minutes at midnight have special rates."""
     faults, compared = [], 0
     for task, days in report.rates.items():
         days = {name: counts for name, counts in days.items() if name not in small}

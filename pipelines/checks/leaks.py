@@ -1,6 +1,6 @@
-"""How well one raw feature alone tells a label: what knows the answer too well has seen it.
+"""Finds leaks by how well a single raw feature predicts a label: a feature that knows it too well has seen it.
 
-Two rules: the AUC of a feature over all rows, and (`pure_values`) values whose few rows have one label.
+There are two rules: the AUC of a feature over all rows, and (`pure_values`) values whose few rows have one label.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ _SHOWN = 20  # on the line: each is a decision to make
 
 
 def search(schema: Schema, sample: Mapping[str, Column]) -> tuple[dict[str, dict[str, float]], list[pure_values.Pure]]:
-    """AUC of each feature alone, by task, and the values that give a label away where a feature as a whole does not.
+    """The AUC of each single feature, by task, and the values that give a label away where the whole feature does not.
 
-    Tasks with fewer than 20 positives or negatives are left out. Of a task that is a number, such as watch seconds, the
-    rows above its median count as positives.
+    Tasks with fewer than 20 positives or negatives are left out. For a regression task, such as watch seconds, the rows
+    above its median count as positives.
 
     Args:
         schema: features and tasks; a task is measured on the rows of its sample space.
-        sample: the rows to look at, every column of the schema.
+        sample: the rows to examine, with every column of the schema.
     """
     labels = {t.name: sample[t.label].values for t in schema.tasks}
     spaces = {t.name: sample[t.mask].values == 1 if t.mask else np.ones(len(labels[t.name]), bool)
@@ -56,8 +56,8 @@ def search(schema: Schema, sample: Mapping[str, Column]) -> tuple[dict[str, dict
 def faults(aucs: Mapping[str, Mapping[str, float]], pure: Sequence[pure_values.Pure], limit: float) -> list[str]:
     """One text for each feature that knows a label too well: first those with an AUC above `limit`.
 
-    A value that gives away several tasks, such as a click and the purchase after it, is told of the one of which it
-    covers most.
+    A value that gives away several tasks, such as a click and the purchase after it, is reported for the task of which
+    it covers most.
     """
     known: dict[str, list[tuple[float, str]]] = {}
     for area, feature, task in sorted(((a, f, t) for t, found in aucs.items() for f, a in found.items()), reverse=True):
@@ -75,7 +75,7 @@ def faults(aucs: Mapping[str, Mapping[str, float]], pure: Sequence[pure_values.P
 
 
 def number_auc(values: np.ndarray, labels: np.ndarray) -> float | None:
-    """max(AUC, 1 - AUC) of the raw value, since a leak may point either way; None with one class only."""
+    """The max(AUC, 1 - AUC) of the raw value, since a leak may point either way; None with one class only."""
     return _ordered_auc(Coded(Column(values)), labels, np.ones(len(labels), bool))
 
 
@@ -85,7 +85,7 @@ def _ordered_auc(coded: Coded, labels: np.ndarray, use: np.ndarray) -> float | N
 
 
 def _auc(codes: np.ndarray, labels: np.ndarray, size: int) -> float | None:
-    """AUC of codes below `size`, from the negatives below each code and half of those that share it."""
+    """The AUC of codes below `size`, from the negatives below each code and half of those that share it."""
     positives = np.bincount(codes[labels == 1], minlength=size)
     negatives = np.bincount(codes[labels == 0], minlength=size)
     if not (positives.any() and negatives.any()):
@@ -95,19 +95,19 @@ def _auc(codes: np.ndarray, labels: np.ndarray, size: int) -> float | None:
 
 
 def value_auc(column: Column, labels: np.ndarray, rows: np.ndarray | None = None) -> float | None:
-    """AUC of a categorical column by the positive rates of its values in other rows.
+    """The AUC of a categorical column by the positive rates of its values in other rows.
 
         rate(v) = (positives_v + 10 base) / (rows_v + 10)
 
-    Rows are halved by the parity of their number. Either half is scored by the rates and the base rate of the other
-    half, in which a value that it lacks has the base rate; the result is the mean of the two halves' AUC, so that a
-    difference of their base rates tells nothing. A row of a list has the mean rate of its elements, and an empty list
-    is a value. None if a half has one class only.
+    Rows are halved by the parity of their number. Each half is scored by the rates of the other half; a value that is
+    missing there gets that half's base rate. The result is the mean of the two AUCs, so that a difference in base rates
+    between the halves reveals nothing. A row of a list has the mean rate of its elements, and an empty list counts as a
+    value. The result is None if a half has one class only.
 
     Args:
         column: int or bytes values.
         labels: (rows,) 0 or 1.
-        rows: (rows,) which to use; default all. The others keep their number.
+        rows: (rows,), the rows to use; default: all. The others keep their number.
     """
     return _coded_auc(Coded(column), labels, np.ones(len(labels), bool) if rows is None else rows)
 
@@ -132,7 +132,7 @@ def _coded_auc(coded: Coded, labels: np.ndarray, use: np.ndarray) -> float | Non
 
 
 def check(report: Report, schema: Schema, sample: Mapping[str, Column], limit: float) -> None:
-    """Features that know a label too well, on the rows of `sample`."""
+    """Report features that know a label too well, on the rows of `sample`."""
     report.aucs, pure = search(schema, sample) if sample else ({}, [])
     report.sampled = len(sample[schema.tasks[0].label].values) if sample and schema.tasks else 0
     if not any(report.aucs.values()):

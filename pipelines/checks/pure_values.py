@@ -1,4 +1,4 @@
-"""Values that give a label away in few rows: a flag that is 1 for some buyers and for no one else."""
+"""Finds values that give a label away in few rows: a flag that is 1 for some buyers and for no one else."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -31,12 +31,12 @@ class Pure:
     """A value, or a tail of a number, whose rows have one label.
 
     Attributes:
-        feature, task: who gives whom away.
-        values: which rows, in words: "= 1", "> 0", "with 'x'".
-        others: how many more values of the feature are as pure.
-        rows: how many rows these are, among `total` rows of the task's sample space.
-        share: of the rows that are positives (negatives if not `positive`), and `base` of all rows of the space.
-        covered: share of the positives (negatives) that are among these rows.
+        feature, task: the feature that gives the task away.
+        values: the rows, in words: "= 1", "> 0", "with 'x'".
+        others: the number of further values of the feature that are as pure.
+        rows: the number of these rows, among `total` rows of the task's sample space.
+        share: the share of these rows that are positives (negatives if not `positive`); `base` is that of all rows.
+        covered: the share of the positives (negatives) that are among these rows.
     """
 
     feature: str
@@ -62,7 +62,7 @@ class Pure:
 
 
 class Spread:
-    """Users and items of rows. What a few of them, or these of them, always do is their habit and no leak."""
+    """The users and items of rows. What a few of them, or exactly these, always do is their habit, not a leak."""
 
     def __init__(self, schema: Schema, sample: Mapping[str, Column]):
         self._keys = []
@@ -72,13 +72,13 @@ class Spread:
                 self._keys.append((codes, len(known), min(SPREAD, -(-len(known) // 2))))
 
     def wide(self, rows: np.ndarray, groups: np.ndarray, count: int, hit: np.ndarray, use: np.ndarray) -> np.ndarray:
-        """(count,) which groups of rows, 0 to count - 1, are of many users and items who are otherwise as others are.
+        """Which groups of rows, (count,), belong to many users and items that otherwise behave like the others.
 
         Args:
-            rows, groups: (pairs,) a row and its group; a row may be in several.
-            count: how many groups there are.
-            hit: (all rows,) which have the label that the groups give away.
-            use: (all rows,) which to look at.
+            rows, groups: (pairs,), a row and its group; a row may be in several groups.
+            count: the number of groups, which are numbered 0 to count - 1.
+            hit: (all rows,), the rows with the label that the groups give away.
+            use: (all rows,), the rows to examine.
         """
         result = np.ones(count, bool)
         base = hit[use].mean()
@@ -99,31 +99,33 @@ def pure(feature: Feature, coded: Coded, task: Task, labels: np.ndarray, use: np
          spread: Spread) -> Pure | None:
     """The value or tail of a feature that gives most of a task's positives (or negatives) away, if there is one.
 
-    Tried are each value with at least 20 rows (of numbers with at most 20 values), all rows without the most frequent
-    value (a list: all that are not empty), and of numbers and ids the rows above, and below, each value. Labels choose
-    none of them, so it is enough that the bound below is corrected for their number m. Rows, n with k positives, give
-    the label away if
+    The candidates are each value with at least 20 rows (for numbers, if there are at most 20 values), all rows without
+    the most frequent value (for a list, all that are not empty), and for numbers and ids the rows above, and below,
+    each value. Labels choose none of them, so it is enough to correct the bound below for their number m. Rows, n with
+    k positives, give the label away if
 
         k / n >= .98,    k >= .0025 K,    odds(l) >= 3 odds(base),    l = Beta^-1(.001 / m; k, n - k + 1)
 
-    with K the positives of all rows and l the Clopper-Pearson lower bound of k / n at confidence 1 - .001 / m. Also:
+    where K is the number of positives of all rows and l the Clopper-Pearson lower bound of k / n at confidence
+    1 - .001 / m. Also:
 
-    - A tail must end sharply. Of n / 10 rows (at least 20) on the inner side of its end at least 95% are positives, and
-      of as many on the outer side at most (1 + base) / 2. The end of a good feature is pure too, but fades.
-    - The rows must be those of 10 users and 10 items, whose other rows are positives at a mean rate of at most
-      (1 + base) / 2. There are users and items with one label only, and many columns that stand for them or count what
-      they do. (All that click whatever they see and call themselves "bot" are named: no leak, but good to know.)
+    - A tail must end sharply. Of n / 10 rows (at least 20) on the inner side of its end, at least 95% must be
+    positives,
+      and of as many on the outer side, at most (1 + base) / 2. The end of a good feature is pure too, but fades out.
+    - The rows must be those of 10 users and 10 items whose other rows are positives at a mean rate of at most
+      (1 + base) / 2. Some users and items have one label only, and many columns identify them or count what they do.
+      (Users who click on everything and call themselves "bot" are reported: they are no leak, but good to know.)
 
-    The same is asked of negatives. Positives are tried where at most two thirds of the rows are positives, negatives
-    only where they are the minority: that something never happens mostly says that it could not, such as a click where
-    there is nothing to click on.
+    The same applies to negatives. Positives are tried where at most two thirds of the rows are positives, negatives
+    only where they are the minority: that something never happens mostly means that it could not happen, such as a
+    click where there is nothing to click on.
 
     Args:
         feature: the feature.
         coded: its values.
         task: the task.
         labels: (rows,) 0 or 1.
-        use: (rows,) the task's sample space.
+        use: (rows,), the task's sample space.
         spread: users and items of the rows.
     """
     total, positives = int(use.sum()), int(labels[use].sum())
@@ -139,7 +141,7 @@ def pure(feature: Feature, coded: Coded, task: Task, labels: np.ndarray, use: np
 
 def _candidates(feature: Feature, coded: Coded, hit: np.ndarray, use: np.ndarray, base: float,
                 spread: Spread) -> Iterator[_Found]:
-    """The value, the tails and the rest that give `hit` away."""
+    """The candidates: the value, the tails and the rest that give `hit` away."""
     rows, codes = coded.distinct
     inside = use[rows]
     rows, codes = rows[inside], codes[inside]
@@ -183,7 +185,7 @@ def _candidates(feature: Feature, coded: Coded, hit: np.ndarray, use: np.ndarray
 
 
 def _sharp(ends: np.ndarray, hits: np.ndarray, i: int, base: float) -> bool:
-    """Does purity end where the tail of the first i + 1 values ends? `ends` and `hits` count rows up to each value."""
+    """Whether purity ends with the tail of the first i + 1 values; `ends` and `hits` count rows up to each value."""
     wide = max(LEAST, EDGE * ends[i])
     before = np.searchsorted(ends, ends[i] - wide, side="right") - 1  # the last value inside of the inner edge; or -1
     after = min(np.searchsorted(ends, ends[i] + wide), len(ends) - 1)

@@ -1,4 +1,4 @@
-"""Rows that stand in a data set twice."""
+"""Rows that occur twice in a data set."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ SAME_RECORDS = 0.01  # share of the rows that repeat another one whole, above wh
 
 
 def check(report: Report, schema: Schema, hashes: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Rows that repeat an earlier one, over all splits."""
+    """Report rows that repeat an earlier one, over all splits."""
     for kind, check_name in (("keys", "same keys"), ("records", "identical records")):
         if not hashes["records"]:
             report.unchecked(check_name, "no split could be read")

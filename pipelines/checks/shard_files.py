@@ -1,4 +1,4 @@
-"""Shards against the manifests that list them."""
+"""A check of the shards against the manifests that list them."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from pipelines.checks.findings import FAIL, Report
 
 
 def check(report: Report, directory: str, statistics: Mapping[str, Any]) -> None:
-    """Shards against their manifests: there, as long, with the same bytes; and no others."""
+    """Check that the shards of the manifests exist with the same length and bytes, and that there are no others."""
     faults, changed, extra, count = [], [], [], 0
     for split, entry in statistics["days"].items():
         try:

@@ -1,8 +1,8 @@
-"""What runs the pipelines' SQL: DuckDB in this process, or Spark (the extra `spark`, needs Java).
+"""The engines that run the pipelines' SQL: DuckDB in this process, or Spark (the extra `spark`, which needs Java).
 
-Both run the same text. It stays within what they share: tables made by `CREATE TABLE name AS`, functions by Spark's
-names (`duckdb_functions.sql` defines those that DuckDB lacks), integers that are divided only as doubles ("1000e0"),
-sums of integers only, so that no order of summation can change a result.
+Both run the same SQL, which uses only what they share: tables created by `CREATE TABLE name AS`, functions under
+Spark's names (`duckdb_functions.sql` defines those that DuckDB lacks), division of integers only as doubles ("1000e0"),
+and sums of integers only, so that no order of summation can change a result.
 """
 
 from pipelines.engines.connection import ENGINES, connect

@@ -1,4 +1,4 @@
-"""An engine by its name, in a working directory that goes at the end."""
+"""Opens an engine by its name, in a temporary working directory."""
 
 import contextlib
 import os
@@ -17,13 +17,13 @@ ENGINES = ("duckdb", "spark")
 
 @contextlib.contextmanager
 def connect(name: str, beside: str | os.PathLike, memory: str = "2GB", master: str = "local[*]") -> Iterator[Engine]:
-    """The engine `name` with a working directory beside `beside`, which is removed at the end.
+    """Open the engine `name` with a working directory beside `beside`, which is removed at the end.
 
     Args:
         name: one of `ENGINES`.
-        beside: the data set to write; where it goes, there is room, and every machine of a cluster must see it.
-        memory: what the engine may use, such as "2GB", before it goes to disk (of Spark: the driver).
-        master: of Spark, such as "local[*]", "yarn" or "spark://host:7077".
+        beside: the data set to write, on a disk with enough space that every machine of a cluster can access.
+        memory: the memory that the engine may use, such as "2GB", before it writes to disk (for Spark, the driver).
+        master: the master of Spark, such as "local[*]", "yarn" or "spark://host:7077".
 
     Raises:
         UserError: there is no such engine, or it cannot be started.

@@ -13,7 +13,7 @@ from pipelines.engines.errors import explained
 
 
 class Duckdb(Engine):
-    """DuckDB in this process; what does not fit into `memory` (such as "2GB") goes to the working directory."""
+    """DuckDB in this process; data that does not fit into `memory` (such as "2GB") goes to the working directory."""
 
     def __init__(self, directory: str, memory: str):
         self.directory = pathlib.Path(directory)

@@ -1,4 +1,4 @@
-"""What an engine does, and how names and texts stand in its SQL."""
+"""The interface of an engine, and the quoting of names and texts in its SQL."""
 
 import abc
 import pathlib
@@ -15,7 +15,7 @@ BATCH = 16384  # rows
 
 
 class Engine(abc.ABC):
-    """Tables by name, in a working directory that is given up at the end.
+    """Tables by name, in a working directory that is removed at the end.
 
     Attributes:
         directory: the working directory.
@@ -25,31 +25,31 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def execute(self, statement: str, what: str = "") -> None:
-        """Run one statement that returns nothing; `what` to say before any error of the engine."""
+        """Run one statement that returns nothing; `what` is put before any error message of the engine."""
 
     @abc.abstractmethod
     def query(self, text: str) -> list[tuple[Any, ...]]:
-        """All rows of a small result."""
+        """Run a query and return all rows of its small result."""
 
     @abc.abstractmethod
     def stream(self, text: str) -> pa.RecordBatchReader:
-        """A result in its order, batch by batch, without holding all of it."""
+        """Run a query and yield its result in order, batch by batch, without holding all of it."""
 
     @abc.abstractmethod
     def load_text(self, table: str, files: Sequence[pathlib.Path], columns: Sequence[str], delimiter: str) -> None:
-        """Make a table of strings of these columns of CSV files with a header; an empty field is null."""
+        """Create a table of strings from these columns of CSV files with a header; an empty field becomes null."""
 
     @abc.abstractmethod
     def load_parquet(self, table: str, file: pathlib.Path) -> None:
-        """Make a table of a Parquet file."""
+        """Create a table from a Parquet file."""
 
     @abc.abstractmethod
     def append(self, table: str, rows: pa.Table) -> None:
-        """Add rows to a table; the first rows make it."""
+        """Add rows to a table; the first rows create it."""
 
     @abc.abstractmethod
     def put(self, table: str, rows: pa.Table) -> None:
-        """Make a table of rows in memory."""
+        """Create a table from rows in memory."""
 
     def save(self, table: str, file: pathlib.Path) -> None:
         """Write a table as a Parquet file."""
@@ -70,27 +70,27 @@ class Engine(abc.ABC):
             self.execute(f"DROP TABLE IF EXISTS {table}")
 
     def one(self, text: str) -> Any:
-        """The only value of a result."""
+        """Run a query and return the only value of its result."""
         ((value,),) = self.query(text)
         return value
 
 
 def quoted(name: str) -> str:
-    """A column's name in SQL. Raises `UserError` if it has a character that could end it."""
+    """Quote a column's name for SQL. Raises `UserError` if it has a character that could end the quotation."""
     if '"' in name or "`" in name or not name.isprintable():
         raise UserError(f"a column's name must be printable, without quotation marks. Received: {name!r}.")
     return f'"{name}"'
 
 
 def literal(text: str) -> str:
-    """A string in SQL, by letters, digits and signs that mean nothing there; raises `UserError` for others."""
+    """Quote a string for SQL. Raises `UserError` unless it consists of letters, digits and signs without a meaning."""
     if not re.fullmatch(r"[\w.:+ -]*", text):
         raise UserError(f"the name must consist of letters, digits, spaces and . : + - _ only. Received: {text!r}.")
     return f"'{text}'"
 
 
 def quantity(memory: str) -> str:
-    """`memory` if it is an amount; raises `UserError` otherwise."""
+    """Return `memory` if it is an amount of memory; raises `UserError` otherwise."""
     if not re.fullmatch(r"[1-9][0-9]*(GB|MB)", memory):
         raise UserError(f"memory must be an amount such as 2GB or 500MB. Received: {memory!r}.")
     return memory

@@ -1,4 +1,4 @@
-"""An engine's errors as one line about what it was given."""
+"""Turns an engine's errors into one line about its input."""
 
 import contextlib
 import re
@@ -11,7 +11,7 @@ from dlen_cam2.utils.errors import UserError
 
 
 def brief(error: Exception) -> str:
-    """The error in one line, without DuckDB's advice, which names options that nobody can set here."""
+    """The error in one line, without DuckDB's advice, which names options that cannot be set here."""
     text = re.split(r"\n\s*(?:Possible |LINE \d+:|file = )|Try setting ", str(error))[0]
     if found := re.match(r"(?s).*CSV Error on Line: (\d+)\s+Original Line: (.*)\n(.*)", text):
         file = re.search(r"\n\s*file = (.*)", str(error))
@@ -22,7 +22,7 @@ def brief(error: Exception) -> str:
 
 @contextlib.contextmanager
 def explained(errors: type[Exception] | tuple[type[Exception], ...], what: str = "") -> Iterator[None]:
-    """Turn the engine's errors about what it was given into a `UserError`; others are defects of ours."""
+    """Context manager that turns the engine's errors about its input into a `UserError`; others are defects of ours."""
     try:
         yield
     except errors as error:

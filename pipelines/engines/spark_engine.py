@@ -17,7 +17,7 @@ from pipelines.engines.errors import brief, explained
 
 
 class Spark(Engine):
-    """Spark, in this process or on the cluster of `master`; tables lie as Parquet in the working directory.
+    """Spark, in this process or on the cluster of `master`; tables are Parquet files in the working directory.
 
     Raises:
         UserError: pyspark is not installed, there is no Java, or the cluster cannot be reached.

@@ -1,1 +1,1 @@
-"""Features made of what came before: counters and histories, point in time."""
+"""Features made from earlier rows: counters and histories, point in time."""

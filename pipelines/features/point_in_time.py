@@ -1,4 +1,4 @@
-"""Point-in-time features: the SQL beside this file, day by day, and what its columns are."""
+"""Point-in-time features: runs the SQL beside this file, day by day, and describes its columns."""
 
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -84,28 +84,29 @@ def splits(
     engine: Engine, schema: Schema, snapshots: pathlib.Path, saved: pathlib.Path | None = None, since: str = "",
     there: Sequence[str] = (), ids: TextIds = TextIds(),  # noqa: B008
 ) -> Iterator[tuple[str, pa.RecordBatchReader]]:
-    """Compute the features of the table `exposures` day by day; yield each split's rows in time order.
+    """Compute the features of the table `exposures` day by day; yields the rows of each split in time order.
 
-    A day is the part of a split's name before "_"; exposures whose split is null are older than all days: they feed
-    counters and histories and are not kept. A feature of a row is made of rows with a strictly earlier time, of its
-    own and earlier days. (A log's day may follow another clock than the rows' times, that of the report say; what a
-    later day reports was not known before.)
+    A day is the part of a split's name before "_". Exposures whose split is null are older than all days: they feed
+    counters and histories and are not kept. A feature of a row is made from rows of the same and earlier days with a
+    strictly earlier time. (The days of a log may follow another clock than the times of its rows, such as that of the
+    report; what a later day reports was not known before.)
 
-    Counters and histories of all that is older than a day stand in tables of their own, so each day costs what its own
-    rows cost. After every day they are written to `snapshots/DAY` as Parquet files, from which a later run goes on.
+    The counters and histories of everything older than a day are kept in separate tables, so the cost of a day depends
+    only on its own rows. After every day, they are written to `snapshots/DAY` as Parquet files, from which a later run
+    resumes.
 
     Args:
-        engine: with the table `exposures`, as point_in_time.sql describes `today`.
+        engine: an engine with the table `exposures`, as point_in_time.sql describes `today`.
         schema: the columns to yield.
         snapshots: where to write snapshots.
         saved: with `since`, a directory with the snapshots of an earlier run.
-        since: the first day to compute, from the snapshot of the day before it. Default: all days, from nothing.
-        there: with `since`, the splits that are computed already, of which no day may lack its snapshot.
+        since: the first day to compute, from the snapshot of the day before it. Default: all days, from the start.
+        there: with `since`, the splits that are already computed; none of their days may lack its snapshot.
         ids: which id columns of `exposures` are texts.
 
     Raises:
-        UserError: a time, user, video, author, topic or tab is missing (null), there is no day `since` or no snapshot
-            of the day before it, the log lacks a later day that is computed already, or a day holds exposures that are
+        UserError: a time, user, video, author, topic or tab is missing (null); there is no day `since` or no snapshot
+            of the day before it; the log lacks a later day that is already computed; or a day holds exposures that are
             more than 23 hours older than the newest of the days before.
     """
     for column in ("time_ms", "user_id", "video_id", "author_id", "topic", "tab"):
@@ -145,7 +146,7 @@ def splits(
 
 
 def _order(schema: Schema) -> str:
-    """Ties of (time, user, video) fall by labels and targets, so every run and every engine writes one order."""
+    """The order of a split's rows. Labels and targets break ties of (time, user, video): every run writes one order."""
     first = ["time_ms", "user_id", "video_id"]
     rest = [c for c in ("tab", *schema.binary_columns, *schema.targets) if c not in first]
     return "ORDER BY " + ", ".join(map(quoted, first + rest))
@@ -192,7 +193,7 @@ def _save(engine: Engine, directory: pathlib.Path) -> None:
 def _resume(
     engine: Engine, directory: pathlib.Path, days: list[str], since: str, there: Sequence[str], ids: TextIds
 ) -> list[str]:
-    """Load the newest snapshot before `since`; the days to compute."""
+    """Load the newest snapshot before `since`; returns the days to compute."""
     saved = sorted(p.name for p in directory.glob("*") if p.is_dir() and p.name < since)
     if since not in days:
         raise UserError(f"--since must be a day of the log. Received: {since!r}. Known: {days}.")

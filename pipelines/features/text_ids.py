@@ -1,4 +1,4 @@
-"""Ids that are texts, as the integers that the SQL of counters and histories works on."""
+"""Numbers ids that are texts, since the SQL of counters and histories works on integers."""
 
 import dataclasses
 import pathlib
@@ -15,15 +15,15 @@ MISSING = -1
 
 @dataclasses.dataclass(frozen=True)
 class TextIds:
-    """The id columns of `exposures` that hold texts; a data set numbers the texts of each in a dictionary.
+    """The id columns of `exposures` that hold texts; a data set numbers the texts of each column in a dictionary.
 
-    Texts are numbered by the day on which they first appear, and within a day in the order of their bytes. So the
-    numbers of a day do not depend on later days, and a run that adds days gives the numbers of a full run. After each
-    day the dictionary is kept beside the day's counters. The empty text, which means missing, is -1.
+    Texts are numbered by the day on which they first appear, and within a day in the order of their bytes. The numbers
+    of a day therefore do not depend on later days, and a run that adds days gives the same numbers as a full run. After
+    each day, the dictionary is kept beside the day's counters. The empty text, which means missing, is -1.
 
     Attributes:
         columns: those of "user_id", "video_id", "author_id" and "tab" that hold texts.
-        names: {column of the schema: its name in the tables}, for those that give their own name to the number.
+        names: {column of the schema: its name in the tables}, for columns whose own name is given to the number.
     """
 
     columns: tuple[str, ...] = ()
@@ -33,9 +33,9 @@ class TextIds:
         """Replace the texts in `exposures` by their numbers; with `since`, rows of earlier days are dropped.
 
         Args:
-            engine: with the table `exposures`.
+            engine: an engine with the table `exposures`.
             since: the first day that is computed.
-            saved: the snapshot of an earlier day, whose dictionaries go on; None: they begin.
+            saved: the snapshot of an earlier day, whose dictionaries are extended; None: they start empty.
         """
         if not self.columns:
             return
@@ -68,7 +68,7 @@ class TextIds:
             engine.drop("until")
 
     def select(self, columns: Mapping[str, str]) -> str:
-        """SQL of the schema's columns under their own names."""
+        """SQL that selects the schema's columns under their own names."""
         return ", ".join(
             f"{quoted(self.names[c])} AS {quoted(c)}" if c in self.names else quoted(c) for c in columns)
 
@@ -81,7 +81,7 @@ class TextIds:
 
     @staticmethod
     def decode(rows: pa.RecordBatchReader, texts: pa.Array | None) -> pa.RecordBatchReader:
-        """The rows with histories of items as texts again; `texts` are what `items` returned."""
+        """The rows with the histories of items as texts again; `texts` is the result of `items`."""
         if texts is None:
             return rows
         places = [i for i, name in enumerate(rows.schema.names) if name in HISTORIES]
@@ -102,7 +102,7 @@ def _table(column: str) -> str:
 
 
 def _texts(column: pa.Array, texts: pa.Array) -> pa.Array:
-    """Lists of numbers as lists of what they number; a null list is empty."""
+    """Lists of numbers as lists of the numbered texts; a null list becomes empty."""
     ends = np.cumsum(column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
     offsets = pa.array(np.concatenate([[0], ends]), pa.int64())
     return pa.LargeListArray.from_arrays(offsets, texts.take(column.flatten()))

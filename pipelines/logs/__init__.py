@@ -1,1 +1,1 @@
-"""Any log: its files, what its columns are, and where its rows go."""
+"""Reading any log: its files, the meaning of its columns, and the splits of its rows."""

@@ -1,4 +1,4 @@
-"""A log of any format as the view `log` of DuckDB, and how its columns become typed ones."""
+"""A log in any format as the view `log` of DuckDB, and the conversion of its columns to types."""
 
 import csv
 import dataclasses
@@ -27,12 +27,12 @@ INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-    """What the view `log` has.
+    """The view `log`.
 
     Attributes:
         name: the files, for messages.
-        types: DuckDB's type of each column. Of CSV and JSON all are VARCHAR: text that `cast` reads.
-        file: SQL of the file that a row is of.
+        types: DuckDB's type of each column. For CSV and JSON, all are VARCHAR: text that `cast` reads.
+        file: SQL for the file of a row.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Log:
     file: str
 
     def column(self, name: str) -> str:
-        """SQL of a column. Raises `UserError` if there is none."""
+        """SQL for a column. Raises `UserError` if it does not exist."""
         if name not in self.types:
             raise UserError(f"{self.name} has no column {name!r}{_header(self.types)}. "
                             f"Received columns: {sorted(self.types)}.")
         return quoted(name)
 
     def cast(self, name: str, wanted: str, is_list: bool = False) -> str:
-        """SQL of the column as `wanted` ("BIGINT", "DOUBLE", "VARCHAR") or a list of it; null where it cannot be."""
+        """SQL for the column as `wanted` ("BIGINT", "DOUBLE", "VARCHAR") or a list of it; null where that fails."""
         column, found = self.column(name), self.types[name]
         if is_list and found == "VARCHAR":
             # A JSON list, or values separated by spaces.
@@ -63,7 +63,7 @@ class Log:
         return f"TRY_CAST({column} AS {wanted})"
 
     def missing(self, name: str) -> str:
-        """SQL of whether the column has no value; NaN is what pandas writes for that, and counts as none."""
+        """SQL for whether the value of a column is missing; NaN, which pandas writes for that, counts as missing."""
         column = self.column(name)
         if self.types[name] not in ("FLOAT", "DOUBLE"):
             return f"({column} IS NULL)"
@@ -71,7 +71,7 @@ class Log:
         return f"({column} IS NULL OR (NOT isfinite({column}) AND NOT isinf({column})))"
 
     def valid(self, name: str, wanted: str, is_list: bool = False) -> str:
-        """SQL of whether the column's value is one of `wanted`, and would not be rounded or cut."""
+        """SQL for whether the value of the column is one of `wanted` and would not be rounded or truncated."""
         column, found = self.column(name), self.types[name]
         value = self.cast(name, wanted, is_list)
         if is_list:
@@ -97,11 +97,11 @@ class Log:
 
 
 def open_log(engine: Engine, files: Sequence[pathlib.Path]) -> Log:
-    """Make the view `log` of files that have one format and the same columns, by their endings.
+    """Create the view `log` from files with the same columns and one format, chosen by the file extension.
 
     Raises:
-        UserError: an ending is unknown, formats are mixed, a file is damaged, a column stands twice, or files disagree
-            about their columns (of JSON an object need not have every name).
+        UserError: an extension is unknown, formats are mixed, a file is damaged, a column occurs twice, or the columns
+            of files differ (in JSON, an object need not have every name).
     """
     kinds = {kind for path in files for kind in (_PARQUET, _CSV, _JSON) if path.name.lower().endswith(kind)}
     if len(kinds) != 1 or any(not path.name.lower().endswith(tuple(kinds)[0]) for path in files):
@@ -135,7 +135,7 @@ _Columns = list[tuple[str, str]]
 
 
 def _parquet(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
-    names = pyarrow.parquet.read_schema(path).names  # DuckDB would rename what stands twice
+    names = pyarrow.parquet.read_schema(path).names  # DuckDB would rename columns that occur twice
     reader = f"read_parquet({_path(path)})"
     found = engine.query(f"DESCRIBE SELECT * FROM {reader}")
     types = [(name, dtype) for name, (_, dtype, *_) in zip(names, found, strict=True)]
@@ -147,7 +147,7 @@ def _parquet(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
 
 
 def _csv(engine: Engine, path: pathlib.Path) -> tuple[str, _Columns]:
-    """The first line names the columns; the delimiter is the one of `_DELIMITERS` that it has most of."""
+    """Read a CSV file. Its first line names the columns; the delimiter is the most frequent of `_DELIMITERS` there."""
     with _open(path) as file:
         first = file.readline()
     if not first.strip():
@@ -183,7 +183,7 @@ def _open(path: pathlib.Path) -> TextIO:
 
 
 def _once(path: pathlib.Path, columns: Sequence[str]) -> None:
-    """SQL's names know no case."""
+    """Check that each column occurs once; names in SQL are not case-sensitive."""
     known: dict[str, str] = {}
     for name in columns:
         if name.lower() in known:
@@ -204,13 +204,13 @@ def _same(path: pathlib.Path, found: dict[str, str], first: pathlib.Path, types:
 
 
 def _header(columns: Iterable[str]) -> str:
-    """What to say beside names that are numbers."""
+    """A hint for the message if column names are numbers."""
     numbers = any(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in columns)
     return "; the first line of a CSV file must name its columns" if numbers else ""
 
 
 def _path(path: pathlib.Path) -> str:
-    """A path as a SQL string, with what would be a pattern's sign taken as it is."""
+    """A path as an SQL string in which pattern characters are taken literally."""
     escaped = "".join(f"[{c}]" if c in "*?[" else c for c in str(path))
     return _text(escaped)
 

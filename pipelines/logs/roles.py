@@ -1,4 +1,4 @@
-"""Which columns of a log say when, who and what."""
+"""The roles of a log's columns: which of them give the time, the user and the item."""
 
 import dataclasses
 
@@ -10,18 +10,18 @@ UNITS = {"s": 1000, "ms": 1, "us": 0.001}
 
 @dataclasses.dataclass(frozen=True)
 class Roles:
-    """Which columns of the log say when, who and what, and how.
+    """The roles of the log's columns: which of them give the time, the user and the item, and in which form.
 
     Attributes:
-        time, user, item: columns; time is "" of a log without times.
-        random: a column that is 1 where the exposure was uniformly random; "": none was.
-        unit: of an integer time: "s", "ms" or "us". Timestamps and dates speak for themselves.
+        time, user, item: the names of these columns; time is "" for a log without times.
+        random: a column that is 1 where the exposure was uniformly random; "": no exposure was.
+        unit: the unit of an integer time: "s", "ms" or "us". Timestamps and dates need none.
         utc_offset: hours by which days begin earlier than in UTC.
-        now_ms: times after it are wrong.
-        split_by: how a log without times is divided; None of one with times.
+        now_ms: times after this one are invalid.
+        split_by: how a log without times is divided; None for a log with times.
 
     Raises:
-        UserError: both times and a division are given, or neither.
+        UserError: both `time` and `split_by` are given, or neither.
     """
 
     time: str
@@ -44,10 +44,10 @@ class Roles:
 
     @property
     def split_column(self) -> str:
-        """The column that says train or test; "" if none does."""
+        """The column that says train or test; "" if there is none."""
         return self.split_by.column if self.split_by and self.split_by.way == "split" else ""
 
     @property
     def keys(self) -> dict[str, str]:
-        """Column by role."""
+        """The key columns by role."""
         return {"user": self.user, "item": self.item, **({"time": self.time} if self.time else {})}

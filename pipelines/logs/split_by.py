@@ -1,4 +1,4 @@
-"""Logs without times: their rows go to the splits "train" and "test" (and "validation")."""
+"""Splits of logs without times: rows go to "train" and "test" (and "validation")."""
 
 import dataclasses
 
@@ -13,19 +13,19 @@ SPLITS = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True)
 class SplitBy:
-    """How rows are divided.
+    """How the rows of a log without times are divided.
 
-    Whatever the way, the division depends on the rows' values alone, and not on their order in the files.
+    In every way, the division depends only on the values of the rows, not on their order in the files.
 
     Attributes:
-        way: "user": all rows of a user are in one split, chosen by the hash of the id, so that a user stays where he
-            is when the log grows. "item": the same of items. "label": each combination of labels gives `test_share`
-            of its rows to the test. "split": a column of the log says it.
-        column: that column.
+        way: "user": all rows of a user are in one split, chosen by the hash of the id, so that users keep their split
+            when the log grows. "item": the same for items. "label": each combination of labels gives `test_share` of
+            its rows to the test. "split": a column of the log names the split.
+        column: the name of that column.
         test_share: share of the users, items or rows that is held out.
 
     Raises:
-        UserError: a value is none of these.
+        UserError: a value is not one of these.
     """
 
     way: str
@@ -39,7 +39,7 @@ class SplitBy:
             raise UserError(f"--test_share must be above 0 and below 1. Received: {self.test_share}.")
 
     def sql(self, log: Log, key: str) -> str:
-        """SQL of a row's split, before `divide`; `key` is SQL of the user's or item's id as the data set has it."""
+        """SQL for the split of a row, before `divide`; `key` is SQL for the user's or item's id as in the data set."""
         if self.way == "split":
             return log.cast(self.column, "VARCHAR")
         if self.way == "label":
@@ -48,7 +48,7 @@ class SplitBy:
         return f"CASE WHEN {held_out} THEN 'test' ELSE 'train' END"
 
     def divide(self, engine: Engine, schema: Schema) -> None:
-        """Make the table `exposures` of the rows of `typed` that break no rule.
+        """Create the table `exposures` from the rows of `typed` that break no rule.
 
         Raises:
             UserError: there are no rows to train on or, unless a column of the log decides, none to test on.

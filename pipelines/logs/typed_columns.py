@@ -1,4 +1,4 @@
-"""A log's columns as SQL: cast to the schema's types, and the first rule that a row breaks."""
+"""A log's columns as SQL: casts to the schema's types, and the first rule that a row breaks."""
 
 from collections.abc import Collection, Mapping
 
@@ -26,7 +26,7 @@ _SQL = {"int": "BIGINT", "float": "DOUBLE", "string": "VARCHAR"}
 
 
 def holds_texts(engine: Engine, log: Log, name: str) -> bool:
-    """Whether a column of ids that no schema describes has a value that is no integer."""
+    """Whether an id column that the schema does not describe has a value that is not an integer."""
     if log.types[name] != "VARCHAR":
         return False
     column = log.column(name)
@@ -34,7 +34,7 @@ def holds_texts(engine: Engine, log: Log, name: str) -> bool:
 
 
 def check_time(engine: Engine, log: Log, roles: Roles) -> None:
-    """Raise `UserError` if most rows have no time in the column of `roles`."""
+    """Raise `UserError` if most rows have no time in the time column of `roles`."""
     if roles.time:
         rule, holds = _time_rule(log, roles)
         right = f"coalesce({holds}, false)"
@@ -47,11 +47,11 @@ def check_time(engine: Engine, log: Log, roles: Roles) -> None:
 
 
 def text_ids(engine: Engine, log: Log, schema: Schema, roles: Roles, before: Collection[str] | None) -> TextIds:
-    """Which of the columns that counters and histories count by hold texts.
+    """Find the columns that hold texts, among those by which counters and histories count.
 
     Args:
-        engine, log, schema, roles: the log, and what its columns are.
-        before: of a data set that days are added to, which of them did; None: it is to be found out.
+        engine, log, schema, roles: the log and the meaning of its columns.
+        before: for a data set to which days are added, the columns that held texts; None: they have to be found.
     """
     texts = []
     for name in _IDS:
@@ -67,7 +67,7 @@ def text_ids(engine: Engine, log: Log, schema: Schema, roles: Roles, before: Col
 
 
 def _aside(name: str, log: Log) -> str:
-    """A name that no column of the log has, for a text whose number takes its own."""
+    """A name that no column of the log has, for a text column whose own name is given to its number."""
     name += " (text)"
     while name in log.types:
         name += "_"
@@ -75,12 +75,12 @@ def _aside(name: str, log: Log) -> str:
 
 
 def typed(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextIds) -> dict[str, str]:
-    """SQL of each column of `typed`, by name.
+    """SQL for each column of `typed`, by name.
 
     Args:
-        log, schema, roles: what is read.
-        computed: features that the log does not have.
-        ids: which columns of ids hold texts.
+        log, schema, roles: the log and the meaning of its columns.
+        computed: features that are computed because the log does not have them.
+        ids: the id columns that hold texts.
     """
     lists = {f.name for f in schema.features if f.is_list}
     labels, numbers = _labels(schema)
@@ -125,19 +125,19 @@ def typed(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextI
 
 
 def _labels(schema: Schema) -> tuple[dict[str, str], dict[str, str]]:
-    """The masks of labels of 0 and 1, and of labels that are numbers: {label: mask, or ""}."""
+    """The masks of binary labels, and of labels that are numbers: {label: mask, or ""}."""
     found = ({t.label: t.mask for t in schema.tasks if t.is_number == number} for number in (False, True))
     return next(found), next(found)
 
 
 def _label(log: Log, labels: Mapping[str, str], name: str, sql: str = "BIGINT") -> str:
-    """SQL of a label, which may be missing where its task's mask is 0, and counts as 0 there."""
+    """SQL for a label, which may be missing where its task's mask is 0, and counts as 0 there."""
     value, mask = log.cast(name, sql), labels.get(name)
     return f"coalesce({value}, CASE WHEN {_label(log, labels, mask)} = 0 THEN 0 END)" if mask else value
 
 
 def _of(schema: Schema, name: str) -> str:
-    """The log's column behind one of the contract: feedback is also known by its task."""
+    """The log's column for a column of the contract: feedback is also found by its task."""
     return next((task.label for task in schema.tasks if task.name == name), name)
 
 
@@ -153,13 +153,13 @@ def _time_ms(log: Log, roles: Roles) -> str:
 
 
 def _time_rule(log: Log, roles: Roles) -> tuple[str, str]:
-    """What a time must be, in words and as SQL."""
+    """The rule for a time, in words and as SQL."""
     return (f"a time from 2000-01-01 to now (unit {roles.unit}; see --time_unit)",
             f"{_time_ms(log, roles)} BETWEEN 946684800000 AND {roles.now_ms}")
 
 
 def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextIds) -> str:
-    """SQL of the first rule that a row breaks, with what was received in which file, or null; as of `typed`."""
+    """SQL for the first rule that a row breaks, with the value received and its file, or null; see `typed`."""
     lists = {f.name for f in schema.features if f.is_list}
     labels, numbers = _labels(schema)
     features = {f.name: f for f in schema.features}

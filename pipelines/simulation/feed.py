@@ -1,4 +1,4 @@
-"""A simulated log: who is like what, who is shown what, what happens, and the truth behind it."""
+"""A simulated log: the users and items, who is shown what, what happens, and the truth behind it."""
 
 import dataclasses
 import datetime
@@ -16,13 +16,13 @@ _ROWS = 500_000  # rows that are computed at once
 
 @dataclasses.dataclass(frozen=True)
 class Feed:
-    """A simulated log in time order, of which a few bytes a row are kept; `exposures` and `truth` spell rows out.
+    """A simulated log in time order, which takes a few bytes a row; `exposures` and `truth` return full rows.
 
     Attributes:
-        world: its parameters.
-        users, items: what they are like, see `_users` and `_items`.
-        shown: (rows,) who was shown what, see `_expose`.
-        response: (rows,) what happened, see `_respond`.
+        world: the parameters.
+        users, items: their properties, see `_users` and `_items`.
+        shown: (rows,), who was shown what, see `_expose`.
+        response: (rows,), what happened, see `_respond`.
         cap_rates: P(k) of each behaviour, which bounds P(k|¬UP).
     """
 
@@ -39,7 +39,7 @@ class Feed:
         yield from (slice(low, high) for low, high in zip(ends[:-1], ends[1:], strict=True) if low < high)
 
     def exposures(self, rows: slice) -> pa.Table:
-        """What a platform would record of these rows."""
+        """The record that a platform would keep of these rows."""
         shown = {name: column[rows] for name, column in self.shown.items()}
         user, item, time = shown["user"], shown["item"], shown["time"]
         users, items, k = self.users, self.items, self.world.interests
@@ -58,7 +58,7 @@ class Feed:
         })
 
     def truth(self, rows: slice) -> pa.Table:
-        """What is behind these rows; the key is time_ms."""
+        """The truth behind these rows; the key is time_ms."""
         shown = {name: column[rows] for name, column in self.shown.items()}
         user, item = shown["user"], shown["item"]
         relevance, conforming, p_up = _preference(self.world, self.users, self.items, shown)
@@ -89,7 +89,7 @@ class Feed:
 
 
 def simulate(world: World) -> Feed:
-    """Draw a log."""
+    """Simulate a log."""
     rng = np.random.default_rng(world.seed)
     users, items = _users(world, rng), _items(world, rng)
     shown = _expose(world, rng, users, items)
@@ -99,7 +99,7 @@ def simulate(world: World) -> Feed:
 
 
 def _users(world: World, rng: np.random.Generator) -> Columns:
-    """Tastes, habits and the like: (users,) or (users, …)."""
+    """Draw the users' tastes, habits and so on: (users,) or (users, …)."""
     users, k = world.users, world.interests
     likes = rng.random((users, k)) < 0.3
     tastes = np.where(likes, rng.beta(24, 6, (users, k)), rng.beta(6, 24, (users, k)))
@@ -114,7 +114,7 @@ def _users(world: World, rng: np.random.Generator) -> Columns:
 
 
 def _items(world: World, rng: np.random.Generator) -> Columns:
-    """Topics, popularity (partly the author's), duration in seconds, upload time in days of the log."""
+    """Draw the items' topics, popularity (partly the author's), duration in seconds, upload time in days of the log."""
     items, k = world.items, world.interests
     author = rng.integers(0, world.authors, items)
     popularity = 0.5 * rng.normal(size=world.authors)[author] + math.sqrt(0.75) * rng.normal(size=items)
@@ -130,7 +130,7 @@ def _items(world: World, rng: np.random.Generator) -> Columns:
 
 
 def _expose(world: World, rng: np.random.Generator, users: Columns, items: Columns) -> Columns:
-    """Who is shown what, in time order and at least one millisecond apart."""
+    """Draw who is shown what, in time order and at least one millisecond apart."""
     n = world.rows
     time = rng.integers(0, world.days * DAY_MS - n, n)
     time.sort()
@@ -157,7 +157,7 @@ def _expose(world: World, rng: np.random.Generator, users: Columns, items: Colum
 def _preference(
     world: World, users: Columns, items: Columns, shown: Columns
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Relevance, conforming, P(UP) of the rows in `shown`."""
+    """The relevance, conformity and P(UP) of the rows in `shown`."""
     user, item = shown["user"], shown["item"]
     relevance = np.einsum("nk,nk->n", users["tastes"][user], items["topics"][item])
     conforming = users["conformity"][user] * items["popularity"][item]
@@ -183,7 +183,7 @@ def _behaviour(feed: Feed, task: str, user: np.ndarray, item: np.ndarray) -> tup
 
 
 def _respond(feed: Feed, rng: np.random.Generator) -> None:
-    """The latent preference, the watch time and what the user does, into `feed.response` and `feed.cap_rates`."""
+    """Draw the latent preference, the watch time and the behaviour into `feed.response` and `feed.cap_rates`."""
     n, shown = feed.world.rows, feed.shown
     parts = [slice(start, start + _ROWS) for start in range(0, n, _ROWS)]
 
@@ -193,7 +193,7 @@ def _respond(feed: Feed, rng: np.random.Generator) -> None:
     p_up = np.concatenate([_preference(feed.world, feed.users, feed.items, part(rows))[2] for rows in parts])
     preferred = rng.random(n) < p_up
     noise = rng.normal(size=n)
-    # A stream of its own, so that a story that holds is the same log as without the knob.
+    # A separate stream, so that with an unbroken story the log is the same as without this option.
     watches = preferred | (np.random.default_rng([feed.world.seed, 1]).random(n) < feed.world.broken)
     for rows in parts:
         seconds, likes = feed.items["duration"][shown["item"][rows]], watches[rows]
@@ -226,6 +226,6 @@ def _logit(p: float) -> float:
 
 
 def _lists(values: np.ndarray, keep: np.ndarray) -> pa.ListArray:
-    """(rows, width) integers and a mask of the same shape -> a list of the kept ones for each row."""
+    """Turn integers (rows, width) and a mask of the same shape into a list of the kept ones for each row."""
     offsets = np.concatenate([[0], np.cumsum(keep.sum(axis=1))])
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values[keep]))

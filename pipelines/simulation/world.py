@@ -26,18 +26,18 @@ class World:
                       log duration if the user prefers the item, and is a glance if not
 
     so DLEN's story holds, with P(k|¬UP) < cap · P(k) for all behaviours but long_view by construction. With `broken` =
-    b the story holds in part: a user who does not prefer the item acts, with probability b, as if he did,
+    b, the story holds in part: a user who does not prefer the item acts, with probability b, as if they did,
 
         P(k|¬UP) = (1 - b) cap · P(k) · σ(h_uk) + b P(k|UP)           (long_view likewise)
 
-    so that at 1 the cap is violated, and preference and behaviours are independent. Who meets what stays the same. The
-    logging policy shows popular items more and prefers relevant ones; the random log shows items uniformly.
+    so that at b = 1 the cap is violated, and preference and behaviours are independent. Who meets what stays the same.
+    The logging policy shows popular items more and prefers relevant ones; the random log shows items uniformly.
 
     Attributes:
-        rows, seed: as the flags say.
+        rows, seed: the values of the flags.
         days: length of the log; the first is `first_day`.
         rows_per_user, rows_per_item: mean exposures, which set how many users and items there are.
-        interests: k.
+        interests: the number of interests, k.
         random_share: share of the rows that are uniformly random exposures.
         candidates: items among which the logging policy picks one.
         popularity_exponent: how strongly the policy's candidates favour popular items.

@@ -1,1 +1,1 @@
-"""Files of public data sets as typed tables."""
+"""Readers that turn the files of public data sets into typed tables."""

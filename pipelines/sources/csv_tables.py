@@ -1,4 +1,4 @@
-"""CSV files to typed tables of an engine: every value is checked before it is cast."""
+"""Loads CSV files into typed tables of an engine; every value is checked before it is cast."""
 
 import csv
 import pathlib
@@ -22,18 +22,18 @@ def load(
     engine: Engine, table: str, files: Sequence[pathlib.Path], types: Mapping[str, str], key: str = "",
     required: Sequence[str] = (), delimiter: str = ",",
 ) -> None:
-    """Make `table` with the columns of `types` from CSV files with a header, which may have more.
+    """Create `table` with the columns of `types` from CSV files with a header, which may have further columns.
 
     Args:
-        engine: where to.
-        files: UTF-8; each must have all columns, in any order.
+        engine: the engine that gets the table.
+        files: the files, in UTF-8; each must have all columns, in any order.
         types: "BIGINT", "DOUBLE", "DATE" or "STRING" by column.
-        key: a column in which no two rows may have the same value, and none may be empty.
+        key: a column whose values must be unique and not empty.
         required: columns that must have a value in every row.
-        delimiter: between fields.
+        delimiter: the delimiter between fields.
 
     Raises:
-        UserError: a file or column is missing, a file is no UTF-8 text or no CSV, a value has the wrong type.
+        UserError: a file or column is missing, a file is not UTF-8 text or not CSV, or a value has the wrong type.
     """
     if not files:
         columns = ", ".join(f"CAST(NULL AS {t}) AS {quoted(c)}" for c, t in types.items())
@@ -69,7 +69,7 @@ def load(
 
 
 def _wrong(engine: Engine, table: str, types: Mapping[str, str]) -> tuple[str, str] | None:
-    """The first column that holds a text which is no value of its type, and that text."""
+    """The first column that holds a text that is not a value of its type, and that text."""
     tests = ", ".join(
         f"min(CASE WHEN {quoted(c)} IS NOT NULL AND NOT {_VALID[t].format(quoted(c))} THEN {quoted(c)} END)"
         for c, t in types.items()
@@ -86,7 +86,7 @@ def check(engine: Engine, table: str, column: str, rule: str, holds: str) -> Non
 
 
 def files(source: pathlib.Path, pattern: str) -> list[pathlib.Path]:
-    """The files of `source` that `pattern` matches. Raises `UserError` if there are none."""
+    """The files of `source` that match `pattern`. Raises `UserError` if there are none."""
     found = sorted(source.glob(pattern))
     if not found:
         raise UserError(f"{source} must hold at least one file {pattern}. Received: no such file.")

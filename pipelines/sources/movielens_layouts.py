@@ -1,4 +1,4 @@
-"""MovieLens in each layout that it comes in, as the tables ratings, users and movies of movielens.sql."""
+"""Reads MovieLens in each of its layouts, as the tables ratings, users and movies of movielens.sql."""
 
 import itertools
 import pathlib
@@ -22,7 +22,7 @@ _BATCH = 8192
 
 
 def load_directory(source: pathlib.Path) -> Tables:
-    """The tables ratings, users and movies that movielens.sql takes."""
+    """Load the tables ratings, users and movies for movielens.sql."""
     atomic = sorted(source.glob("*.inter"))
     if (source / "ratings.dat").is_file():
         return _load_1m(source)
@@ -84,7 +84,7 @@ def _load_atomic(inter: pathlib.Path) -> Tables:
 
 
 def load_tfds(name: str, directory: str) -> Tables:
-    """TFDS repeats a user's and a movie's attributes in each rating; the first ones are taken."""
+    """Load the tables from TFDS, whose ratings repeat the attributes of users and movies; the first are taken."""
     if name not in TFDS_NAMES:
         raise UserError(f"--tfds must be one of {TFDS_NAMES}. Received: {name!r}.")
     import tensorflow_datasets
@@ -125,7 +125,7 @@ def load_tfds(name: str, directory: str) -> Tables:
 
 
 def _tables(where: str, ratings: dict[str, Any], users: dict[str, Any], movies: dict[str, Any]) -> Tables:
-    """Typed tables of columns of text."""
+    """Typed tables from columns of text."""
     ratings = {
         **{c: _integers(f"{where}: {c} of ratings", ratings[c]) for c in ("user_id", "movie_id", "timestamp")},
         "rating": _match(f"{where}: rating", ratings["rating"], r"[0-9]+(\.[0-9]+)?", "a number").cast(pa.float64()),
@@ -158,17 +158,17 @@ def _match(where: str, column: pa.Array, pattern: str, rule: str) -> pa.Array:
 
 
 def _whole(column: pa.Array) -> pa.Array:
-    """Integers that are written as floats ("25.0") as integers."""
+    """Convert integers that are written as floats ("25.0") to integers."""
     return pc.replace_substring_regex(column, r"^(-?[0-9]+)\.0*$", r"\1")
 
 
 def _years(titles: pa.Array) -> pa.Array:
-    """The year in parentheses that ends a title; null where there is none."""
+    """The year in parentheses at the end of a title; null where there is none."""
     return pc.struct_field(pc.extract_regex(titles, r"\((?P<year>[0-9]{4})\)\s*$"), "year").cast(pa.int64())
 
 
 def _header(path: pathlib.Path) -> list[str]:
-    """Names of an atomic file's columns, without their types."""
+    """The names of the columns of an atomic file, without their types."""
     return [name.split(":")[0] for name in next(_lines(path, "utf-8-sig"), "").split("\t")]
 
 
@@ -183,7 +183,7 @@ def _fields(
     path: pathlib.Path, names: Sequence[str], separator: str, encoding: str = "latin-1", skip: int = 0,
     keep: Sequence[str] = (),
 ) -> dict[str, pa.Array]:
-    """The columns `keep` (default: all) of a file without quotation, as text; after `skip` lines."""
+    """Read the columns `keep` (default: all) of a file without quotation, as text, after `skip` lines."""
     lines, number = _lines(path, encoding), skip
     places = {name: place for place, name in enumerate(names) if name in (keep or names)}
     parts: dict[str, list[pa.Array]] = {name: [pa.array([], pa.string())] for name in places}

@@ -1,1 +1,1 @@
-"""A schema proposed for a log: what names say, what values say, and what follows."""
+"""Proposes a schema for a log: from the names, from the values, and from what follows."""

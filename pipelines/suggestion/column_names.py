@@ -1,4 +1,4 @@
-"""What the name of a log's column says: feedback, an id, a clock, time that was spent."""
+"""Rules for the names of a log's columns: feedback, an id, a clock, time that was spent."""
 
 import dataclasses
 import re
@@ -80,12 +80,12 @@ _MONTHS = _set("ym yyyymm yearmonth month period")
 
 @dataclasses.dataclass(frozen=True)
 class Feedback:
-    """The feedback that a name names.
+    """The feedback that a column's name stands for.
 
     Attributes:
-        negative: it shows dislike.
-        sure: the name can only be that of feedback. Otherwise it may be a state (`is_subscribed`) or an attribute
-            (`video_download`) of the user or the item, which the values tell.
+        negative: whether it shows dislike.
+        sure: whether the name can only be that of feedback. Otherwise, it may be a state (`is_subscribed`) or an
+            attribute (`video_download`) of the user or the item, which the values tell.
     """
 
     negative: bool
@@ -93,17 +93,17 @@ class Feedback:
 
 
 def words(name: str) -> list[str]:
-    """The words of a name in lower case: of `addToCart`, `add_to_cart` and `Add-to cart` the same three."""
+    """The words of a name in lower case: the same three for `addToCart`, `add_to_cart` and `Add-to cart`."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     name = re.sub(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])", " ", name)
     return [word.lower() for word in re.split(r"[\W_]+", name) if word]
 
 
 def feedback(name: str) -> Feedback | None:
-    """The feedback that a column of 0 and 1 with this name is; None if it is none by its name.
+    """The feedback that a binary column of this name holds; None if the name does not stand for feedback.
 
-    - The last word names feedback (`item_click`), but for its object (`click_item`), what marks a label (`click_flag`)
-      and a time (`purchase_7d`);
+    - The last word names feedback (`item_click`), apart from its object (`click_item`), a word that marks a label
+      (`click_flag`) and a time (`purchase_7d`);
     - or any word names it in the past (`clicked_banner`), or the words "add to" or "remove from" are there;
     - and no other word says that it is something else: a statistic (`like_count_known`), a right (`can_comment`), the
       past (`bought_before`), a kind of person (`return_customer`).
@@ -127,7 +127,7 @@ def feedback(name: str) -> Feedback | None:
 
 
 def task_name(name: str) -> str:
-    """The task of a label: its words without is, has, did or was in front; a single word in its base form.
+    """The task of a label: its words without a leading is, has, did or was; a single word is put in its base form.
 
     `is_liked` and `likes` become "like", `addToCart` "add_to_cart", `didSignUp` "sign_up".
     """
@@ -138,43 +138,43 @@ def task_name(name: str) -> str:
 
 
 def is_id(name: str) -> bool:
-    """Whether the last word is "id" or ends so: `author_id`, `authorid`, `uuid`."""
+    """Whether the last word is or ends in "id": `author_id`, `authorid`, `uuid`."""
     return any(w in _IDS or w.endswith("id") and w not in _NO_IDS for w in words(name)[-1:])
 
 
 def is_request_id(name: str) -> bool:
-    """Whether it is the id of a request, a session or an exposure."""
+    """Whether the name is that of an id of a request, a session or an exposure."""
     return words(name) in (["session"], ["request"]) or _is_id_of(name, _REQUESTS)
 
 
 def is_event_id(name: str) -> bool:
-    """Whether it is the id of an event, a search, an order or the like, or of their kinds."""
+    """Whether the name is that of an id of an event, a search, an order or the like, or of their kinds."""
     return _is_id_of(name, _EVENTS)
 
 
 def is_random(name: str) -> bool:
-    """Whether a column of 0 and 1 may mark random exposures."""
+    """Whether a binary column of this name may mark random exposures."""
     return bool(set(words(name)) & _RANDOM)
 
 
 def is_statistic(name: str) -> bool:
-    """Whether it is a count or a rate."""
+    """Whether the name is that of a count or a rate."""
     return bool(set(words(name)) & _STATISTICS)
 
 
 def not_counted(columns: Iterable[str]) -> dict[str, str]:
-    """What the log could have, by the names that counters know, and has not."""
+    """The columns, by the names that counters know, that the log could have but lacks."""
     absent = [name for name in ("author_id", "topic", "tab") if name not in columns]
     return {name: "not in the log; a column of this name would have counters and rates, too" for name in absent}
 
 
 def is_place(name: str) -> bool:
-    """Whether it is the place that a row had on the page, which nobody knows before rows are ranked."""
+    """Whether the name is that of a row's position on the page, which is unknown before rows are ranked."""
     return bool(set(words(name)) & _PLACES) and not set(words(name)) & _STATISTICS
 
 
 def is_spent(name: str) -> bool:
-    """Whether it is time that was spent, `dwellTime`, `ms_played`, or a share that was watched, `watch_ratio`."""
+    """Whether the name is that of time spent, `dwellTime`, `ms_played`, or of a share watched, `watch_ratio`."""
     given = re.sub(r"([a-z])(time|duration)\b", r"\1 \2", " ".join(words(name))).split()
     verbs = {re.sub("(ing|ed)$", "", w) for w in given} & _SPENT
     if given[:2] == ["time", "on"] or given == ["dwell"]:
@@ -185,7 +185,7 @@ def is_spent(name: str) -> bool:
 
 
 def clock(name: str) -> str:
-    """"date" or "clock" if numbers of this name are dates or times of day, whatever they are; or ""."""
+    """Whether numbers of this name are dates ("date") or times of day ("clock"), whatever their values; or ""."""
     given = words(name)
     for kind, names in (("date", _DATES), ("clock", _CLOCKS)):
         if "".join(given) in names or not is_duration(name) and given[-1:] != ["time"] and set(given[-1:]) & names:
@@ -206,7 +206,7 @@ def is_month(name: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """Feedback: its name, whether it shows dislike, is such in the past only, and whatever follows."""
+    """Feedback: its name, whether it shows dislike, is feedback in the past tense only, and whatever words follow."""
 
     name: str
     negative: bool
@@ -226,7 +226,7 @@ def _is_id_of(name: str, kinds: frozenset[str]) -> bool:
 
 
 def _stem(word: str) -> str:
-    """What the forms of a regular English word share."""
+    """The part that the forms of a regular English word share."""
     word = re.sub("ie[sd]$", "y", _IRREGULAR.get(word, word))
     word = re.sub("(?<=[a-z]{3})(es|ed|s|e)$", "", word)
     return re.sub(r"([^aeiou])\1$", r"\1", word) if len(word) > 3 else word

@@ -1,4 +1,4 @@
-"""What a log says of its columns: kinds, values and dependence by a sample; what is missing by all of its rows."""
+"""Measures a log's columns: kinds, values and dependence on a sample; missing values on all of its rows."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -20,11 +20,11 @@ _FROM, _TO = 946_684_800, 4_102_444_800  # the years 2000 and 2100 in seconds si
 
 
 class Agreement(NamedTuple):
-    """How often two rows have one value of a column.
+    """How often two rows have the same value of a column.
 
     Attributes:
-        within: of two rows with one key; each row counts once, and those that lack a value do not.
-        anyway: of any two rows.
+        within: among rows with the same key; each row counts once, except rows without a value.
+        anyway: among any two rows.
     """
 
     within: float
@@ -32,15 +32,15 @@ class Agreement(NamedTuple):
 
     @property
     def strength(self) -> float:
-        """1 where the key decides the value, 0 where it says nothing (Cohen's kappa); 0 if all rows have one value."""
+        """Cohen's kappa: 1 if the key decides the value, 0 if it says nothing or if all rows have the same value."""
         return (self.within - self.anyway) / (1 - self.anyway) if self.anyway < 1 else 0.0
 
 
 class Sample:
-    """At most `ROWS` rows of a log, always the same ones, as the table `sampled`.
+    """A sample of at most `ROWS` rows of a log, always the same ones, as the table `sampled`.
 
     Attributes:
-        rows: how many rows the log has; 0 before `measure`.
+        rows: the number of rows of the log; 0 before `measure`.
 
     Raises:
         UserError: the log has no rows.
@@ -55,15 +55,15 @@ class Sample:
             raise UserError(f"{log.name} must have rows. Received: none.")
 
     def none(self, rows: str) -> bool:
-        """Whether no row of the sample is one of `rows`, a condition in SQL."""
+        """Whether no row of the sample satisfies `rows`, a condition in SQL."""
         return not self.engine.one(f"SELECT count(*) FROM sampled WHERE {rows}")
 
     def present(self, name: str) -> str:
-        """SQL of whether the column has a value."""
+        """SQL for whether the column has a value."""
         return f"({quoted(name)} IS NOT NULL AND lower(trim(CAST({quoted(name)} AS VARCHAR))) NOT IN {_ABSENT})"
 
     def agreement(self, of: str, by: str) -> Agreement:
-        """How far the column `by` decides the column `of`."""
+        """How much the column `by` decides the column `of`."""
         if (of, by) not in self._agreements:
             pairs = (f"SELECT {quoted(by)} AS k, CAST({quoted(of)} AS VARCHAR) AS v, count(*) AS n FROM sampled "
                      f"WHERE {self.present(by)} AND {self.present(of)} GROUP BY ALL")
@@ -76,7 +76,7 @@ class Sample:
         return self._agreements[of, by]
 
     def measure(self, columns: Iterable["Column"]) -> None:
-        """Set `rows`, and of each column `lacking`, and of numbers `ones`, `low` and `high`, by all rows of the log."""
+        """Set `rows`, for each column `lacking`, and for numbers `ones`, `low` and `high`, from all rows of the log."""
         columns, values, parts = list(columns), [], ["count(*)"]
         for c in columns:
             name = quoted(c.name)
@@ -91,7 +91,7 @@ class Sample:
                 c.ones, c.low, c.high = ones, low, high
 
     def together(self, columns: Sequence["Column"], others: Sequence["Column"]) -> dict[tuple[str, str], int]:
-        """In how many rows of the log a column of `columns` and one of `others` are both 1; all are binary."""
+        """The number of rows in which a column of `columns` and one of `others` are both 1; all of them are binary."""
         if not columns or not others:
             return {}
         pairs = [(a.name, b.name) for a in columns for b in others]
@@ -103,25 +103,26 @@ class Sample:
 
 
 class Column:
-    """What the sample says of a column.
+    """A column of the sample.
 
     Args:
         sample: the sample.
         name: the column's name.
-        is_key: it is the user's or the item's id.
+        is_key: whether it is the user's or the item's id.
 
     Attributes:
-        unfit: why it is no feature; "" if it may be one.
-        is_list, is_integer, is_number: what all values are; for numbers, texts such as "NA" count as missing.
-        is_whole: all are integers but for such texts; also "3.0" in text if it is an id or some rows lack a value.
-        is_binary: all are 0 or 1, true or false, but for such texts.
-        distinct, values: how many different values there are, and how many in all.
-        length: of a list, what 99 of 100 rows do not exceed.
-        low, high, median: of numbers; `low` and `high` of the log after `Sample.measure`.
-        number: SQL of the number.
-        usable: SQL of whether a row has what is needed: 0 or 1 if all do, a finite number, an id, or just a value.
-        lacking: rows of the log that have not.
-        ones: rows of the log that are 1.
+        unfit: why it is not a feature; "" if it may be one.
+        is_list, is_integer, is_number: whether all values are; for numbers, texts such as "NA" count as missing.
+        is_whole: whether all are integers, apart from such texts; also "3.0" in text if it is an id or some rows lack a
+            value.
+        is_binary: whether all are 0 or 1, true or false, apart from such texts.
+        distinct, values: the number of different values, and of all values.
+        length: for a list, the length that 99 of 100 rows do not exceed.
+        low, high, median: for numbers; `low` and `high` are those of the log after `Sample.measure`.
+        number: SQL for the number.
+        usable: SQL for whether a row has what is needed: 0 or 1 if all do, a finite number, an id, or any value.
+        lacking: the number of rows of the log that do not.
+        ones: the number of rows of the log that are 1.
     """
 
     def __init__(self, sample: Sample, name: str, is_key: bool = False):
@@ -160,14 +161,14 @@ class Column:
 
     @property
     def stray(self) -> str:
-        """An example of what rows of the log have in place of what is needed; "" if they only lack it."""
+        """An example of an unusable value in the log; "" if rows only lack a value."""
         column = quoted(self.name)
         return self._sample.engine.one(f"SELECT coalesce(left(min(CAST({column} AS VARCHAR)), 40), '') FROM log "
                                        f"WHERE NOT coalesce({self.usable}, false)")
 
     @property
     def moment(self) -> str:
-        """"date" or "clock" if the values are dates, times since 1970 or times of day, by their form or name."""
+        """"date" or "clock" if the values, by form or name, are dates, times since 1970 or times of day; or ""."""
         if self.is_number:
             return "" if self.is_binary else self._moment_of_numbers()
         if self.is_list or self._sample.log.types[self.name] != "VARCHAR":
@@ -233,21 +234,21 @@ class Column:
         return "" if broken is None else f"it holds lists not in JSON, such as [\"a\", \"b\"]. Received: {broken[:60]}"
 
     def _all(self, holds: str) -> bool:
-        """Whether all values are so."""
+        """Whether the condition holds for all values."""
         return self._sample.none(f"{quoted(self.name)} IS NOT NULL AND NOT coalesce({holds}, false)")
 
     def _some(self, holds: str) -> bool:
-        """Whether all but those that say that a value is missing are so, and there are such."""
+        """Whether the condition holds for all values except those that say "missing", and there are such."""
         present = self._sample.present(self.name)
         return self._sample.none(f"{present} AND NOT coalesce({holds}, false)") and not self._sample.none(present)
 
 
 class Sides:
-    """Whom columns describe.
+    """Finds whether columns describe users, items or the context.
 
     Attributes:
         keys: the columns of the user's and the item's ids, by side.
-        sizes: how many users and items the sample has.
+        sizes: the number of users and items in the sample.
     """
 
     def __init__(self, sample: Sample, user: str, item: str):
@@ -256,10 +257,10 @@ class Sides:
                       for side, key in self.keys.items()}
 
     def of(self, name: str) -> tuple[str, str]:
-        """The side that decides a column's values by a kappa of at least 0.8, or "context"; and why.
+        """The side that decides a column's values with a kappa of at least 0.8, or "context"; and the reason.
 
-        If both do, it is the one that decides more; of equals the one with fewer keys, since what users have, each item
-        that only one of them sees has too.
+        If both do, it is the one that decides more; of equals, the one with fewer keys, since an item that only one
+        user sees has whatever its user has.
         """
         for side, key in self.keys.items():
             if name == key:
@@ -272,6 +273,6 @@ class Sides:
         return side, f"{side}: two rows of one {side} agree in {within:.0%} of cases, any two rows in {anyway:.0%}"
 
     def divides_users(self, column: Column) -> bool:
-        """Whether each value is one user's and users have several, as sessions are."""
+        """Whether each value belongs to one user and users have several, as with sessions."""
         return column.distinct > self.sizes["user"] and \
             self._sample.agreement(self.keys["user"], column.name).strength > 0.99

@@ -1,4 +1,4 @@
-"""A schema proposed from a sample of a log: a start to correct, by rules that are easy to predict."""
+"""Proposes a schema from a sample of a log, by rules that are easy to predict: a start for you to correct."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ from pipelines.suggestion.log_sample import Column, Sample, Sides
 
 _DECIMALS = ("FLOAT", "DOUBLE", "DECIMAL")
 _FEW, _LONGEST = 64, 50  # distinct values of a small vocabulary; values of a list
-# Rows that a value of a large vocabulary needs for a row of its own. An id with fewer is learned by heart, and nothing
+# Rows that a value of a large vocabulary needs to get its own row. An id with fewer is learned by heart, and nothing
 # about it: on two logs 100 was better than 2 and 10 (docs/decisions/own_logs.md).
 _OF_AN_ID, _OF_A_VALUE = 100, 10
 # Feedback lies inside another: the share of its ones that do, and how many ones it must have; the share of the rows in
@@ -42,39 +42,38 @@ _ADVICE = {
 def suggest(
     engine: Engine, log: Log, time: str, user: str, item: str, random: str = "", split: str = "",
 ) -> tuple[Schema, dict[str, str]]:
-    """Propose a schema that the log can be converted with; returns it, and for each column but the time why.
+    """Propose a schema with which the log can be converted; returns it, and the reason for each column but the time.
 
     Feedback, in columns of 0 and 1 (or true and false):
 
-    - A column whose name names feedback is a task, in any spelling and form: `click`, `isLiked`, `add_to_cart`,
-      `return_item`; see `column_names.feedback`. Where the name alone leaves a doubt (`video_download`,
-      `is_subscribed`) it is one unless the user or the item decides the value.
+    - A column whose name stands for feedback is a task, in any spelling and form: `click`, `isLiked`, `add_to_cart`,
+      `return_item`; see `column_names.feedback`. Where the name alone is ambiguous (`video_download`, `is_subscribed`),
+      it is one unless the user or the item decides the value.
     - A column that is almost only 1 where another feedback is 1 is a task too, whatever its name, unless the user or
-      the item decides it. Its mask is the smallest such feedback: of a purchase the cart, of a cart the click. At least
-      98% of its ones, and 10, must lie there; the mask must be 1 in more rows than it, but in at most 90% of all, and
-      in so few that chance explains it by less than 1e-6. So columns that are 1 in the same rows do not mask each
-      other. Rows outside its mask do not count for a task; they may lack the label.
-    - A task's name is `column_names.task_name`; where two tasks would have one name, those of their columns.
+      the item decides it. Its mask is the smallest such feedback: the cart for a purchase, the click for a cart. At
+      least 98% of its ones, and 10, must lie there; the mask must be 1 in more rows than the column, but in at most 90%
+      of all rows, and in so few that chance explains it by less than 1e-6. Columns that are 1 in the same rows thus do
+      not mask each other. Rows outside its mask do not count for a task; they may lack the label.
+    - A task's name is `column_names.task_name`, or its column's name if two tasks would share one.
 
-    Numbers of time that was spent, by their names, are targets, unless the user or the item decides them.
+    Numbers whose names stand for time spent are targets, unless the user or the item decides them.
 
     Features:
 
-    - Text, ids and integers from 0 to 99 are categorical with a learned vocabulary; hashed where over half of the rows
-      have a value of their own. In a vocabulary of more than 64 values an id has a row of the table to itself from 100
-      rows on, and another value from 10; rarer ones share 16. Lists keep as many values as 99 of 100 rows have, at
-      most 50.
+    - Text, ids and integers from 0 to 99 are categorical with a learned vocabulary; they are hashed if over half of the
+      rows have a unique value. In a vocabulary of more than 64 values, an id has its own row of the table from 100 rows
+      on, and another value from 10; rarer ones share 16. Lists keep as many values as 99 of 100 rows have, at most 50.
     - Other numbers are numeric: as log-odds if they are rates, as log1p if they are not negative and have a long tail.
-    - The side is the user or the item that decides the value, see `Sides.of`: two rows of one item then agree much more
-      often than any two. Rows without a value do not count. Otherwise it is the context.
-    - The cause is statistical for counts and rates by name, content otherwise, context for what is of the context.
-    - Counters are added where the log has what they are made of.
+    - The side is the user or the item that decides the value, see `Sides.of`: two rows of the same item then agree much
+      more often than any two. Rows without a value do not count. Otherwise, the side is the context.
+    - The cause is statistical for counts and rates by name, context for the context's features, content otherwise.
+    - Counters are added if the log has the columns from which they are computed.
 
     Left out, with the reason:
 
-    - the columns of `random` and `split`, and columns of 0 and 1 that by their names may mark random exposures;
-    - ids of requests, sessions and the like: by their names; or texts and ids with a value of its own in 90% of the
-      rows, and more values than there are users or items; or with values that are one user's each, while users have
+    - the columns of `random` and `split`, and binary columns whose names may mark random exposures;
+    - ids of requests, sessions and the like: by their names; or texts and ids with a unique value in 90% of the rows,
+      and more values than there are users or items; or with values that belong to one user each, while users have
       several;
     - dates and times of day: as types, texts, numbers such as 20220425 or milliseconds since 1970, or by their names.
       An hour or a weekday is a small integer, so a category;
@@ -82,12 +81,12 @@ def suggest(
     - lists of decimals, objects, other types, columns without values, and names of ours.
 
     Args:
-        engine: where `log` is a view.
+        engine: the engine in which `log` is a view.
         log: the log.
-        time: column of the time; "" of a log without times, whose schema has no such key and no counters.
-        user, item: columns of the ids.
-        random: column that is 1 for random exposures; "" if there is none.
-        split: column that says train or test; "" if there is none.
+        time: the column of the time; "" for a log without times, whose schema has no such key and no counters.
+        user, item: the columns of the ids.
+        random: the column that is 1 for random exposures; "" if there is none.
+        split: the column that says train or test; "" if there is none.
 
     Raises:
         UserError: a column is missing, or the log has no rows or no feedback.
@@ -136,7 +135,7 @@ def suggest(
 
 
 def _unfit(log: Log, name: str) -> str:
-    """Why a column of this name or type is no feature; "" if it may be one."""
+    """Why a column of this name or type is not a feature; "" if it may be one."""
     found = log.types[name]
     inner = found.removesuffix("[]")
     if name in OURS:
@@ -182,7 +181,7 @@ def _no_feature(column: Column, sides: Sides, rows: int) -> str:
 
 
 def _tasks(sample: Sample, binary: list[Column], sides: Sides, why: dict[str, str]) -> list[Task]:
-    """The tasks among columns of 0 and 1; says in `why` of each feedback what became of it."""
+    """The tasks among the binary columns; `why` receives what became of each feedback."""
     varied = {c.name for c in binary if sides.of(c.name)[0] == "context"}
     kinds = {c.name: kind for c in binary if (kind := feedback(c.name)) and (kind.sure or c.name in varied)}
     named = [c for c in binary if c.name in kinds]
@@ -225,7 +224,7 @@ def _inside(column: Column, around: Column, both: dict[tuple[str, str], int], ro
 
 
 def _lacking(column: Column, rows: int, what: str = "number") -> str:
-    """Why a column is left out in which rows of the log lack a value; "" if none do."""
+    """Why a column is left out because rows of the log lack a value; "" if none do."""
     if not column.lacking:
         return ""
     stray = f" (but {column.stray!r})" if column.stray else ""
@@ -233,7 +232,7 @@ def _lacking(column: Column, rows: int, what: str = "number") -> str:
 
 
 def _feature(column: Column, sides: Sides, rows: int) -> tuple[Feature | None, str]:
-    """The feature and what is said of it; None if some of the log's `rows` lack a number."""
+    """The feature and the note about it; None if some of the log's `rows` lack a number."""
     side, reason = sides.of(column.name)
     reason += "; nobody knows it before ranking: leave it out, or serve one value for all" * is_place(column.name)
     is_key = column.name in sides.keys.values()
@@ -272,7 +271,7 @@ def _feature(column: Column, sides: Sides, rows: int) -> tuple[Feature | None, s
 
 
 def _hindered(columns: dict[str, Column], features: list[Feature], keys: dict[str, str], why: dict[str, str]) -> bool:
-    """Whether counters would read a column by its name that is not what they read; says so in `why`."""
+    """Whether counters would read, by its name, a column that is not what they expect; `why` receives the reason."""
     odd = [name for name in ("topic", "author_id", "tab", *BINARY, *SECONDS) if why.get(name, "").startswith("left out")
            and not (name in columns and _missing_only(columns[name]))]
     for f in features:
@@ -285,12 +284,12 @@ def _hindered(columns: dict[str, Column], features: list[Feature], keys: dict[st
 
 
 def _missing_only(column: Column) -> bool:
-    """Whether it is what counters read wherever it has a value; they take no value for 0."""
+    """Whether a column is what counters read wherever it has a value; they take a missing value for 0."""
     return (column.is_binary if column.name in BINARY else column.is_number and column.low >= 0) and not column.stray
 
 
 def _computed(tasks: list[Task], columns: set[str]) -> list[Feature]:
-    """Counters that the log has the columns for; those of point_in_time.sql, whose names are fixed."""
+    """The counters whose columns the log has; they are those of point_in_time.sql, whose names are fixed."""
     known = columns | {t.name for t in tasks}
     needs = {name: name for name in ("click", "long_view", "like", "profile_enter", "topic", "tab")}
     needs |= {"play_ratio": "play_s", "author": "author_id"}

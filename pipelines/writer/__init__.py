@@ -1,1 +1,1 @@
-"""A data set on disk: written as a whole or not at all, and read back as it is stored."""
+"""Writing a data set, as a whole or not at all, and reading it back as stored."""

@@ -1,7 +1,7 @@
-"""Write a data set: see `dlen_cam2.data.manifest` for what it consists of.
+"""Write a data set; see `dlen_cam2.data.manifest` for its files.
 
-A split is a day ("20220425"), or a day's uniformly random exposures ("20220425_random"), or what a source without
-days has ("train", "test").
+A split is a day ("20220425"), a day's uniformly random exposures ("20220425_random"), or one of a source without days
+("train", "test").
 """
 
 import os
@@ -40,14 +40,14 @@ def write_dataset(
     Args:
         directory: where to write; replaced if it is a data set.
         schema: what the columns are; the rows must have every column that it names.
-        splits: (split name, rows) in time order. Memory: some shards of rows, and the distinct values of a split.
-        source: how the data came to be (parameters, rows read and dropped); kept in `statistics.json`.
-        sides: by name, further tables, written as Parquet beside the splits, and directories, moved there; no reader
-            of features opens them.
+        splits: (split name, rows) in time order. Memory holds some shards of rows, and the distinct values of a split.
+        source: how the data was made (parameters, rows read and dropped); kept in `statistics.json`.
+        sides: further tables by name, written as Parquet beside the splits, and directories, moved there; no reader of
+            features opens them.
         form: layout, compression, processes.
-        train_days: splits of which vocabularies are learned (`Feature.min_count`), such as "20220425..20220503".
+        train_days: splits from which vocabularies are learned (`Feature.min_count`), such as "20220425..20220503".
             Default: see `default_train_days`.
-        total: rows of all splits, if that is known, for the progress bar.
+        total: the number of rows of all splits, if known, for the progress bar.
 
     Returns:
         The statistics, as in `statistics.json`.
@@ -85,13 +85,13 @@ def write_dataset(
 
 
 def default_train_days(splits: Sequence[str]) -> list[str]:
-    """All days but the last, or "train", or whatever there is."""
+    """The default training days: all days but the last, or else "train", or else all splits."""
     days = [split for split in splits if split.isdigit()]
     return days[:-1] or days or [split for split in splits if split == "train"] or list(splits)
 
 
 def standing(directory: str | os.PathLike) -> tuple[Schema, dict[str, Any]]:
-    """The schema and the statistics of a data set that days are added to. Raises `UserError` if it is none."""
+    """The schema and statistics of an existing data set, to add days to it. Raises `UserError` if it is not one."""
     if size(join(directory, STATISTICS)) < 0:
         raise UserError(f"--since needs a data set to add days to: run without --since first. Received: {directory}, "
                         f"which has no {STATISTICS}.")
@@ -104,19 +104,19 @@ def append(
 ) -> dict[str, Any]:
     """Add splits to the data set `directory`, or replace them, as a whole or not at all.
 
-    The data set is made anew beside the old one, of hard links to what stays, and takes its place at the end.
-    Vocabularies stay as they are.
+    The data set is built again beside the old one, with hard links to what stays, and replaces it at the end.
+    Vocabularies do not change.
 
     Args:
         directory: a data set.
-        splits, source, form, total: as of `write_dataset`.
-        sides: by name, directories whose entries join, or replace, those of the data set's directory of that name.
+        splits, source, form, total: see `write_dataset`.
+        sides: directories by name, whose entries join, or replace, those of the same directory in the data set.
 
     Returns:
         The statistics of all splits.
 
     Raises:
-        UserError: as `write_dataset`, or `directory` is no data set, or has another layout or compression.
+        UserError: see `write_dataset`; or `directory` is not a data set, or has another layout or compression.
     """
     schema, content = standing(directory)
     for split in content["days"]:
@@ -143,7 +143,7 @@ def append(
 
 
 def _link(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Give `target` what `source` has, but for hidden leftovers and the files of TFDS, which are written in place."""
+    """Link `source`'s content into `target`, except hidden leftovers and TFDS's files, which are written in place."""
     for path in source.iterdir():
         if path.name.startswith(".") or path.name in ("dataset_info.json", "features.json"):
             continue
@@ -191,7 +191,7 @@ def _write_split(
 
 
 def _shards_of(rows: Rows) -> Iterator[pa.Table]:
-    """Tables of `ROWS_PER_SHARD` rows, the last with fewer; at least one."""
+    """Tables of `ROWS_PER_SHARD` rows, the last with fewer; there is at least one table."""
     waiting: list[pa.RecordBatch] = []
     count = written = 0
     for batch in rows.to_batches() if isinstance(rows, pa.Table) else rows:
@@ -240,9 +240,9 @@ def _checked(schema: Schema, split: str, table: pa.Table) -> pa.Table:
 
 
 def _write_tfds(directory: pathlib.Path, schema: Schema, form: Form) -> None:
-    """Metadata that lets `tfds.builder_from_directory(directory)` read the rows.
+    """Write metadata that lets `tfds.builder_from_directory(directory)` read the rows.
 
-    TFDS reads a row a record, and nothing compressed: other forms have no such metadata.
+    TFDS reads one row per record and nothing compressed: other forms get no such metadata.
     """
     if form.layout != "example" or form.compression:
         return

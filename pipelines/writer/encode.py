@@ -1,4 +1,4 @@
-"""Columns to serialised `tf.train.Example`s, a whole column at a time: one for each row, or one for a block of rows.
+"""Encodes columns as serialised `tf.train.Example`s, a column at a time: one for each row, or one for a block of rows.
 
 Building `tf.train.Example` objects row by row in Python encodes about 15-20k rows/s (40 columns). Here every
 fixed-size column becomes one slice of a byte matrix, filled by numpy, and only strings and lists are joined
@@ -56,7 +56,7 @@ def examples(table: pa.Table) -> Iterator[bytes]:
 
 
 def block(table: pa.Table, binary: Collection[str]) -> bytes:
-    """All rows as one `tf.train.Example` that holds columns, see `dlen_cam2.data.parsing`.
+    """Encode all rows as one `tf.train.Example` that holds columns, see `dlen_cam2.data.parsing`.
 
     Args:
         table: columns as for `examples`.
@@ -93,7 +93,7 @@ def block(table: pa.Table, binary: Collection[str]) -> bytes:
 
 
 def _rectangle(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Lists, one after another, as rows that are filled up with -1."""
+    """Concatenated lists as rows that are padded with -1."""
     width = int(lengths.max(initial=0))
     out = np.full((len(lengths), width), -1, np.int64)
     out[np.arange(width) < lengths[:, None]] = values
@@ -111,7 +111,7 @@ def _varint(value: int) -> bytes:
 
 
 def _varints(values: np.ndarray) -> np.ndarray:
-    """(n, w) bytes: every value as a varint of the width w that the widest of them needs."""
+    """Every value as a varint, bytes (n, w), with the width w that the widest value needs."""
     bits = values.astype(np.uint64)
     width = max(1, -(-int(bits.max(initial=0)).bit_length() // 7))
     shifts = np.arange(width, dtype=np.uint64) * np.uint64(7)
@@ -126,7 +126,7 @@ def _prefixed(head: bytes, payload: np.ndarray) -> np.ndarray:
 
 
 def _entry_head(key: bytes, kind: int, payload: int) -> bytes:
-    """Everything of a map entry that comes before `payload` bytes of packed numbers."""
+    """The part of a map entry that comes before `payload` bytes of packed numbers."""
     values = b"\x0a" + _varint(payload)
     return _wrap(key, kind, values, payload)
 

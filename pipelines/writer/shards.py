@@ -1,6 +1,6 @@
-"""A table to one TFRecord file, in this process or in one beside it.
+"""Writes a table to one TFRecord file, in this process or in one beside it.
 
-Imports no TensorFlow: a worker process starts in a fraction of a second.
+The module does not import TensorFlow, so that a worker process starts in a fraction of a second.
 """
 
 import concurrent.futures
@@ -35,10 +35,10 @@ class Form:
     Attributes:
         layout: "example": a record is a row; "block": a record is some thousand rows as columns.
         compression: "", "GZIP" or "ZLIB".
-        workers: processes that encode shards; 1: this one.
+        workers: the number of processes that encode shards; 1: this process only.
 
     Raises:
-        UserError: a value is none of these.
+        UserError: a value is not one of these.
     """
 
     layout: str = "example"
@@ -56,7 +56,7 @@ class Form:
 
 @contextlib.contextmanager
 def processes(form: Form) -> Iterator[concurrent.futures.Executor | None]:
-    """The form's workers; None where this process does the work."""
+    """The pool of the form's workers; None if this process does the work."""
     if form.workers == 1:
         yield None
         return
@@ -71,12 +71,12 @@ def write_shards(
     tables: Iterable[pa.Table], directory: pathlib.Path, name: str, form: Form, binary: Iterable[str],
     pool: concurrent.futures.Executor | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Write each table as a shard `NAME.tfrecord-00000-of-00002`; returns what the manifest says of them.
+    """Write each table as a shard `NAME.tfrecord-00000-of-00002`; returns the manifest's entries for them.
 
-    Memory: the tables of `workers` + 1 shards, and what they become.
+    Memory holds the tables of `workers` + 1 shards, and their encoded form.
 
     Raises:
-        UserError: a file cannot be written (the disk is full, say).
+        UserError: a file cannot be written, for example because the disk is full.
     """
     binary = tuple(binary)
     written: list[dict[str, Any]] = []
@@ -130,7 +130,7 @@ def _records(table: pa.Table, layout: str, binary: tuple[str, ...]) -> Iterator[
 
 
 def _framed(records: Iterable[bytes]) -> Iterator[bytes]:
-    """TFRecord's frames: length, its CRC, the record, its CRC (tensorflow/core/lib/io/record_writer.h)."""
+    """Frame records as TFRecord does: length, its CRC, the record, its CRC (tensorflow/core/lib/io/record_writer.h)."""
     for record in records:
         yield _head(len(record))
         yield record

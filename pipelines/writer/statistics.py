@@ -1,4 +1,4 @@
-"""What is said of a split in statistics.json and counts.parquet, gathered shard by shard."""
+"""The entries of a split in statistics.json and counts.parquet, gathered shard by shard."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _PENDING = 1_000_000  # values that wait before equal ones are counted together
 
 
 class Statistics:
-    """Rows, labels, moments and values of a split.
+    """Counts the rows, labels, moments and values of a split.
 
     Args:
         schema: what the columns are.
@@ -107,7 +107,7 @@ class Statistics:
         return {"rows": self.rows, "tasks": tasks, "features": features, "targets": targets}
 
     def counts(self) -> pa.Table:
-        """How often each value of the learned vocabularies occurs: feature, id (of ints) or text, count."""
+        """How often each value of the learned vocabularies occurs: feature, id (for ints) or text, count."""
         parts = []
         for feature in self.schema.features:
             if not feature.min_count:
@@ -125,7 +125,7 @@ class Statistics:
 
 
 class _Moments:
-    """Count, least, greatest, mean and variance; the parts of Chan, Golub and LeVeque 1979 add up."""
+    """Count, minimum, maximum, mean and variance, added up from parts as in Chan, Golub and LeVeque 1979."""
 
     def __init__(self) -> None:
         self.count, self.mean, self._squares = 0, 0.0, 0.0
@@ -151,7 +151,7 @@ class _Moments:
         return math.sqrt(self._squares / self.count)
 
     def sums(self) -> dict[str, Any]:
-        """Of a task that is a number: rows, the sum, and the sum of squared distances from the mean."""
+        """For a regression task: rows, the sum, and the sum of squared distances from the mean."""
         return {"rows": self.count, "sum": self.mean * self.count, "squares": self._squares}
 
     def result(self) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class _Moments:
 
 
 class _Values:
-    """How often each value occurs."""
+    """Counts how often each value occurs."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -173,7 +173,7 @@ class _Values:
             self._parts = [self.table()]
 
     def table(self) -> pa.Table:
-        """Columns value and count, a row for each value."""
+        """A table with the columns value and count, and a row for each value."""
         if not self._parts:
             return pa.table({"value": pa.array([], pa.string()), "count": pa.array([], pa.int64())})
         total = pa.concat_tables(self._parts).group_by("value").aggregate([("count", "sum")])

@@ -1,4 +1,4 @@
-"""A split's rows as they are stored, in either layout: raw columns before any indexing, and a hash of each row."""
+"""A split's rows as stored, in either layout: raw columns before any indexing, and a hash of each row."""
 
 import dataclasses
 import os
@@ -16,11 +16,11 @@ from dlen_cam2.schema import KEYS, Schema
 
 
 class Column(NamedTuple):
-    """Values of a column in row order.
+    """The values of a column in row order.
 
     Attributes:
-        values: (rows,) int64, float32 or bytes; of a list column the elements of all rows, one row after another.
-        lengths: (rows,) elements of each row of a list column; None where each row has one value.
+        values: (rows,), int64, float32 or bytes; for a list column, the elements of all rows, one row after another.
+        lengths: (rows,), the number of elements in each row of a list column; None where each row has one value.
     """
 
     values: np.ndarray
@@ -34,7 +34,7 @@ class Column(NamedTuple):
 
     @classmethod
     def concatenate(cls, parts: Sequence["Column"]) -> "Column":
-        """The rows of all parts, of which there is at least one."""
+        """Concatenate the rows of all parts, of which there must be at least one."""
         lengths = [p.lengths for p in parts if p.lengths is not None]
         return cls(np.concatenate([p.values for p in parts]), np.concatenate(lengths) if lengths else None)
 
@@ -44,7 +44,7 @@ class Split:
     """All rows of a split.
 
     Attributes:
-        rows: how many.
+        rows: the number of rows.
         columns: every column of the schema; empty where there are no rows.
         records: (rows,) 64-bit hashes of all columns. Two different rows share one with probability 2^-64, so among
             10^8 rows a false pair has a chance of .0003.
@@ -58,7 +58,7 @@ class Split:
 
 
 def tables(directory: str | os.PathLike, schema: Schema, split: str, names: Iterable[str] = ()) -> Iterator[pa.Table]:
-    """The rows of `split` as they are stored, chunk by chunk; bytes stay bytes.
+    """Read the rows of `split` as stored, chunk by chunk; bytes stay bytes.
 
     Args:
         directory, split: a data set and one of its splits.
@@ -83,7 +83,7 @@ def _array(column: Any) -> pa.Array:
 
 
 def read_split(directory: str | os.PathLike, schema: Schema, split: str) -> Split:
-    """Read a split that `dlen_cam2.data.read` reads without an error."""
+    """Read all rows of a split that `dlen_cam2.data.read` can read without an error."""
     roles = [schema.keys[role] for role in KEYS if role in schema.keys]
     parts: dict[str, list[Column]] = {name: [] for name in schema.columns}
     records, keys = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]

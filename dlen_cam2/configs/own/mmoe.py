@@ -1,4 +1,4 @@
-"""Your own log, MMOE: a start for any log.
+"""Your own log with MMOE: a starting point for any log.
 
 dlen_cam2 train --config=own/mmoe --data_dir=DIR --model_dir=DIR \
     --train_days=A..B --eval_days=C

@@ -1,4 +1,4 @@
-"""Your own log, MMOE with DLEN's head: a latent state that the user prefers the item.
+"""Your own log with MMOE and DLEN's head, which has a latent state "the user prefers the item".
 
 dlen_cam2 train --config=own/mmoe_dlen --data_dir=DIR --model_dir=DIR \
     --train_days=A..B --eval_days=C

@@ -1,4 +1,4 @@
-"""Your own log, MMOE with ESMM's head, for tasks of which one follows another (`mask:` in the schema).
+"""Your own log with MMOE and ESMM's head, for tasks that follow each other (`mask:` in the schema).
 
 dlen_cam2 train --config=own/mmoe_esmm --data_dir=DIR --model_dir=DIR \
     --train_days=A..B --eval_days=C

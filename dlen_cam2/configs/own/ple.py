@@ -1,4 +1,4 @@
-"""Your own log, PLE.
+"""Your own log with PLE.
 
 dlen_cam2 train --config=own/ple --data_dir=DIR --model_dir=DIR \
     --train_days=A..B --eval_days=C

@@ -1,4 +1,4 @@
-"""Your own log, a shared bottom, the least of the networks.
+"""Your own log with a shared bottom, the simplest of the networks.
 
 dlen_cam2 train --config=own/shared_bottom --data_dir=DIR --model_dir=DIR \
     --train_days=A..B --eval_days=C

@@ -1,1 +1,1 @@
-"""Causal branches beside a trunk, a paper each."""
+"""Causal branches beside a trunk, one package for each paper."""

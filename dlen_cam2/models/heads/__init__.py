@@ -1,4 +1,4 @@
-"""Heads: from the towers' outputs to what is trained, evaluated and served, a paper each."""
+"""Heads: turn the towers' outputs into what is trained, evaluated and served; one module for each paper."""
 
 from dlen_cam2.models.heads.dlen import DLEN
 from dlen_cam2.models.heads.esmm import ESMM

@@ -27,16 +27,16 @@ from dlen_cam2.utils.errors import UserError
 class DLEN(Head):
     """The deep latent emotion network's head, over any trunk (DLEN, section 3): `LatentState` and `CappedHead`.
 
-    DESIGN: P(UP) reads the embedded row, and not what causal branches join to the towers.
+    DESIGN: P(UP) reads the embedded row, but not the columns that causal branches join to the towers.
 
     Attributes:
-        alpha: the cap factor c: α_k = c * positive rate of task k. The paper: 0.1 to 0.5.
-        alpha_constant: above 0, the literal cap α of every task that is not negative, in place of c * positive rate.
+        alpha: the cap factor c: α_k = c * positive rate of task k. The paper uses 0.1 to 0.5.
+        alpha_constant: above 0, the literal cap α of every task that is not negative, instead of c * positive rate.
         latent_units: layer sizes of the hidden state network.
-        masked: of a task that follows another (a purchase among clicks). "exposure": eq 1 as printed, with the
-            exposure's P(UP). "parent": P(UP | the tasks before it happened), `P(UP|j) = P(j|UP) P(UP) / P(j)`. DESIGN:
-            the paper is silent. With P(UP) = .5, click .8 and .05, buy .2 and .02, the true P(buy|click) is .189, and
-            eq 1 gives .11.
+        masked: how a task that follows another (a purchase among clicks) is computed. "exposure": eq 1 as printed, with
+            the exposure's P(UP). "parent": P(UP | the tasks before it happened), `P(UP|j) = P(j|UP) P(UP) / P(j)`.
+            DESIGN: the paper is silent. With P(UP) = .5, click .8 and .05, buy .2 and .02, the true P(buy|click) is
+            .189, while eq 1 gives .11.
     """
 
     alpha: float = option(0.3, above=0, most=1, search=[0.1, 0.2, 0.3, 0.4, 0.5])
@@ -53,7 +53,7 @@ class DLEN(Head):
     )}
 
     def outputs(self, towers: tf.Tensor, x: tf.Tensor, context: Context) -> dict[str, tf.Tensor]:
-        """What `CappedHead` returns, and "latent": (B, 1), the logit of P(UP)."""
+        """The outputs of `CappedHead`, and "latent": (B, 1), the logit of P(UP)."""
         alphas = self.caps(context.schema)
         rates = [task.positive_rate for task in context.schema.tasks]
         # DESIGN: users prefer at least what they most often respond to, so P(UP) starts a little above that rate, and
@@ -67,11 +67,11 @@ class DLEN(Head):
         return {**capped_head([towers, latent]), "latent": latent}
 
     def caps(self, schema: Schema) -> list[float]:
-        """α for each binary task: `alpha_constant`, or `alpha * positive rate`.
+        """The cap α of each binary task: `alpha_constant`, or `alpha * positive rate`.
 
         DESIGN: eq 7 bounds P(k|¬UP) by the task's marginal rate, and the text finds 0.1 to 0.5 times "the
         corresponding task" best, so the factor multiplies that rate. A negative task ("hate") is no sign of
-        preference, the bound does not hold for it, and its α is 1 (uncapped).
+        preference, so the bound does not hold for it and its α is 1 (uncapped).
 
         Raises:
             UserError: a task has no positives to put a cap on.
@@ -87,7 +87,7 @@ class DLEN(Head):
         return alphas
 
     def check_grown(self, before: Schema, now: Schema, stored: Sequence[Feature], fitted: Mapping[str, Any]) -> None:
-        """With `masked="parent"` P(k) is given the task before, which must stay the same."""
+        """With `masked="parent"`, P(k) is conditional on the task before k, which must not change."""
         old, new = before.follows, now.follows
         changed = sorted(task for task in old.keys() & new.keys() if old[task] != new[task])
         if changed and self.masked == "parent":
@@ -95,11 +95,11 @@ class DLEN(Head):
                             f"Received: {[new[t] for t in changed]} in place of {[old[t] for t in changed]}.")
 
     def scores(self, outputs: Outputs, schema: Schema, calibrate: Calibrate | None = None) -> dict[str, tf.Tensor]:
-        """- `<task>`: P(k), the probability that is trained, calibrated if a `calibrate` is given;
-        - `<task>_up`: `P(k, UP) = P(k|UP) P(UP)` (eq 4): the ¬UP term is dropped, so it is below the training
-          probability and is a score, not a calibrated probability of the behaviour. DESIGN: a negative task has none,
-          since preferring the item is no part of it. With `masked="parent"` both are of the rows of the task before;
-        - `p_up`: P(UP).
+        """`<task>` is P(k), the probability that is trained, calibrated if `calibrate` is given; `p_up` is P(UP).
+
+        `<task>_up` is `P(k, UP) = P(k|UP) P(UP)` (eq 4): the ¬UP term is dropped, so it is below the training
+        probability and is a score, not a calibrated probability of the behaviour. DESIGN: a negative task has none,
+        since preferring the item is no part of it. With `masked="parent"`, both are given the task before k.
         """
         state = outputs.get("latent_given", outputs["latent"])
         joint = tf.exp(tf.math.log_sigmoid(outputs["preferred"]) + tf.math.log_sigmoid(state))
@@ -127,7 +127,7 @@ class DLEN(Head):
 
 @tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class CappedHead(tf.keras.layers.Layer):
-    """Each tower gives two outputs, for a user who prefers the item and for one who does not:
+    """Each tower has two outputs, one for a user who prefers the item and one for a user who does not:
 
         a_k = P(k|UP)  = σ(w_a · X^k)                    (eq 9)
         b_k = P(k|¬UP) = α_k · σ(w_b · X^k) <= α_k       (eq 10)
@@ -145,20 +145,20 @@ class CappedHead(tf.keras.layers.Layer):
 
     Args:
         alphas: the caps α_k in (0, 1], one for each task. 1 means uncapped.
-        rates: the tasks' positive rates r_k, at which p_k starts where it can (DESIGN, see `TaskLogits`). Of towers of
-            0, and with P(UP) at π = `preferred_rate`, a capped task's b_k starts at α_k / 2 and a_k at what is missing,
+        rates: the tasks' positive rates r_k, at which p_k starts where it can (DESIGN, see `TaskLogits`). For towers of
+            0 and P(UP) = π = `preferred_rate`, the b_k of a capped task starts at α_k / 2 and a_k at the remainder,
             (r_k - (1 - π) α_k / 2) / π. If that lies within [1e-4, 1 - 1e-4], p_k starts at r_k. If it is less (r_k far
-            below π, or α_k above about 2 r_k / (1 - π)), p_k starts above r_k, at 1e-4 π + (1 - π) α_k / 2; if it is
-            more (π too small for r_k), below r_k, at (1 - 1e-4) π + (1 - π) α_k / 2. An uncapped task's a_k, b_k and
-            so p_k start at r_k, clipped to that range. With `parents`, π is P(UP) after the task before, as it starts.
-            Empty: a_k starts at one half and b_k at α_k / 2.
-        preferred_rate: π, where P(UP) starts, see `LatentState`.
-        joined: so many of the towers' last columns are joined from another network, see `Experts`.
-        places: of its tasks among the model's; empty: all of them.
-        parents: for each task the place of the task before it, or None, for the exact form; empty: eq 1 as printed.
+            below π, or α_k above about 2 r_k / (1 - π)), p_k starts above r_k, at 1e-4 π + (1 - π) α_k / 2. If it is
+            more (π too small for r_k), p_k starts below r_k, at (1 - 1e-4) π + (1 - π) α_k / 2. For an uncapped task,
+            a_k, b_k and hence p_k start at r_k, clipped to that range. With `parents`, π is the initial P(UP) after the
+            task before k. Empty: a_k starts at one half and b_k at α_k / 2.
+        preferred_rate: π, the initial value of P(UP), see `LatentState`.
+        joined: number of the towers' last columns that are joined from another network, see `Experts`.
+        places: indices of the head's tasks among the model's tasks; empty: all of them.
+        parents: for each task, the index of the task before it, or None, for the exact form; empty: eq 1 as printed.
 
     Input: towers (B, T, h) and the logit of P(UP) (B, 1). Output: a dictionary of float32 tensors (B, T):
-    "logits" of p_k, "preferred" the logits of a_k, "not_preferred" log b_k.
+    "logits" of p_k, "preferred", the logits of a_k, and "not_preferred", log b_k.
 
     Raises:
         ValueError: a cap is outside (0, 1] in float32, or there is not one for each task.
@@ -189,7 +189,7 @@ class CappedHead(tf.keras.layers.Layer):
         )
 
     def _starts(self) -> list[float]:
-        """a_k at which p_k is the rate, b_k being α_k / 2."""
+        """The a_k for which p_k is the rate when b_k is α_k / 2."""
         found: dict[int, tuple[float, float]] = {}  # a_k and P(UP) of the rows of task k
 
         def start(k: int) -> tuple[float, float]:
@@ -232,7 +232,7 @@ class CappedHead(tf.keras.layers.Layer):
 def capped_probability(
     a: tf.Tensor, b: tf.Tensor, u: tf.Tensor, alphas: Sequence[float], parents: Sequence[int | None] = ()
 ) -> dict[str, tf.Tensor]:
-    """The equations of `CappedHead` on logits a, b (B, T) and u (B, 1)."""
+    """Compute the equations of `CappedHead` from logits a, b (B, T) and u (B, 1)."""
     log_a = tf.math.log_sigmoid(a)
     log_b = np.log(np.asarray(alphas, np.float32)) + tf.math.log_sigmoid(b)
     given = {} if not parents else {"latent_given": _given_those_before(log_a, log_b, u, parents)}
@@ -266,12 +266,12 @@ def _given_those_before(
 class LatentState(tf.keras.layers.Layer):
     """The latent "user prefers this" state: `P(UP) = σ(w · mlp(x) + b)`, shared by all tasks.
 
-    It has its own ReLU network on the shared input and no label of its own: it learns only through the
-    tasks' losses. CERTAIN (DLEN, section 3.2 and 4.1.1): three layers [256, 128, 64], ReLU, one output.
+    It is a separate ReLU network on the shared input and has no label: it learns only through the tasks' losses.
+    CERTAIN (DLEN, section 3.2 and 4.1.1): three layers [256, 128, 64], ReLU, one output.
 
     Args:
         units: layer sizes.
-        rate: where P(UP) starts.
+        rate: the initial value of P(UP).
 
     Input: (B, d). Output: (B, 1), the logit of P(UP).
 
@@ -296,5 +296,5 @@ class LatentState(tf.keras.layers.Layer):
         return [*self.network.axes_along(None, read), (self.logit.kernel, (None, None)), (self.logit.bias, (None,))]
 
     def shared_weights(self) -> Reached:
-        """None. DESIGN: balancing is about the trunk; gradients of the latent state are added as they are."""
+        """No weights. DESIGN: balancing concerns the trunk; gradients of the latent state are added unchanged."""
         return []

@@ -20,12 +20,12 @@ from dlen_cam2.utils.errors import UserError
 @head("esmm")
 @dataclasses.dataclass
 class ESMM(Head):
-    """The entire space multi-task model's head, for tasks of which one follows another, over any trunk:
+    """The head of the entire space multi-task model, for tasks that follow each other, over any trunk:
 
         P(click and conversion) = P(click) P(conversion | click)
 
-    A conversion is learned on all impressions, through that product; it has no loss of its own on the clicked rows, so
-    that its calibration there is to be measured. A task follows the one whose label is its mask.
+    A conversion is learned on all impressions, through that product. It has no loss on the clicked rows alone, so its
+    calibration there must be measured. A task follows the task whose label is its mask.
 
     References:
         ESMM (Ma et al., SIGIR 2018), eqs 1 and 3.
@@ -56,8 +56,8 @@ class ESMM(Head):
         return [rate * math.prod(rates[a] for a in chain) for rate, chain in zip(rates, chains(schema), strict=True)]
 
     def targets(self, labels: Mapping[str, tf.Tensor], schema: Schema) -> tuple[tf.Tensor, tf.Tensor]:
-        """A task that follows another has the label 1 where it and all before it are 1 (click and conversion), and the
-        sample space of the first of them (all impressions)."""
+        """The label of a task that follows another is 1 where it and all before it are 1 (click and conversion); its
+        sample space is that of the first of them (all impressions)."""
         y, mask = targets(labels, schema)
         own, spaces = tf.unstack(y, axis=1), tf.unstack(mask, axis=1)
         joint, wide = list(own), list(spaces)
@@ -75,8 +75,8 @@ class ESMM(Head):
         ], axis=1)
 
     def scores(self, outputs: Outputs, schema: Schema, calibrate: Calibrate | None = None) -> dict[str, tf.Tensor]:
-        """`<task>_joint` of a task that follows another: P(task and those before), of which ESMM's P(task) is the part
-        that is known only through this product. Of the logits as trained: the calibration is of P(task)."""
+        """`<task>_joint` of a task that follows another is P(task and those before); ESMM learns P(task) only through
+        this product. It is computed from the logits as trained: calibration applies to P(task)."""
         joint = tf.unstack(tf.sigmoid(self.trained(outputs, schema)), axis=1)
         names = zip(schema.task_names, joint, chains(schema), strict=True)
         return super().scores(outputs, schema, calibrate) | {f"{task}_joint": p for task, p, chain in names if chain}
@@ -87,7 +87,7 @@ class ESMM(Head):
 
 
 def chains(schema: Schema) -> list[tuple[int, ...]]:
-    """`schema.ancestors` of binary tasks; a number follows none."""
+    """`schema.ancestors` among binary tasks; a regression task follows none."""
     return [
         chain if kind_of(task).binary else () for task, chain in zip(schema.tasks, schema.ancestors, strict=True)
     ]
@@ -95,11 +95,11 @@ def chains(schema: Schema) -> list[tuple[int, ...]]:
 
 @tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class EntireSpace(tf.keras.layers.Layer):
-    """From logits of P(k | the task before k) to logits of P(k and all tasks before k), on all impressions:
+    """Turns logits of P(k | the task before k) into logits of P(k and all tasks before k), on all impressions:
 
         pCTCVR = pCTR · pCVR
 
-    CERTAIN: the equation. DESIGN: chains of any length, and the log space, so that rare tasks keep their precision:
+    CERTAIN: the equation. DESIGN: chains of any length, and log space, so that rare tasks keep their precision:
 
         log p_k     = log p_before + log σ(a_k)
         log (1-p_k) = logaddexp(log (1-p_before),  log p_before + log σ(-a_k))
@@ -107,9 +107,9 @@ class EntireSpace(tf.keras.layers.Layer):
     with a_k the logits. A task that follows none keeps its logit.
 
     Args:
-        parents: for each task the place of the task before it, or None. No chain may lead back to where it began.
+        parents: for each task, the index of the task before it, or None. The chains must not form a cycle.
 
-    Input: (B, T) logits. Output: (B, T) logits, float32.
+    Input: logits (B, T). Output: logits (B, T), float32.
 
     Example:
         >>> p = tf.sigmoid(EntireSpace([None, 0])(tf.constant([[0.0, 0.0]])))

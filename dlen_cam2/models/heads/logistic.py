@@ -1,4 +1,4 @@
-"""One logit for each task."""
+"""The logistic head: one logit for each task."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from dlen_cam2.parts import head
 @head("logistic")
 @dataclasses.dataclass
 class Logistic(Head):
-    """`P(k) = σ(w_k · X^k + b_k)`, which starts at the task's positive rate (DESIGN, see `TaskLogits`)."""
+    """A logit for each task: `P(k) = σ(w_k · X^k + b_k)` starts at the positive rate (DESIGN, see `TaskLogits`)."""
 
     def outputs(self, towers: tf.Tensor, x: tf.Tensor, context: Context) -> dict[str, tf.Tensor]:
         rates = [task.positive_rate for task in context.schema.tasks]

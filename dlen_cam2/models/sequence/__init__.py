@@ -1,4 +1,4 @@
-"""Encoders: what becomes of a list of events, a paper each."""
+"""Encoders: turn a list of events into a vector; one module for each paper."""
 
 from dlen_cam2.models.sequence.mean import Mean
 

@@ -1,4 +1,4 @@
-"""The mean of a list's events: what every list was before there were encoders."""
+"""The mean of a list's events, the default encoder."""
 
 import dataclasses
 from typing import Any
@@ -14,7 +14,7 @@ from dlen_cam2.schema import Feature
 @encoder("mean")
 @dataclasses.dataclass
 class Mean(Encoder):
-    """The mean of the events that are present, `MeanPooling`; 0 of none."""
+    """The mean of the events that are present, or 0 if there are none, see `MeanPooling`."""
 
     def layer(self, feature: Feature, name: str, dtype: Any) -> tf.keras.layers.Layer:
         return MeanPooling(name=name, dtype=dtype)

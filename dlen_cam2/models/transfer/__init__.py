@@ -1,1 +1,1 @@
-"""Transfer: what tasks hand to each other between towers and head, a paper each."""
+"""Transfers: pass information between the tasks, after their towers and before the head."""

@@ -1,4 +1,4 @@
-"""Trunks: from the embedded row to one representation for each task's tower, a paper each."""
+"""Trunks: turn the embedded row into a representation for each task's tower; one module for each paper."""
 
 from dlen_cam2.models.trunks.cgc import CGC
 from dlen_cam2.models.trunks.mmoe import MMOE

@@ -20,14 +20,14 @@ _SHARED = "shared"
 @trunk("cgc")
 @dataclasses.dataclass
 class CGC(MMOE):
-    """Customized gate control, one `ExtractionLayer` (Tang et al., 2020, eqs 1-3).
+    """Customized gate control: one `ExtractionLayer` (Tang et al., 2020, eqs 1-3).
 
     CERTAIN: DLEN's base has 5 shared experts and 2 for each task (Ali-CCP: 2 and 1).
 
     Attributes:
         units: layer sizes of an expert; ReLU after each.
-        experts: how many all tasks share.
-        task_experts: how many each task has of its own.
+        experts: number of experts that all tasks share.
+        task_experts: number of experts that belong to each task.
     """
 
     task_experts: int = option(2, least=1, search=(1, 4))
@@ -38,7 +38,7 @@ class CGC(MMOE):
         return self.extract(x, context, levels=1)
 
     def extract(self, x: tf.Tensor, context: Context, levels: int) -> tf.Tensor:
-        """`levels` extraction layers, one on the other (eqs 4-5)."""
+        """Stack `levels` extraction layers (eqs 4-5)."""
         for level in range(1, levels + 1):
             x = ExtractionLayer(
                 context.tasks, self.task_experts, self.experts, self.units, last=level == levels, name=f"cgc_{level}"
@@ -48,21 +48,21 @@ class CGC(MMOE):
 
 @tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class ExtractionLayer(tf.keras.layers.Layer):
-    """Customized gate control: tasks own experts and share others; a task's gate sees its own and the shared.
+    """Customized gate control: tasks own some experts and share others; a task's gate sees its own and the shared ones.
 
         g^k = softmax(W_k s^k) · [E_k,1 … E_k,m ; E_s,1 … E_s,n]        k = 1..T
         g^s = softmax(W_s s^s) · [all T·m + n experts]                  not in the last layer
 
-    The selector s and the experts' input are the previous layer's fused output of the same module, or the
-    network's input x in the first layer. (Public code often lets the shared gate see only shared experts;
-    the paper says all of them.)
+    The selector s and the experts' input are the previous layer's fused output of the same module, or in the first
+    layer the network's input x. (In public code, the shared gate often sees only shared experts; in the paper, it sees
+    all of them.)
 
     Args:
         tasks: number of tasks T.
         task_experts: experts of each task, m.
         shared_experts: shared experts, n.
         units: layer sizes of an expert.
-        last: no shared output.
+        last: whether this is the last layer, which has no shared output.
 
     Input: (B, d) in the first layer (also as `Candidates`), later (B, T + 1, d) with the shared module last.
     Output: (B, T, units[-1]) if `last`, else (B, T + 1, units[-1]).
@@ -101,9 +101,9 @@ class ExtractionLayer(tf.keras.layers.Layer):
         return tf.matmul(self.gate_weights(inputs), experts)
 
     def gate_weights(self, inputs: tf.Tensor) -> tf.Tensor:
-        """What `call` mixes the experts by: (B, T, T·m + n), with the shared gate, unless `last`, as row T + 1.
+        """The weights of the experts in `call`, (B, T, T·m + n), with the shared gate, unless `last`, as row T + 1.
 
-        The experts are the tasks' in task order, then the shared ones; the weight of one that a gate does not see is 0.
+        The experts are the tasks' in task order, then the shared ones; an expert that a gate does not see has weight 0.
         """
         gates, shared_gate = self._gates(inputs)
         # A split and not slices: the gradient of a split is one concatenation, that of slices a padded copy for each.
@@ -121,7 +121,7 @@ class ExtractionLayer(tf.keras.layers.Layer):
         return gates, self.shared_gate(inputs if first else inputs[:, self.tasks :])
 
     def mixture(self, tasks: Sequence[str]) -> Mixture:
-        """What is mixed, for whoever looks inside."""
+        """The names of the gates and experts, for introspection."""
         counts = [self.task_experts] * self.tasks + [self.shared_experts]
         owners = zip((*tasks, _SHARED), counts, strict=True)
         experts = tuple(f"{owner} {i + 1}" for owner, count in owners for i in range(count))
@@ -142,8 +142,8 @@ class ExtractionLayer(tf.keras.layers.Layer):
         return found if self.shared_gate is None else [*found, *self.shared_gate.axes_along(read, None, experts)]
 
     def shared_weights(self) -> Reached:
-        """All experts are fused in one weight: through the shared gate all tasks reach all of them, but in the last
-        layer a task's own experts are its alone."""
+        """The experts, which are fused in one weight. Through the shared gate all tasks reach all of them, but in the
+        last layer a task's own experts are reached by that task alone."""
         own = self.tasks * self.task_experts
         reached = np.ones(own + self.shared_experts, np.float32)
         reached[:own] = not self.last

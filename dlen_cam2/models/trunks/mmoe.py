@@ -21,7 +21,7 @@ class MMOE(SharedBottom):
 
     Attributes:
         units: layer sizes of an expert; ReLU after each.
-        experts: how many, which all tasks share.
+        experts: number of experts, which all tasks share.
     """
 
     experts: int = option(5, least=1, search=(2, 8))

@@ -18,7 +18,7 @@ class PLE(CGC):
 
     Attributes:
         units, experts, task_experts: see `CGC`.
-        levels: how many extraction layers.
+        levels: number of extraction layers.
     """
 
     levels: int = option(2, least=1, search=(1, 3))

@@ -16,7 +16,7 @@ class SharedBottom(Trunk):
     """One network, the same for all tasks (Caruana, 1997).
 
     Attributes:
-        units: its layer sizes; ReLU after each.
+        units: layer sizes of the network; ReLU after each.
     """
 
     units: tuple[int, ...] = option(

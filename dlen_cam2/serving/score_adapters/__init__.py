@@ -1,1 +1,1 @@
-"""Score adapters: what changes a model's scores as they are served, without training it again, a paper each."""
+"""Score adapters: change a model's scores as they are served, without retraining; one module for each paper."""

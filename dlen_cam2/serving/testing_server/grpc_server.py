@@ -1,7 +1,7 @@
 """A local stand-in for TensorFlow Serving, for tests and trying out; production uses the tensorflow/serving image.
 
-Official stubs of `tensorflow_serving.apis` on one side, versions in sessions on the other, and TensorFlow Serving's
-rules between. What would need its C++ code is left out: batching over requests, and MultiInference.
+It combines the official stubs of `tensorflow_serving.apis` with versions in sessions, by TensorFlow Serving's rules.
+Batching across requests and MultiInference, which would need its C++ code, are left out.
 """
 
 import gc
@@ -34,23 +34,24 @@ _State = get_model_status_pb2.ModelVersionStatus
 
 
 class _Table(NamedTuple):
-    """What is served at a moment; replaced whole, so that a request sees one or the next and never a mixture."""
+    """The versions served at one moment; replaced as a whole, so that a request never sees a mixture of two."""
 
     versions: dict[int, Servable]
     labels: dict[str, int]
 
 
 class Model:
-    """The served versions of one model, kept in line with a directory.
+    """The served versions of one model, kept in sync with a directory.
 
-    Which are served is TensorFlow Serving's `model_version_policy`: without `config` the newest. A new one is loaded
-    and warmed up while the others answer; then the table of served versions is replaced in one assignment. While a
-    wanted version cannot be loaded, what was served stays, and the reason is printed and in its status.
+    TensorFlow Serving's `model_version_policy` says which versions are served; without `config`, the newest one is. A
+    new version is loaded and warmed up while the others answer; then the table of served versions is replaced in one
+    assignment. If a wanted version cannot be loaded, the served ones stay, and the reason is printed and is in its
+    status.
 
     Args:
-        name: of the model.
-        directory: of its versions.
-        config: TensorFlow Serving's `models.config`; policy and labels of its model `name` are taken from it, and
+        name: the name of the model.
+        directory: the directory of its versions.
+        config: TensorFlow Serving's `models.config`; the policy and labels of its model `name` are used. Its
             `base_path`, a path in the container, is not.
     """
 
@@ -63,14 +64,14 @@ class Model:
 
     @property
     def served(self) -> list[int]:
-        """Numbers of the versions that answer."""
+        """The numbers of the versions that answer requests."""
         return sorted(self._table.versions)
 
     def poll(self) -> None:
-        """Load what is new and wanted, then drop what is not wanted any more. For one thread.
+        """Load new versions that are wanted, then drop those that no longer are. Only one thread may call this.
 
         Raises:
-            UserError: the directory or the config cannot be read; what was served still is.
+            UserError: the directory or the config cannot be read; the served versions stay.
         """
         present = versions.numbers(self._directory)
         entry = self._entry()
@@ -90,7 +91,7 @@ class Model:
         self._status = {n: status for n, status in self._status.items() if n in present or n in kept}
 
     def find(self, spec: model_pb2.ModelSpec) -> Servable:
-        """The version that a request asks for, by number or label, else the newest.
+        """The version that a request asks for, by number or label, or else the newest.
 
         Raises:
             tf.errors.OpError: NOT_FOUND or INVALID_ARGUMENT.
@@ -111,7 +112,7 @@ class Model:
     def status(
         self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """The state of the version that is asked for, or of all, newest first."""
+        """The state of the requested version, or of all versions, newest first."""
         spec, known = request.model_spec, self._status
         number = _number(spec, self._table.labels)
         numbers = sorted(known, reverse=True) if number is None else [number]
@@ -152,7 +153,7 @@ class Model:
 
 
 def _number(spec: model_pb2.ModelSpec, labels: dict[str, int]) -> int | None:
-    """The version's number that a request names itself or by a label; None: whichever."""
+    """The version number that a request gives directly or by a label; None: any version."""
     if spec.WhichOneof("version_choice") == "version_label":
         if spec.version_label not in labels:
             raise invalid(f"Unrecognized servable version label: {spec.version_label}")
@@ -168,7 +169,7 @@ def _wanted(policy: Any, present: Iterable[int]) -> list[int]:
 
 
 class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """PredictionService; MultiInference is the stub's: UNIMPLEMENTED."""
+    """The PredictionService; MultiInference is the stub's and returns UNIMPLEMENTED."""
 
     def __init__(self, model: Model):
         self._model = model
@@ -187,7 +188,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class _Models(model_service_pb2_grpc.ModelServiceServicer):
-    """ModelService's GetModelStatus."""
+    """The GetModelStatus method of ModelService."""
 
     def __init__(self, model: Model):
         self._model = model

@@ -1,10 +1,10 @@
-"""TensorFlow Serving's REST interface on a `grpc_server.Model`, for tests and trying out.
+"""TensorFlow Serving's REST interface for a `grpc_server.Model`, for tests and trying out.
 
     GET  /v1/models/NAME[/versions/N|/labels/L]                              status
     GET  /v1/models/NAME[/versions/N|/labels/L]/metadata                     signatures
     POST /v1/models/NAME[/versions/N|/labels/L]:predict|:classify|:regress   scores
 
-Bodies as https://www.tensorflow.org/tfx/serving/api_rest states them: rows ("instances" -> "predictions") or columns
+Bodies follow https://www.tensorflow.org/tfx/serving/api_rest: rows ("instances" -> "predictions") or columns
 ("inputs" -> "outputs"), "examples" -> "results", bytes as {"b64": "…"}. An error is {"error": "…"} with its status.
 """
 
@@ -37,7 +37,7 @@ _STATUS = {tf.errors.INVALID_ARGUMENT: 400, tf.errors.FAILED_PRECONDITION: 400, 
 
 
 def start(model: Model, port: int) -> http.server.ThreadingHTTPServer:
-    """Serve on the loopback interface in threads of its own, until `shutdown()`; port 0 asks for a free one.
+    """Serve on the loopback interface in separate threads, until `shutdown()`; port 0 asks for a free one.
 
     Raises:
         UserError: the port is taken.
@@ -134,7 +134,7 @@ def _unnamed(outputs: dict[str, Any]) -> Any:
 
 
 def _columns(rows: Any, inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Rows to columns. A row is an object with all inputs, or the value of the only one."""
+    """Convert rows to columns. A row is an object with all inputs, or the value of the only input."""
     if not isinstance(rows, list) or not rows:
         raise invalid("'instances' must be a list that is not empty.")
     if len(inputs) == 1 and not any(isinstance(row, dict) and row.keys() == inputs.keys() for row in rows):
@@ -153,7 +153,7 @@ def _tensor(name: str, value: Any, dtype: tf.DType) -> Any:
 
 
 def _decoded(value: Any) -> Any:
-    """Lists with {"b64": "…"} replaced by its bytes."""
+    """Lists in which each {"b64": "…"} is replaced by its bytes."""
     if isinstance(value, list):
         return [_decoded(v) for v in value]
     if isinstance(value, dict):
@@ -182,7 +182,7 @@ _ANSWERS = {
 
 
 def _content(body: bytes, spec: model_pb2.ModelSpec) -> dict[str, Any]:
-    """The body's JSON object; its signature's name goes into `spec`."""
+    """The JSON object of the body; the name of its signature is written to `spec`."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:

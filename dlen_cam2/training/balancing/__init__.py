@@ -1,4 +1,4 @@
-"""Step rules: what a training step does about tasks that pull in different directions, a method each."""
+"""Step rules: what a training step does about tasks that pull in different directions; one module for each method."""
 
 from dlen_cam2.training.balancing.balancer import Balancer
 from dlen_cam2.training.balancing.decay import Decay

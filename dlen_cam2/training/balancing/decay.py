@@ -15,10 +15,10 @@ from dlen_cam2.utils.errors import UserError
 @step_rule("decay")
 @dataclasses.dataclass
 class Decay(StepRule):
-    """PLE's weights, `ω_k,0 γ_k^step`, see `DecayBalancer`.
+    """PLE's loss weights, `ω_k,0 γ_k^step`, see `DecayBalancer`.
 
     Attributes:
-        gammas: γ of each task, in the schema's order of the tasks used; one value stands for all.
+        gammas: γ of each task, in the order of the tasks used; a single value holds for all of them.
     """
 
     gammas: tuple[float, ...] = option((0.9999,), above=0, most=1, some=True)
@@ -38,7 +38,7 @@ class Decay(StepRule):
 class DecayBalancer(Balancer):
     """Weights that fall from step to step: `ω_k,t = ω_k,0 γ_k^t`.
 
-    CERTAIN (PLE, Tang et al., 2020): γ_k^t at update t. ω_k,0 is the schema's weight, which the losses have already.
+    CERTAIN (PLE, Tang et al., 2020): γ_k^t at update t. ω_k,0 is the schema's weight, which the losses already include.
 
     Args:
         gammas: γ of each task.

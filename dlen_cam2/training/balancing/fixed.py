@@ -1,4 +1,4 @@
-"""The weights of `config.model.task_weights`, and nothing else."""
+"""Fixed weights: those of `config.model.task_weights`."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from dlen_cam2.training.balancing.step_rule import StepRule
 @step_rule("fixed")
 @dataclasses.dataclass
 class Fixed(StepRule):
-    """Every step has the weights ω_k of `config.model.task_weights`; the other rules start from them."""
+    """Every step uses the weights ω_k of `config.model.task_weights`; the other rules start from them."""
 
     def balancer(self, schema: Schema, network: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer) -> None:
         return None

@@ -1,4 +1,4 @@
-"""Gradients of several tasks: side by side and added up."""
+"""Gradients of several tasks: stacking and summing them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from dlen_cam2.utils.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Shared:
-    """The gradients of T tasks on one weight.
+    """The gradients of T tasks with respect to one weight.
 
     Attributes:
-        values: (T, …) of a dense weight; (T, rows, width) of a table, of the rows that the batch touches. 0 for None.
-        mask: of a dense weight, broadcast to it: 1 where more than one task reaches it, else 0.
-        rows: the table's rows, each once, and then 0 where the values are 0, too; None of a dense weight.
-        shape: of the table.
+        values: (T, …) for a dense weight; (T, rows, width) for the rows of a table that the batch touches. 0 for None.
+        mask: for a dense weight, broadcast to it: 1 where more than one task reaches it, else 0.
+        rows: the table's rows, each once, followed by 0 where the values are 0, too; None for a dense weight.
+        shape: the shape of the table.
     """
 
     values: tf.Tensor
@@ -28,13 +28,13 @@ class Shared:
     shape: tf.Tensor | None = None
 
     def vectors(self) -> tf.Tensor:
-        """(T, 1, size) of a dense weight, 0 where it is not shared; (T, rows, width) of a table."""
+        """The gradients as vectors: (T, 1, size), 0 if the weight is not shared; (T, rows, width) for a table."""
         if self.rows is not None:
             return self.values
         return tf.reshape(self.values * self.mask, (self.values.shape[0], 1, -1))
 
     def total(self, factors: tf.Tensor) -> Any:
-        """`Σ_k factors_k g_k`, factors (T, 1), or (T, rows) for a table; where the weight is not shared, `Σ_k g_k`."""
+        """Compute `Σ_k factors_k g_k`, factors (T, 1), or (T, rows) for a table; `Σ_k g_k` where it is not shared."""
         if self.rows is not None:
             return tf.IndexedSlices(tf.reduce_sum(factors[:, :, None] * self.values, axis=0), self.rows, self.shape)
         factors = tf.reshape(factors, (-1, *[1] * (self.values.shape.rank - 1)))
@@ -42,11 +42,11 @@ class Shared:
 
 
 def side_by_side(gradients: Sequence[Any], mask: np.ndarray) -> Shared:
-    """The tasks' gradients of one weight, at least one of which is not None.
+    """Stack the tasks' gradients of one weight, at least one of which is not None.
 
-    All tasks' gradients of a table are of the same lookups in the same order, as a table is looked up once. Lookups of
-    one row are summed. There are as many rows as lookups, of which those at the end are 0, because XLA compiles no
-    sizes that the data decide.
+    All tasks' gradients of a table come from the same lookups in the same order, since a table is looked up once.
+    Lookups of the same row are summed. The result has as many rows as there were lookups, with 0 at the end, because
+    XLA cannot compile sizes that depend on the data.
     """
     present = [g for g in gradients if g is not None]
     if not all(isinstance(g, tf.IndexedSlices) for g in present):
@@ -63,13 +63,13 @@ def side_by_side(gradients: Sequence[Any], mask: np.ndarray) -> Shared:
 
 
 def _stack(gradients: Sequence[Any], present: Sequence[tf.Tensor]) -> tf.Tensor:
-    """`present` at the places of the gradients that are not None, 0 at the others."""
+    """The gradients as one tensor: `present` where they are not None, 0 elsewhere."""
     tensors = iter(present)
     return tf.stack([tf.zeros_like(present[0]) if g is None else next(tensors) for g in gradients])
 
 
 def total(gradients: Sequence[Any]) -> Any:
-    """The sum of gradients of a weight, None if all are; rows of a table side by side."""
+    """The sum of gradients of a weight, or None if all are None; rows of a table are concatenated."""
     present = [g for g in gradients if g is not None]
     if len(present) < 2:
         return present[0] if present else None
@@ -80,7 +80,7 @@ def total(gradients: Sequence[Any]) -> Any:
 
 
 def added(gradients: Sequence[Any]) -> Any:
-    """`total` of gradients of different losses on one batch, in which a table's rows are the same lookups."""
+    """The `total` of gradients of different losses on one batch, whose table rows come from the same lookups."""
     present = [g for g in gradients if g is not None]
     if len(present) > 1 and all(isinstance(g, tf.IndexedSlices) for g in present):
         first = present[0]
@@ -89,15 +89,15 @@ def added(gradients: Sequence[Any]) -> Any:
 
 
 def gram(vectors: tf.Tensor) -> tf.Tensor:
-    """(T, R, n) -> (R, T, T): the inner products of T vectors, in each of R groups."""
+    """The inner products of T vectors in each of R groups: (T, R, n) -> (R, T, T)."""
     return tf.einsum("irn,jrn->rij", vectors, vectors)
 
 
 def last_kernel(network: tf.keras.Model) -> tuple[int, np.ndarray]:
-    """The last kernel that several tasks share: index among the trainable weights, and mask.
+    """The last kernel that several tasks share: its index among the trainable weights, and its mask.
 
     Raises:
-        UserError: there is none but tables.
+        UserError: only tables are shared.
     """
     found = None
     for place, (weight, mask) in enumerate(zip(network.trainable_variables, shared_weights(network), strict=True)):

@@ -17,11 +17,11 @@ from dlen_cam2.training.balancing.step_rule import StepRule
 @step_rule("gradnorm")
 @dataclasses.dataclass
 class GradNorm(StepRule):
-    """All tasks pull equally hard on the last shared layer (Chen et al., 2018), see `GradNormBalancer`.
+    """Makes all tasks pull equally hard on the last shared layer (Chen et al., 2018), see `GradNormBalancer`.
 
     Attributes:
-        alpha: α: how strongly tasks that learn slowly are favoured.
-        learning_rate: of the learned weights.
+        alpha: α, how strongly tasks that learn slowly are favoured.
+        learning_rate: learning rate of the learned weights.
     """
 
     alpha: float = option(1.5, least=0)
@@ -44,16 +44,17 @@ class GradNormBalancer(Balancer):
         ∂L_grad/∂s_m = a_m - w_m / T · Σ_k a_k,     a_k = sign(G_k - c_k) G_k
 
     CERTAIN (Chen et al., 2018, in LibMTL's form): the equations; gradients of L_grad go to s only. DESIGN: W is the
-    kernel of the last layer of the trunk's (last) experts, of PLE's last level the shared experts' part. DESIGN: L_k(0)
-    is a task's first loss that is not 0 (LibMTL: the mean of the first epoch). DESIGN: plain gradient descent from
-    s = 0. DESIGN: means are over the tasks whose loss is not 0, or the weight of one without rows would grow.
+    kernel of the last layer of the trunk's (last) experts; in PLE's last level, the part of the shared experts. DESIGN:
+    L_k(0) is a task's first loss that is not 0 (LibMTL: the mean of the first epoch). DESIGN: plain gradient descent
+    from s = 0. DESIGN: means are over the tasks whose loss is not 0; otherwise, the weight of a task without rows would
+    grow.
 
     Args:
         tasks: number of tasks T.
         kernel: index of W among the network's trainable variables.
         mask: which elements of W more than one task reaches, 1 or 0.
         alpha: α.
-        learning_rate: of s.
+        learning_rate: learning rate of s.
     """
 
     by_task = True
@@ -78,7 +79,7 @@ class GradNormBalancer(Balancer):
         return [added(each) for each in zip(*gradients, strict=True)]
 
     def _learn(self, norms: tf.Tensor, losses: tf.Tensor) -> None:
-        """One step of s, from G and L, (T,)."""
+        """Update s by one step, from G and L, (T,)."""
         here = tf.cast(losses > 0, tf.float32)
         self.first_losses.assign(tf.where(self.first_losses > 0, self.first_losses, losses))
         progress = tf.math.divide_no_nan(losses, self.first_losses)

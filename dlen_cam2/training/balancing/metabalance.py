@@ -19,10 +19,10 @@ from dlen_cam2.utils.errors import UserError
 @step_rule("metabalance")
 @dataclasses.dataclass
 class MetaBalance(StepRule):
-    """Auxiliary tasks' gradients near the norm of the main task's (He et al., 2022), see `MetaBalanceBalancer`.
+    """Brings auxiliary gradients near the norm of the main task's (He et al., 2022), see `MetaBalanceBalancer`.
 
     Attributes:
-        relax: r: 0 changes nothing, 1 gives auxiliary gradients the main one's norm.
+        relax: r; 0 changes nothing, 1 gives the auxiliary gradients the norm of the main one.
         beta: decay of the moving averages of gradient norms.
         main: the main task; empty: the first.
     """
@@ -47,7 +47,7 @@ class MetaBalance(StepRule):
 
 
 class MetaBalanceBalancer(SharedGradients):
-    """Auxiliary tasks' gradients are brought near the norm of the main task's, in each shared weight.
+    """Brings the gradients of auxiliary tasks near the norm of the main task's, in each shared weight.
 
         n_k ← β n_k + (1 - β) ‖g_k‖
         g = g_main + Σ_{k ≠ main} (r n_main / n_k + 1 - r) g_k

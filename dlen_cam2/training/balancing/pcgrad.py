@@ -29,18 +29,18 @@ class PCGrad(StepRule):
 
 
 class PCGradBalancer(SharedGradients):
-    """Gradient surgery: a task's gradient loses what opposes another task's.
+    """Gradient surgery: removes from a task's gradient the component that opposes another task's.
 
         for each task i, for each j ≠ i in random order:
             if g_i · g_j < 0:  g_i ← g_i - (g_i · g_j / ‖g_j‖²) g_j        with the original g_j
         g = Σ_i g_i
 
     CERTAIN (Yu et al., 2020; LibMTL): the equations, and that all dense shared weights are one vector. DESIGN: each row
-    of an embedding table that the batch touches is a vector of its own, since two tasks may agree about one video and
-    not about another. DESIGN: the orders are drawn from a seed and a step counter, both in the checkpoint, so that
-    every replica draws the same ones.
+    of an embedding table that the batch touches is a separate vector, since two tasks may agree about one video and not
+    about another. DESIGN: the orders are drawn from a seed and a step counter, both in the checkpoint, so that every
+    replica draws the same ones.
 
-    All g_i stay sums of the original gradients, so the inner products of these are all that the loop needs.
+    All g_i remain sums of the original gradients, so the loop only needs the inner products of these.
     """
 
     def __init__(self, tasks: int, masks: Sequence[np.ndarray | None]):
@@ -64,14 +64,14 @@ class PCGradBalancer(SharedGradients):
 
 
 def projected(products: tf.Tensor, orders: tf.Tensor) -> tf.Tensor:
-    """PCGrad's loop, for many groups of T vectors at once.
+    """Run PCGrad's loop for many groups of T vectors at once.
 
     Args:
-        products: (R, T, T), g_i · g_j in each group.
-        orders: (T, T), for each i all tasks in the order in which they are met.
+        products: (R, T, T), the products g_i · g_j in each group.
+        orders: (T, T), for each i all tasks in the order in which the loop visits them.
 
     Returns:
-        (T, R), factors of the original gradients in Σ_i g_i.
+        (T, R), the factors of the original gradients in Σ_i g_i.
     """
     tasks = products.shape[-1]
     # g_i = Σ_m made[i, m] (original g_m)

@@ -1,4 +1,4 @@
-"""What the methods that change gradients of shared weights have in common."""
+"""The base class of the methods that change gradients of shared weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,15 +11,15 @@ from dlen_cam2.training.balancing.gradients import Shared, side_by_side, total
 
 
 class SharedGradients(Balancer):
-    """Adds up the tasks' gradients, those of shared weights with factors that a subclass finds.
+    """Sums the tasks' gradients; those of shared weights are multiplied by factors that a subclass computes.
 
-    DESIGN: shared are the trunk's embeddings and experts, but for PLE's task experts of the last level, as their
-    layers declare, see `dlen_cam2.layers.axes`. The gradients of all other weights (gates, towers, heads, the latent
-    state, CAM2's branches), and those of all other losses, are added as they are.
+    DESIGN: the shared weights are the trunk's embeddings and experts, except PLE's task experts of the last level, as
+    their layers declare, see `dlen_cam2.layers.axes`. The gradients of all other weights (gates, towers, heads, the
+    latent state, CAM2's branches), and those of all other losses, are added unchanged.
 
     Args:
         tasks: number of tasks T.
-        masks: what `shared_weights` returns.
+        masks: the result of `shared_weights`.
     """
 
     by_task = True
@@ -33,7 +33,7 @@ class SharedGradients(Balancer):
         return tf.ones(self.tasks)
 
     def factors(self, shared: Mapping[int, Shared]) -> Mapping[int, tf.Tensor]:
-        """By the index of a shared weight: (T, 1), or (T, rows) for a table."""
+        """The factors by the index of a shared weight: (T, 1), or (T, rows) for a table."""
         raise NotImplementedError
 
     def combine(

@@ -1,4 +1,4 @@
-"""What every step rule is."""
+"""`StepRule`, the base class of the step rules."""
 
 import dataclasses
 from typing import ClassVar
@@ -16,7 +16,7 @@ class StepRule(Part):
     """What a training step does about tasks that pull in different directions.
 
     Attributes:
-        by_task: the rule needs the gradients of each task, of weights that lie whole on a device.
+        by_task: whether the rule needs the gradients of each task, for weights that are whole on each device.
     """
 
     by_task: ClassVar[bool] = False
@@ -24,11 +24,11 @@ class StepRule(Part):
     def __call__(
         self, schema: Schema, network: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer
     ) -> Balancer | None:
-        """The rule with its state, in the scope of the strategy; None: it changes nothing.
+        """Create the balancer with its state, in the scope of the strategy; None: the rule changes nothing.
 
         Raises:
             UserError: a value does not fit the tasks or the network, or the rule needs the gradients of each task and
-                the strategy is that of parameter servers, which cut the weights into shards.
+                the strategy is that of parameter servers, which shard the weights.
         """
         if self.by_task and isinstance(tf.distribute.get_strategy(), tf.distribute.ParameterServerStrategy):
             raise UserError(
@@ -40,5 +40,5 @@ class StepRule(Part):
     def balancer(
         self, schema: Schema, network: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer
     ) -> Balancer | None:
-        """See `__call__`."""
+        """The balancer itself, see `__call__`."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Weights by the tasks' own uncertainty (Kendall et al., 2018)."""
+"""Task weights from the tasks' uncertainty (Kendall et al., 2018)."""
 
 import dataclasses
 
@@ -13,10 +13,10 @@ from dlen_cam2.training.balancing.step_rule import StepRule
 @step_rule("uncertainty")
 @dataclasses.dataclass
 class Uncertainty(StepRule):
-    """Weights by the tasks' own uncertainty (Kendall et al., 2018), see `UncertaintyBalancer`.
+    """Weights each task by its uncertainty (Kendall et al., 2018), see `UncertaintyBalancer`.
 
     Attributes:
-        learning_rate: of the learned weights.
+        learning_rate: learning rate of the learned weights.
     """
 
     learning_rate: float = option(0.025, above=0)
@@ -28,14 +28,14 @@ class Uncertainty(StepRule):
 
 
 class UncertaintyBalancer(Balancer):
-    """Weights that a task's own uncertainty lowers: `Σ_k L_k e^{-s_k} + s_k / 2`, s learned with the network.
+    """Lowers the weight of an uncertain task: `Σ_k L_k e^{-s_k} + s_k / 2`, with s learned along with the network.
 
         w_k = e^{-s_k}        s_k ← s_k - η (1/2 - L_k e^{-s_k})
 
     CERTAIN (Kendall et al., 2018): the classification form; the regression form has L_k / 2 (LibMTL). s_k rests at
     log 2 L_k, where w_k = 1 / (2 L_k). DESIGN: plain gradient descent from s = 0. DESIGN: L_k is the given ω_k L_k, so
-    that in the end ω_k cancels and only sets where training starts. DESIGN: s_k stays where the loss is 0, or the
-    weight of a task without rows would grow without end.
+    that in the end ω_k cancels and only sets where training starts. DESIGN: s_k stays where the loss is 0; otherwise,
+    the weight of a task without rows would grow without bound.
 
     Args:
         tasks: number of tasks T.

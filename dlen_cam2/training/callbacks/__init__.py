@@ -1,1 +1,1 @@
-"""What runs beside the steps."""
+"""Keras callbacks that run beside the training steps."""

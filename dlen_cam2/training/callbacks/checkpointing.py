@@ -1,4 +1,4 @@
-"""The callback that keeps a run's state."""
+"""The callback that saves a run's state."""
 
 import time
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from dlen_cam2.training.train_request import Request
 
 
 class Saved(Protocol):
-    """What the callback needs of a run."""
+    """The part of a run that the callback needs."""
 
     job: Job
     wanted: Request
@@ -24,10 +24,10 @@ class Saved(Protocol):
 
 
 class Checkpointing(tf.keras.callbacks.Callback):
-    """Keeps the position, saves now and then, and stops after a step when asked to.
+    """Updates the position, saves checkpoints at intervals, and stops after a step when asked to.
 
     Args:
-        run: what to save.
+        run: the run to save.
     """
 
     # Steps between two looks at whether all is finite, which wait for the device.

@@ -1,4 +1,4 @@
-"""Rates that fall at the end of a stage."""
+"""The cooldown: learning rates that fall at the end of a stage."""
 
 import math
 from typing import Any
@@ -11,22 +11,21 @@ from dlen_cam2.utils.errors import UserError
 
 
 class Cooldown(tf.keras.callbacks.Callback):
-    """Both rates fall linearly at the end of a stage, `config.cooldown` of whose steps that takes:
+    """Lets both rates fall linearly over the last `config.cooldown` of the steps of a stage:
 
         factor of step s = min(1, (steps - s) / (cooldown * steps)),   s = 0 … steps - 1
 
-    At a constant rate the last few batches decide how often a rare task is predicted; `docs/results/kuairand.md`
-    shows by how much.
-    Several steps in one call (`config.steps_per_execution`) have one rate, the mean of theirs.
+    At a constant rate, the last few batches decide how often a rare task is predicted; `docs/results/kuairand.md` shows
+    by how much. If several steps run in one call (`config.steps_per_execution`), they share the mean of their rates.
 
     Args:
         config: the rates and the cooldown.
-        factor: of both rates, as of `composite`.
-        steps: of the stage, in all its passes.
-        done: steps of the stage before this fit.
+        factor: factor on both rates, as for `composite`.
+        steps: number of steps in the stage, over all its passes.
+        done: number of steps of the stage before this fit.
 
     Raises:
-        UserError: a call has so many steps that the rates could not fall in at least four calls.
+        UserError: a call has too many steps for the rates to fall in at least four calls.
     """
 
     def __init__(self, config: TrainConfig, factor: float, steps: int, done: int):
@@ -41,7 +40,7 @@ class Cooldown(tf.keras.callbacks.Callback):
         self._now = math.nan  # what a checkpoint has restored is not known
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        # There may be more steps than rows promise, where each worker reads shards of its own.
+        # There may be more steps than rows promise, if each worker reads its own shards.
         first = self.done + batch
         left = [max(self.steps - step, 1) for step in range(first, first + self.config.steps_per_execution)]
         now = sum(min(1.0, n / (self.config.cooldown * self.steps)) for n in left) / len(left)

@@ -1,4 +1,4 @@
-"""How far a pass is, shown and logged while a model trains."""
+"""Shows and logs the progress of a pass while a model trains."""
 
 import time
 from typing import Any
@@ -10,16 +10,16 @@ from dlen_cam2.utils.event_log import EventLog
 
 
 class Progress(tf.keras.callbacks.Callback):
-    """Moves a pass's `console.Progress` on with its mean loss so far, and logs the same.
+    """Updates the `console.Progress` of a pass with its mean loss so far, and logs the same.
 
-    The clock of rows/s starts after the first step of a pass, which waits for the graph and for the first window of
-    rows. Where there is no other step, its own time counts.
+    The clock for rows/s starts after the first step of a pass, which waits for the graph and for the first window of
+    rows. If there is no other step, its own time counts.
 
     Args:
-        work: the pass; its units are rows, those that an earlier process did among them.
-        batch_size: rows of a step.
-        log: takes an event every `console.EVERY` seconds, and one at the end.
-        by_epoch: steps end only in Keras' epochs, which are parts of a pass (parameter servers).
+        work: the pass; its units are rows, including those that an earlier process did.
+        batch_size: rows in a step.
+        log: receives an event every `console.EVERY` seconds, and one at the end.
+        by_epoch: steps end only with Keras' epochs, which are parts of a pass (parameter servers).
     """
 
     def __init__(

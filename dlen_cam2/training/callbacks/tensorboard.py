@@ -1,4 +1,4 @@
-"""TensorBoard: what a person watches while a model trains."""
+"""TensorBoard summaries, to watch a model while it trains."""
 
 import dataclasses
 import pathlib
@@ -13,17 +13,17 @@ from dlen_cam2.utils import console
 
 
 class TensorBoard(tf.keras.callbacks.Callback):
-    """Writes each task's loss and NE, the gradients' norm and the rates, and on one batch what gates and heads do.
+    """Writes each task's loss and NE, the gradients' norm and the rates, and the state of gates and heads on one batch.
 
-    A task's NE is its loss on the batch over that of the constant prediction of its positive rate on the training days.
+    A task's NE is its loss on the batch divided by that of the constant prediction of its training days' positive rate.
 
     Args:
-        directory: of the event files.
+        directory: where the event files are written.
         network: the network that is trained.
-        read_out: what its outputs mean.
-        features: a batch on which gates, caps and P(UP) are looked at; None: they are not.
-        step: updates before this process.
-        every: steps between two points; gates and heads are looked at every tenth time.
+        read_out: the interpretation of its outputs.
+        features: a batch on which gates, caps and P(UP) are inspected; None: they are not inspected.
+        step: number of updates before this process.
+        every: steps between two points; gates and heads are inspected every tenth time.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class TensorBoard(tf.keras.callbacks.Callback):
 
 
 class Profiler(tf.keras.callbacks.Callback):
-    """Records what TensorFlow does in the steps from `first` to `last` (of this process), for TensorBoard."""
+    """Profiles the steps from `first` to `last` (of this process) for TensorBoard."""
 
     def __init__(self, directory: pathlib.Path, first: int, last: int):
         super().__init__()

@@ -11,17 +11,17 @@ from dlen_cam2.training.optimizers.row_adagrad import RowAdagrad
 def composite(
     network: tf.keras.Model, config: TrainConfig, factor: float = 1.0, asynchronous: bool = False
 ) -> tf.keras.optimizers.Optimizer:
-    """TFRS's `CompositeOptimizer` of two new-style Keras 2 optimizers.
+    """Create TFRS's `CompositeOptimizer` from two new-style Keras 2 optimizers.
 
-    Adagrad is the one Keras optimizer that touches only the rows in the batch, so a step's cost does not
-    grow with the vocabulary (`docs/decisions/training.md` has the measurements). Its accumulator starts near 0: a
-    row's gradient is about 1 / batch size, and against the default start of 0.1 its first steps would be nearly none.
+    Adagrad is the only Keras optimizer that touches just the rows in the batch, so the cost of a step does not grow
+    with the vocabulary (`docs/decisions/training.md` has the measurements). Its accumulator starts near 0: a row's
+    gradient is about 1 / batch size, and with the default start of 0.1 its first steps would be almost zero.
 
     Args:
-        network: whose weights to train.
-        config: the rates.
-        factor: of both rates, see `TrainConfig.scaling`.
-        asynchronous: several workers update the same rows at once.
+        network: the network to train.
+        config: the learning rates.
+        factor: factor on both rates, see `TrainConfig.scaling`.
+        asynchronous: whether several workers update the same rows at once.
     """
     lookups = [layer for layer in network.layers if isinstance(layer, Embeddings)]
     tables = {id(v) for layer in lookups for v in layer.trainable_variables}
@@ -40,7 +40,7 @@ def composite(
 
 
 def set_rates(optimizer: tf.keras.optimizers.Optimizer, config: TrainConfig, factor: float = 1.0) -> None:
-    """Give what `composite` returned the rates of `config`, times `factor`."""
+    """Set the rates of an optimizer from `composite` to those of `config`, times `factor`."""
     for each in optimizer.optimizers:
         embedding = isinstance(each, tf.keras.optimizers.Adagrad)
         each.learning_rate = factor * (config.embedding_learning_rate if embedding else config.learning_rate)

@@ -9,16 +9,16 @@ from dlen_cam2.training.optimizers.rows import Rows
 
 
 class RowAdagrad(tf.keras.optimizers.Adagrad):
-    """Keras' Adagrad, number for number, which reads the rows of a batch, computes, and writes them back.
+    """Keras' Adagrad with the same results, which reads the rows of a batch, computes, and writes them back.
 
         a_r += g_r²        w_r -= η g_r / √(a_r + ε)        for each row r in the batch, g_r the sum of its gradients
 
-    Keras adds to rows in place, `scatter_add`, which costs four times as much as writing them
-    (`docs/decisions/speed.md`). What another worker would add to a row between reading and writing is lost, so
-    asynchronous workers add as Keras does.
+    Keras adds to the rows in place with `scatter_add`, which costs four times as much as writing them
+    (`docs/decisions/speed.md`). If another worker added to a row between the read and the write, its update would be
+    lost, so asynchronous workers use `scatter_add` as Keras does.
 
     Args:
-        xla: whether XLA may compile the step, see `read_rows`. The others are those of Keras.
+        xla: whether XLA may compile the step, see `read_rows`. All other arguments are those of Keras.
         alone: whether no other worker updates the rows at the same time.
     """
 
@@ -28,7 +28,7 @@ class RowAdagrad(tf.keras.optimizers.Adagrad):
         self._alone = alone
 
     def _deduplicate_sparse_grad(self, grads: list[Any]) -> list[Any]:
-        """Keras' sum over the lookups of a row, but of gradients that have each row once."""
+        """Sum over the lookups of a row as Keras does, except for gradients that already have each row once."""
         summed = iter(super()._deduplicate_sparse_grad([g for g in grads if not isinstance(g, Rows)]))
         return [g if isinstance(g, Rows) else next(summed) for g in grads]
 

@@ -1,4 +1,4 @@
-"""Gradients of tables with each row once."""
+"""Gradients of tables in which each row occurs once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,11 +7,11 @@ import tensorflow as tf
 
 
 class Rows(tf.IndexedSlices):
-    """The gradient of a table, each row once."""
+    """The gradient of a table in which each row occurs once."""
 
 
 def once(gradient: Any) -> Any:
-    """A table's gradient with the lookups of each row summed; what is dense, or None, as it is."""
+    """A table's gradient with the lookups of each row summed; a dense gradient or None is returned unchanged."""
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
     rows, places = tf.unique(gradient.indices)
@@ -19,7 +19,7 @@ def once(gradient: Any) -> Any:
 
 
 def clipped(gradients: Sequence[Any], norm: tf.Tensor, most: float) -> list[Any]:
-    """`tf.clip_by_global_norm`, after which `Rows` are still `Rows`."""
+    """Apply `tf.clip_by_global_norm`, but keep `Rows` as `Rows`."""
     tensors = [g.values if isinstance(g, Rows) else g for g in gradients]
     scaled, _ = tf.clip_by_global_norm(tensors, most, use_norm=norm)
     return [

@@ -1,4 +1,4 @@
-"""CAM2's causal branches: feature partition, conformity, relevance, and where their embeddings go."""
+"""CAM2's causal branches: feature partition, conformity, relevance, and how their embeddings join the network."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -23,15 +23,15 @@ CAUSE_OF_BRANCH = {"conformity": "statistical", "relevance": "content"}
 
 
 def partition(schema: Schema, config: "CAM2") -> dict[str, dict[str, Schema]]:
-    """`{branch: {part: schema}}`: what the "user" and "item" part of each branch reads, by the features' tags.
+    """Divide the features by their tags: `{branch: {part: schema}}`, for the "user" and "item" part of each branch.
 
     CERTAIN: conformity reads statistical features only, relevance attribute and content features only. DESIGN:
-    features of the context (the tab, the hour, and the counters of a user within a tab or an author) belong to no
-    part and stay with the trunk; under "all_features" both branches read everything, also what `without` names, and
-    the context goes to the user's part.
+    features of the context (the tab, the hour, and the counters of a user within a tab or an author) belong to no part
+    and stay with the trunk. Under "all_features" both branches read everything, even the features that `without` names,
+    and the context belongs to the user's part.
 
     Raises:
-        UserError: a part of a cause has no features, or a feature of a user or an item has the cause "context".
+        UserError: a part of a branch has no features, or a feature of a user or an item has the cause "context".
     """
     for feature in schema.features:
         if feature.side != "context" and feature.cause not in CAUSE_OF_BRANCH.values():
@@ -67,24 +67,24 @@ def _belongs(feature: Feature, part: str, cause: str, everything: bool) -> bool:
 def branches(
     inputs: Mapping[str, Mapping[str, tf.Tensor]], schema: Schema, config: "CAM2", threshold: LabelThreshold | None
 ) -> Branches:
-    """The two branches (CAM2, section 2.3).
+    """Build the two branches (CAM2, section 2.3).
 
     Args:
         inputs: the network's inputs, `{group: {feature: tensor}}`.
         schema: the features.
-        config: sizes and choices.
-        threshold: what was fitted on the training days, where predictions start; None: one half.
+        config: the configuration of CAM2.
+        threshold: the label threshold fitted on the training days, which sets the initial predictions; None: one half.
 
     Returns:
         The causal embeddings (B, e) that join the main network, "conformity" and "relevance", and the outputs of the
         causal heads, float32: "conformity" (B, 1), a logit, or "conformity_norm" (B, 1); "relevance" (B, 1), a logit;
         "interests" (B, k), the products û_x î_x; and unless `heads="joint"` "engagement" (B, 1), the mixture.
 
-    The embeddings are û + î of conformity and û ⊙ î of relevance: the vectors of which the predictions are read.
+    The embeddings are û + î of conformity and û ⊙ î of relevance: the vectors from which the predictions are read.
     CERTAIN: embeddings and not scores are joined. DESIGN: which of them, as the text does not say.
 
-    The branches draw their initial values from a stream of their own (numpy's), so that with one seed the rest of the
-    network starts from the same weights with and without them.
+    The branches draw their initial values from a separate random stream (NumPy's), so that with the same seed the rest
+    of the network starts from the same weights with and without them.
     """
     threshold = threshold or LabelThreshold.unfitted(config)
     parts = {
@@ -117,7 +117,7 @@ def branches(
 def _part(
     name: str, inputs: Mapping[str, Mapping[str, tf.Tensor]], schema: Schema, config: "CAM2", width: int
 ) -> tf.Tensor:
-    """One part of a branch, with embedding tables of its own."""
+    """One part of a branch, with separate embedding tables."""
     read = {group: {f.name: inputs[group][f.name] for f in features} for group, features in schema.groups.items()}
     x = Embeddings(schema, seed=_seed(), shared=False, name=f"{name}_embeddings")(read)
     return Residual(config.units, config.blocks, width, _seed(), name=name)(x)
@@ -137,7 +137,7 @@ def interest_feature(schema: Schema, config: "CAM2") -> Feature:
     """The feature that says which interests an item has.
 
     Raises:
-        UserError: it is not among the model's features, or is no categorical item feature.
+        UserError: it is not among the model's features, or is not a categorical item feature.
     """
     for feature in schema.features:
         if feature.name == config.interest_feature and feature.side == "item" and not feature.is_numeric:
@@ -153,9 +153,9 @@ def join(representation: tf.Tensor, embeddings: Mapping[str, tf.Tensor], config:
     """Append the causal embeddings (B, e) to each task's representation (B, T, h): (B, T, h + Σ e).
 
     CERTAIN: behind a stop-gradient, so the tasks' losses do not reach the branches. DESIGN: "joint_loss" is read as
-    the sum of all losses without it; the causal losses then train the branches jointly with the tasks'. DESIGN: each
-    embedding is normalised over its width, and the towers' weights for it start at 0 (`Experts.joined`), since the
-    towers read vectors that move while the branches learn (`docs/decisions/cam2.md`).
+    the sum of all losses without the stop-gradient; the tasks' losses then train the branches jointly with the causal
+    losses. DESIGN: each embedding is normalised over its width, and the towers' weights for it start at 0
+    (`Experts.joined`), since the towers read vectors that change while the branches learn (`docs/decisions/cam2.md`).
     """
     joined = []
     for name, embedding in embeddings.items():
@@ -167,7 +167,7 @@ def join(representation: tf.Tensor, embeddings: Mapping[str, tf.Tensor], config:
 
 
 def cause_scores(outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """{"conformity", "relevance"}: (B,) scores of a row's causes, probabilities but for the norm."""
+    """The scores of a row's causes, "conformity" and "relevance", (B,) each; probabilities except for the norm."""
     norm = outputs.get("conformity_norm")
     conformity = tf.sigmoid(outputs["conformity"]) if norm is None else norm
     return {"conformity": conformity[:, 0], "relevance": tf.sigmoid(outputs["relevance"][:, 0])}

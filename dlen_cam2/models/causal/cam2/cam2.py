@@ -27,27 +27,27 @@ class CAM2(Causal):
     """CAM2's conformity and relevance branches, beside any trunk and head.
 
     Attributes:
-        variant: a row of the paper's Table 1; its "production" is no branches at all. "proposed": the branches'
-            embeddings, behind a stop-gradient, join the trunk's output. "task_arch": they join the towers' outputs.
-            "joint_loss": no stop-gradient, so that one loss of task and causal labels trains the branches (DESIGN, our
-            reading). "all_features": both branches see all features.
-        engagement: whose labels are split by cause: a task, or "any_positive" for any positive behaviour of the row.
-        statistic: X, a numeric statistical feature of the data set, which the model need not use; empty: the first rate
-            of an item, see `statistic_of`.
+        variant: a row of the paper's Table 1, whose "production" has no branches at all. "proposed": the branches'
+            embeddings join the trunk's output behind a stop-gradient. "task_arch": they join the towers' outputs.
+            "joint_loss": without the stop-gradient, so that one loss of task and causal labels trains the branches
+            (DESIGN, our reading). "all_features": both branches see all features.
+        engagement: the task whose labels are split by cause, or "any_positive" for any positive behaviour of the row.
+        statistic: X, a numeric statistical feature of the data set, which need not be a feature of the model; empty:
+            the first rate of an item, see `statistic_of`.
         thresh: engagement at X >= thresh is conformity, at X < thresh relevance; see `thresh_unit`.
         thresh_unit: "quantile": `thresh` is a quantile of X over the training rows; "value": X itself.
-        heads: "joint" heads estimate Pr(t and X >= thresh) and Pr(t and X < thresh) on all rows. "conditional" heads
-            estimate Pr(t | X >= thresh) on the rows at or above thresh and Pr(t | X < thresh) on the others, and two
-            learned scalars mix them; "gated": a learned gate for each row mixes them.
+        heads: "joint": the heads estimate Pr(t and X >= thresh) and Pr(t and X < thresh) on all rows. "conditional":
+            they estimate Pr(t | X >= thresh) on the rows at or above thresh and Pr(t | X < thresh) on the others, and
+            two learned scalars mix them. "gated": the same, but a learned gate mixes them for each row.
         conformity: "logistic" or "norm", see `Conformity`.
-        relevance: "probability": cross-entropy of Σ û_x î_x; "interests": the paper's loss of each interest,
-            squared, where `interest_feature` says which an item has; see `CausalLoss`.
+        relevance: "probability": the cross-entropy of Σ û_x î_x. "interests": the paper's loss of each interest,
+            squared, where `interest_feature` says which interests an item has; see `CausalLoss`.
         interest_feature: a categorical item feature such as "tags".
-        without: features that no branch reads (but under "all_features"), such as ids of single videos, whose
-            embeddings learn how popular each one is although their cause is content.
+        without: features that no branch reads (except under "all_features"), such as ids of single videos: their
+            cause is content, but their embeddings learn how popular each video is.
         units, blocks: width and number of the residual blocks.
         embedding: width of the conformity parts û and î.
-        interests: k of the relevance parts (with "interests" the rows of the table of `interest_feature`).
+        interests: k of the relevance parts (with "interests", the rows of the table of `interest_feature`).
         conformity_weight, relevance_weight: w_C and w_R of the total loss.
     """
 
@@ -99,7 +99,7 @@ class CAM2(Causal):
         return CausalLoss(self, schema, fitted[STATE], interests)
 
     def check_grown(self, before: Schema, now: Schema, stored: Sequence[Feature], fitted: Mapping[str, Any]) -> None:
-        """The engagement and the statistic must stay, and the interests where outputs are a softmax over them."""
+        """The engagement and the statistic must not change, nor the interests if outputs are a softmax over them."""
         statistic_of(self, stored)
         if (engagement := fitted[STATE].engagement) not in (ANY_POSITIVE, *now.task_names):
             raise UserError(

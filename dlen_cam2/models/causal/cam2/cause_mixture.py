@@ -10,20 +10,20 @@ from dlen_cam2.layers.axes import Axes, Axis, Reached
 
 @tf.keras.utils.register_keras_serializable(package="dlen_cam2")
 class CauseMixture(tf.keras.layers.Layer):
-    """Joins conditional heads c = Pr(t | X >= thresh) and r = Pr(t | X < thresh):
+    """Mixes the conditional heads c = Pr(t | X >= thresh) and r = Pr(t | X < thresh):
 
         Pr(t) = w1 c + w2 r
 
-    CERTAIN: the formula, w1 = Pr(Conformity) and w2 = Pr(Relevance), learnt. DESIGN: scalars w = softplus(·), which
-    equal the shares only where X does not depend on the input; or a gate for each row, w1(x) = σ(v · z + b) and
-    w2 = 1 - w1, which is exact if heads and gate know the same x and Pr(X >= thresh | x) has that form. Nothing flows
-    back into heads or z: only the weights learn here.
+    CERTAIN: the formula, w1 = Pr(Conformity) and w2 = Pr(Relevance), learnt. DESIGN: w1 and w2 are scalars
+    w = softplus(·), which equal the shares only where X does not depend on the input; or a gate for each row,
+    w1(x) = σ(v · z + b) and w2 = 1 - w1, which is exact if heads and gate know the same x and Pr(X >= thresh | x) has
+    that form. No gradient flows back into the heads or z: only the mixing weights learn here.
 
     Args:
-        gated: a gate for each row in place of two scalars.
-        share: Pr(X >= thresh) over the training rows, where w1 starts; w2 starts at 1 - share.
+        gated: use a gate for each row instead of two scalars.
+        share: Pr(X >= thresh) over the training rows, the initial value of w1; w2 starts at 1 - share.
 
-    Input: c and r, (B, 1) each, and z (B, e), what the gate reads. Output: (B, 1), float32; with scalars it may
+    Input: c and r, (B, 1) each, and z (B, e), the input of the gate. Output: (B, 1), float32; with scalars, it may
     exceed 1 while they learn.
 
     References:

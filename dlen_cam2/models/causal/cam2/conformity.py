@@ -17,18 +17,18 @@ class Conformity(tf.keras.layers.Layer):
         logistic: c = σ(w · (û + î) + b)        DESIGN, the output is the logit
         norm:     c = ‖û + î‖                   CERTAIN (section 2.3), the output is the norm
 
-    The norm may exceed 1 and so is no probability; it goes with a squared loss, the logistic read-out with
+    The norm may exceed 1, so it is not a probability. It is trained with a squared loss, and the logistic read-out with
     cross-entropy (see `CausalLoss`).
 
     Args:
         kind: "logistic" or "norm".
-        rate: where the logistic prediction starts (DESIGN, see `TaskLogits`); the norm starts where û and î do.
-        seed: of the initial values; None: they are drawn after those of the layers built before.
+        rate: the initial logistic prediction (DESIGN, see `TaskLogits`); the norm starts where û and î do.
+        seed: seed of the initial values; None: they are drawn after those of the layers built before.
 
-    Input: û and î, (B, e) each. Output: (B, 1), float32 also under mixed precision.
+    Input: û and î, (B, e) each. Output: (B, 1), float32 even under mixed precision.
 
     Raises:
-        ValueError: `kind` is another.
+        ValueError: `kind` is neither of these.
 
     References:
         CAM2 (Raul et al., 2023), section 2.3, L_C.

@@ -22,24 +22,24 @@ class CausalLoss:
     | rows of L_R | all | X < thresh |
     | labels | c̄ and r̄ of `decompose` | y |
 
-    Each is a mean over its rows. CERTAIN: labels and joint heads as printed ("the conformity label is 1 if a user
-    engagement happens and X >= thresh and 0 otherwise"), and all rows used for both. The text also
-    calls the heads conditional, which labels on all rows do not make them; both readings are offered.
-    DESIGN: cross-entropy as the classification form of both losses. The literal forms print the norm of one number,
-    its absolute value, which would be least at the median, 0 for every rare label; squared they estimate the mean:
+    Each loss is a mean over its rows. CERTAIN: labels and joint heads as printed ("the conformity label is 1 if a user
+    engagement happens and X >= thresh and 0 otherwise"), with all rows used for both. The text also calls the heads
+    conditional, which labels on all rows do not make them; both readings are offered. DESIGN: cross-entropy as the
+    classification form of both losses. The literal forms print the norm of a single number, that is its absolute value,
+    whose minimum is at the median, 0 for every rare label; squared, they estimate the mean:
 
         conformity="norm":     L_C = mean (c̄ - ‖û + î‖)²
         relevance="interests": L_R = mean Σ_x (r̄_x - û_x î_x)²,   r̄_x = r̄ · 1[the item has x] / (interests it has)
 
     DESIGN: an item's interests share its label, so that Σ_x û_x î_x estimates r̄; rows whose item has no known interest
-    are left out of L_R. With conditional heads the cross-entropy of their mixture is added, at weight 1, because only
+    are left out of L_R. With conditional heads, the cross-entropy of their mixture is added with weight 1, because only
     the mixing weights learn from it.
 
     Args:
-        config: weights and forms.
+        config: the weights and forms of the losses.
         schema: the tasks.
-        threshold: what was fitted.
-        interests: the feature of the items' interests, for relevance="interests".
+        threshold: the fitted label threshold.
+        interests: the feature that holds the items' interests, for relevance="interests".
 
     References:
         CAM2 (Raul et al., 2023), section 2.3.
@@ -54,7 +54,7 @@ class CausalLoss:
     def weights(
         self, features: Mapping[str, Mapping[str, tf.Tensor]], labels: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
-        """(B,) each: what a row counts in the means of L_C, L_R and the mixture's loss over all replicas' rows."""
+        """The weights (B,) of the rows in the means of L_C, L_R and the mixture's loss over all replicas' rows."""
         _, mask = engagement(labels, self.schema, self.threshold.engagement)
         above, below = decompose(mask, labels[self.threshold.statistic], self.threshold.thresh)
         joint = self.config.heads == "joint"
@@ -66,9 +66,9 @@ class CausalLoss:
         self, features: Mapping[str, Mapping[str, tf.Tensor]], labels: Mapping[str, tf.Tensor],
         outputs: Mapping[str, tf.Tensor], weights: Mapping[str, tf.Tensor] | None = None,
     ) -> tf.Tensor:
-        """The scalar loss of a batch as `dlen_cam2.data.read` gives it; under tf.distribute a replica's share.
+        """The scalar loss of a batch from `dlen_cam2.data.read`; under tf.distribute, the share of this replica.
 
-        `weights` are those of the whole batch where this is a part of it.
+        `weights` are those of the whole batch if `features` and `labels` are only a part of it.
         """
         weights = self.weights(features, labels) if weights is None else weights
         y, _ = engagement(labels, self.schema, self.threshold.engagement)
@@ -92,7 +92,7 @@ class CausalLoss:
         return loss
 
     def _interest_share(self, features: Mapping[str, Mapping[str, tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
-        """(B, k): an item's interests, which sum to 1, and (B,): 1 if it has any."""
+        """An item's interests, (B, k), which sum to 1, and (B,), 1 if the item has any."""
         assert self.interests is not None
         index = features[self.interests.group][self.interests.name]
         hot = tf.one_hot(index if self.interests.is_list else index[:, None], self.interests.rows)  # padding is all 0

@@ -14,14 +14,14 @@ class Relevance(tf.keras.layers.Layer):
         î_x = softmax(b)_x         = Pr(the item has interest x)
         r   = Σ_x û_x î_x
 
-    CERTAIN (section 2.3): the products û_x î_x and what both factors mean. DESIGN: sigmoid and softmax, which make r
-    a probability, the offset, which lets it start at the rate of its label, and log space. Since Σ_x î_x = 1, also
-    1 - r = Σ_x (1 - û_x) î_x, so
+    CERTAIN (section 2.3): the products û_x î_x and the meaning of both factors. DESIGN: the sigmoid and the softmax,
+    which make r a probability; the offset, which lets r start at the rate of its label; and log space. Since
+    Σ_x î_x = 1, also 1 - r = Σ_x (1 - û_x) î_x, so
 
         logit r = logsumexp_x(log û_x + log î_x) - logsumexp_x(log(1 - û_x) + log î_x).
 
     Args:
-        rate: where r starts, for a near 0.
+        rate: the initial value of r, for a near 0.
 
     Input: a and b, (B, k) each. Output: a dictionary of float32 tensors: "relevance" (B, 1), the logit of r, and
     "interests" (B, k), the products û_x î_x.

@@ -1,4 +1,4 @@
-"""CAM2's label threshold: engagement out of conformity or out of relevance."""
+"""CAM2's label threshold, which attributes engagement to conformity or to relevance."""
 
 import dataclasses
 import os
@@ -21,14 +21,14 @@ ANY_POSITIVE = "any_positive"
 
 @dataclasses.dataclass(frozen=True)
 class LabelThreshold:
-    """Where engagement is split by cause, as fitted on the training days and stored with the model.
+    """The threshold at which engagement is split by cause, fitted on the training days and stored with the model.
 
     Attributes:
         engagement: the task whose labels are split, or "any_positive".
         statistic: the column X.
         thresh: the value of X at and above which engagement counts as conformity.
-        rows, rows_above: rows in the engagement's sample space, and those of them with X >= thresh.
-        engaged, engaged_above: the same of rows with engagement.
+        rows, rows_above: number of rows in the engagement's sample space, and of those with X >= thresh.
+        engaged, engaged_above: the same for rows with engagement.
     """
 
     engagement: str
@@ -41,26 +41,26 @@ class LabelThreshold:
 
     @classmethod
     def unfitted(cls, config: "CAM2") -> "LabelThreshold":
-        """A threshold of nothing known: half of the rows engage, half of all stand on each side."""
+        """A threshold without data: half of the rows engage, and half of both kinds lie on each side."""
         return cls(config.engagement, config.statistic, config.thresh, 4, 2, 2, 1)
 
     def rates(self, joint: bool) -> tuple[float, float]:
-        """What conformity and relevance predict on average: of joint heads, or of conditional ones."""
+        """The mean predictions of conformity and relevance, for joint or for conditional heads."""
         above, below = (self.rows, self.rows) if joint else (self.rows_above, self.rows - self.rows_above)
         return self.engaged_above / above, (self.engaged - self.engaged_above) / below
 
     def describe(self) -> str:
-        """A line for whoever watches."""
+        """A line that describes the threshold to the user."""
         return (f"causes: {self.engagement} counts as conformity where {self.statistic} >= {self.thresh:g} "
                 f"({self.engaged_above / self.engaged:.1%} of the engagement)")
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The threshold as plain JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Any) -> "LabelThreshold":
-        """What `to_dict` gave. Raises `UserError` if it is none of ours."""
+        """Create a threshold from the result of `to_dict`. Raises `UserError` if `values` are not that."""
         names = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
             raise UserError(f"a label threshold must be an object with the keys {sorted(names)}. Received: {values!r}.")
@@ -71,11 +71,13 @@ class LabelThreshold:
 
 
 def decompose(y: Any, x: Any, thresh: float) -> tuple[Any, Any]:
-    """`c̄ = y · 1[X >= thresh]` and `r̄ = y · 1[X < thresh]`, so c̄ + r̄ = y exactly (CAM2, section 2.3).
+    """Split labels by cause: `c̄ = y · 1[X >= thresh]` and `r̄ = y · 1[X < thresh]` (CAM2, section 2.3).
+
+    c̄ + r̄ = y holds exactly.
 
     Args:
         y: (B,), 0 or 1.
-        x: (B,), the statistic X, as it was before the row.
+        x: (B,), the statistic X, as known before the row.
         thresh: the threshold.
     """
     above = tf.cast(x >= tf.cast(thresh, x.dtype), y.dtype)
@@ -83,13 +85,13 @@ def decompose(y: Any, x: Any, thresh: float) -> tuple[Any, Any]:
 
 
 def engagement(labels: Mapping[str, tf.Tensor], schema: Schema, name: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """The engagement y that is split and its sample space δ, both (B,).
+    """The engagement y to be split and its sample space δ, both (B,).
 
-    A task is split on its own sample space. DESIGN: "any_positive" is 1 if any task that is not negative is positive
-    in its sample space; it is defined for every row.
+    A task is split within its own sample space. DESIGN: "any_positive" is 1 if any task that is not negative is
+    positive in its sample space; it is defined for every row.
 
     Raises:
-        UserError: `name` is no task of the schema.
+        UserError: `name` is not a task of the schema.
     """
     y, mask = targets(labels, schema)
     if name == ANY_POSITIVE:
@@ -108,11 +110,11 @@ def engagement(labels: Mapping[str, tf.Tensor], schema: Schema, name: str) -> tu
 def statistic_of(config: "CAM2", columns: Sequence[Feature]) -> str:
     """The name of X: the one that is configured, or the first rate (transform "logit") of an item among `columns`.
 
-    DESIGN: CAM2 says no more of X than that it is a statistic of the item's popularity. A rate, such as how often it
-    was clicked so far, and not a count of impressions, which also says how old the item is.
+    DESIGN: CAM2 only says that X is a statistic of the item's popularity. We take a rate, such as how often the item
+    has been clicked so far, rather than a count of impressions, which also reflects the item's age.
 
     Raises:
-        UserError: it is not among the numeric statistical features of `columns`, or none is a rate of an item.
+        UserError: X is not among the numeric statistical features of `columns`, or none of them is a rate of an item.
     """
     known = [f for f in columns if f.is_numeric and f.cause == "statistical"]
     rates = [f.name for f in known if f.side == "item" and f.transform == "logit"]
@@ -131,17 +133,17 @@ def fit(config: "CAM2", schema: Schema, columns: Sequence[Feature], directory: s
         days: Sequence[str], on_bad_record: str = "fail") -> LabelThreshold:
     """Find the threshold on the training days, in one pass over X and the labels.
 
-    A quantile is that of X over the training rows in the engagement's sample space.
+    A quantile is taken over the values of X in the training rows of the engagement's sample space.
 
     Args:
-        config: which statistic, engagement and threshold.
+        config: names the statistic, the engagement and the threshold.
         schema: the model's tasks.
-        columns: all features of the data set, among which X is.
+        columns: all features of the data set, including X.
         directory, days, on_bad_record: the data set and its training days, see `dlen_cam2.data.read`.
 
     Raises:
-        UserError: X is no numeric statistical feature, one side of the threshold has no rows or no engagement, or no
-            row's item has a known interest for the loss of each interest.
+        UserError: X is not a numeric statistical feature, one side of the threshold has no rows or no engagement, or
+            the loss of each interest is asked for and no row's item has a known interest.
     """
     statistic = statistic_of(config, columns)
     interests = tuple(f for f in schema.features if f.name == config.interest_feature)
