@@ -55,10 +55,9 @@ def same(a, b):
     return [n for n in a if not np.array_equal(a[n], b[n])] if a.keys() == b.keys() else ["keys"]
 
 
-@pytest.mark.parametrize("trunk, head, variant", [("mmoe", "logistic", "proposed"), ("ple", "dlen", "production")])
-def test_two_jobs_are_one(log, tmp_path, trunk, head, variant):
+def test_two_jobs_are_one(log, tmp_path):
     """Day 2 in another job, with the optimizer's state, is bit for bit the uninterrupted run; without it, it is not."""
-    config = small(variant, trunk, head, epochs=2)
+    config = small("proposed", "ple", "dlen", epochs=2)
     # What is fitted comes from the first job's day, so the uninterrupted run starts there too.
     whole = jobs.start(config, log, DAYS[:1])
     passes.fit(whole, DAYS[:2])
@@ -117,6 +116,7 @@ def test_one_config_file_runs_every_variant(log):
             config.model.causal.variant = variant
         config.model.trunk.expert_units, config.model.trunk.experts, config.train.bootstrap = (8,), 2, 0
         job = jobs.start(config, log, DAYS[:1])
+        job.ranker.run_eagerly = True  # a few steps: a graph takes longer to build
         passes.fit(job, DAYS[:1])
         assert all(np.isfinite(w).all() for w in job.network.get_weights())
         assert ("conformity" in job.network.output) == (variant != "production")

@@ -103,8 +103,8 @@ def plain(log, tmp_path_factory):  # noqa: F811
 
 
 @pytest.mark.parametrize("settings", [
-    {"precision": "mixed_bfloat16"}, {"precision": "mixed_float16"}, {"jit": True}, {"accumulate": 3},
-    {"microbatches": 2}, {"clip_norm": 0.5},
+    {"precision": "mixed_bfloat16"}, {"precision": "mixed_float16"}, {"jit": True},
+    {"accumulate": 3, "microbatches": 2, "clip_norm": 0.5},
 ], ids=str)
 def test_every_way_to_train_gives_a_model_like_the_plain_one(log, plain, tmp_path, settings):  # noqa: F811
     """The data set is small: NE within a few hundredths. Weights are float32, and so is what is measured and served."""
