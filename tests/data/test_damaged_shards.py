@@ -82,7 +82,7 @@ def test_a_column_that_is_in_no_record_is_named_at_once(stored):
         "tiny", (*SCHEMA.features, Feature("mood", "int", "user", "content", size=3, width=2)), SCHEMA.tasks
     )
     with pytest.raises(
-        UserError, match=r"shard .*1/tiny\.tfrecord-00000-of-00006 has no column \['mood'\].*Known: .*'city'"
+        UserError, match=r"shard .*1/tiny\.tfrecord-00000-of-00006 has no column \['mood'\].*Received: .*'city'"
     ):
         data.read(stored, schema, ["1"], 8)
 

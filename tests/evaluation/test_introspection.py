@@ -155,7 +155,8 @@ def test_dlen_by_hand(trunk):
     assert {int(b): int(n) for b, n in enumerate(found.latent.histogram) if n} == {4: 1, 16: 3}
     text = tables(found)
     assert "| hate | no cap | 0.200 | 0.0% |" in text and "| click | α = 0.12 | 0.950 | 100.0% |" in text
-    assert "| 0 | 2 | 0.5200 |" in text and "| 0.80 to 0.85 | 3 | 75.0% |" in text and "Mean 0.6700 over 4 rows" in text
+    assert "| 0 | 2 | 0.5200 |" in text and "| 0.80 to 0.85 | 3 | 75.0% |" in text
+    assert "The mean is 0.6700 over 4 rows" in text
 
 
 # === Any network ===

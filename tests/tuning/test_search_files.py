@@ -37,8 +37,8 @@ def test_the_files_of_a_search(log, tmp_path, drawn):
     command = 'python -m dlen_cam2.cli.tune --x="a\\n" --y="""'
     tuning.write(found, tmp_path / "out", command)
     page = (tmp_path / "out/tune.md").read_text()
-    assert command in page and f"ne {found.value:.5f} of trial {found.best.name}" in page
-    assert "5 of 5 choices" in page and "54 passes" in page and "8 4" in page and "search.png" in page
+    assert command in page and f"Trial {found.best.name} is the best, with ne {found.value:.5f}" in page
+    assert "5 of 5 trials" in page and "54 passes" in page and "8 4" in page and "search.png" in page
     first = next(line for line in page.splitlines() if line.startswith(f"| {found.best.name} |"))
     assert page.index(first) < min(page.index(f"| {t.name} |") for t in found.trials if t is not found.best)
     assert (tmp_path / "out/search.png").read_bytes()[:4] == b"\x89PNG"
@@ -144,7 +144,7 @@ def test_the_command_goes_on_after_a_kill(log, tmp_path):
     assert 0 < given["metrics"]["click/auc"] < 1 and given["metrics"]["ne"] == given["metrics"]["click/ne"]
     assert {path.name for path in (out / "trials/trial_configured").iterdir()} == {"log.txt", "result.json"}
     assert "rows/s" in (out / "trials/trial_configured/log.txt").read_text()
-    assert "0 left, about" in done.stdout and "1 failed." in done.stdout and "Traceback" not in done.stderr
+    assert "0 left, about" in done.stdout and "1 trials failed." in done.stdout and "Traceback" not in done.stderr
     assert {"best.py", "search.png", "tune.md", "tensorboard"} < {path.name for path in out.iterdir()}
     best = runpy.run_path(out / "best.py")["get_config"]()
     assert (best.train.seed, best.model.embedding_l2, best.model.tasks) == (3, 0.0, ("click",))

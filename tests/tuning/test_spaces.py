@@ -60,8 +60,8 @@ def test_the_space_fits_the_model():
 
 
 def test_a_section_that_is_not_there_is_refused():
-    with pytest.raises(UserError, match=r"some of \['encoder', 'head', .*'training', 'trunk'\] joined by \+. Received: "
-                                        r"\['causal'\] in 'trunk\+causal'"):
+    with pytest.raises(UserError, match=r"one or more of \['encoder', 'head', .*'training', 'trunk'\], joined by \+. "
+                                        r"Received: \['causal'\] in 'trunk\+causal'"):
         spaces.named(Config(), "trunk+causal")
 
 

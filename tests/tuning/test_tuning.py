@@ -67,7 +67,7 @@ def test_a_space_may_have_fewer_choices_than_trials(log, tmp_path):
 
     found = find(log, tmp_path / "out", space=levels, config=replaced(CONFIG, {"model.trunk": "ple"}), trials=9)
     assert sorted(trial.values["model.trunk.levels"] for trial in found.trials[1:]) == [1, 2]
-    assert "2 of 9 choices" in tuning.report.page(found, "")
+    assert "2 of 9 trials" in tuning.report.text_of(found, "")
 
 
 def test_the_configuration_as_given_wins_if_nothing_is_better(log, tmp_path):
@@ -158,7 +158,7 @@ def test_a_failed_trial_is_recorded_and_the_search_goes_on(log, tmp_path, capsys
     assert "failed: step 3" in said.out and "Traceback" not in said.out + said.err
     tuning.write(found, tmp_path / "out", "the command")
     page = (tmp_path / "out/tune.md").read_text()
-    assert "5 failed." in page and page.count("['click'] is \\| not finite |") == 5 and "6 of 6 choices" in page
+    assert "5 trials failed." in page and page.count("['click'] is \\| not finite |") == 5 and "6 of 6 trials" in page
 
 
 def test_a_choice_that_breaks_a_rule_is_a_failed_trial(log, tmp_path):

@@ -40,7 +40,7 @@ def png(width, height):
 
 
 @pytest.fixture
-def directory(tmp_path):
+def directory(tmp_path, drawn):
     png(9, 3).savefig(tmp_path / "both.png", dpi=50)
     page.write(tmp_path / "report.md", TEXT)
     return tmp_path

@@ -106,7 +106,7 @@ def test_a_history_is_of_the_type_of_the_items(tmp_path):
     wrong = schema("string").select(without=["watched"])
     wrong = dataclasses.replace(wrong, features=(*wrong.features, Feature(
         "watched", "int", "user", "content", size=9, width=4, max_length=5)))
-    with pytest.raises(UserError, match="'watched', a list of earlier items.*item's ids, 'string'. Received: 'int'"):
+    with pytest.raises(UserError, match="'watched', a list of earlier items.*item ids, 'string'. Received: 'int'"):
         convert(str(tmp_path / "log.parquet"), wrong, ROLES, str(tmp_path / "out"))
 
 

@@ -117,7 +117,7 @@ def test_rows_with_longer_lists_than_the_reader_keeps_are_counted(tmp_path, caps
     write(tmp_path / "log.parquet", rows)
     convert(str(tmp_path / "log.parquet"), SCHEMA, ROLES, str(tmp_path / "out"))
     said = capsys.readouterr().out
-    assert "'tags': 2 rows have more than 4 values (value_count max), of which the reader keeps the first 4" in said
+    assert "'tags': 2 rows have more than 4 values (value_count.max); the reader keeps the first of them" in said
     assert "column 'seen'" not in said
     assert read_all(tmp_path / "out") == kept(rows, keyed())  # the data set has all of them
 

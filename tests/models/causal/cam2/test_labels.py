@@ -124,7 +124,8 @@ def test_a_threshold_round_trips_as_json():
 
 
 def test_a_threshold_describes_itself():
-    assert THRESHOLD.describe() == "causes: any_positive at ctr >= 0.5 is conformity, 50.0% of the engagement"
+    said = "causes: any_positive counts as conformity where ctr >= 0.5 (50.0% of the engagement)"
+    assert THRESHOLD.describe() == said
 
 
 @pytest.mark.parametrize("text, message", [
