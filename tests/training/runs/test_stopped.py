@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 import signal
 import time
 
@@ -16,6 +17,15 @@ from tests.support.jobs import addresses, all_finished, arguments, config, start
 from tests.support.stopped_runs import lines, stopped_at, train
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def half(log, tmp_path_factory):
+    """The work directory of a run that ended in its ninth step, with three checkpoints."""
+    directory = tmp_path_factory.mktemp("half")
+    with pytest.MonkeyPatch.context() as patched:
+        stopped_at(patched, 9, log, directory / "m", checkpoint_steps=2)
+    return directory / "m.training"
 
 
 def test_goes_on_where_it_was_stopped(log, whole, tmp_path, monkeypatch):
@@ -64,8 +74,8 @@ def test_sigterm_finishes_the_step_and_saves(log, tmp_path):
     assert last[0]["step"] == last[1]["step"] and not (tmp_path / "m").exists()
 
 
-def test_another_run_of_the_same_directory_is_refused(log, tmp_path, monkeypatch):
-    stopped_at(monkeypatch, 5, log, tmp_path / "m", checkpoint_steps=2)
+def test_another_run_of_the_same_directory_is_refused(log, half, tmp_path):
+    shutil.copytree(half, tmp_path / "m.training")
     other = config(learning_rate=0.01)
     with pytest.raises(UserError, match=r"holds the state of another run.*Received: different \['config'\]"):
         train(log, tmp_path / "m", other)
@@ -93,8 +103,8 @@ def test_what_is_in_the_way_is_kept(log, tmp_path):
     assert (tmp_path / "m.training" / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_damaged_checkpoint_is_passed_over(log, whole, tmp_path, monkeypatch, capsys):
-    stopped_at(monkeypatch, 9, log, tmp_path / "m", checkpoint_steps=2)
+def test_a_damaged_checkpoint_is_passed_over(log, whole, half, tmp_path, capsys):
+    shutil.copytree(half, tmp_path / "m.training")
     kept = sorted((tmp_path / "m.training" / "checkpoints").iterdir())
     assert [p.name[-2:] for p in kept] == ["02", "03", "04"]
     (kept[1] / "weights.data-00000-of-00001").unlink()
@@ -106,8 +116,8 @@ def test_a_damaged_checkpoint_is_passed_over(log, whole, tmp_path, monkeypatch, 
     assert differences(tmp_path / "m", whole) == []
 
 
-def test_no_whole_checkpoint_is_one_message(log, tmp_path, monkeypatch):
-    stopped_at(monkeypatch, 5, log, tmp_path / "m", checkpoint_steps=2)
+def test_no_whole_checkpoint_is_one_message(log, half, tmp_path):
+    shutil.copytree(half, tmp_path / "m.training")
     for path in (tmp_path / "m.training" / "checkpoints").iterdir():
         (path / "state.json").write_text("{")
     with pytest.raises(UserError, match="none of the checkpoints in .* can be read"):

@@ -20,8 +20,7 @@ from tests.support.ranking import assert_ranks_like_rows
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trunk, head, fields", [
-    ("ple", "dlen", {}), ("mmoe", "logistic", {"heads": "conditional"}), ("ple", "dlen", {"heads": "gated"}),
-    ("mmoe", "logistic", {"conformity": "norm"}),
+    ("ple", "dlen", {}), ("mmoe", "logistic", {"heads": "conditional"}),
     ("mmoe", "logistic", {"relevance": "interests", "interest_feature": "author"}),
     ("ple", "dlen", {"heads": "gated", "conformity": "norm", "relevance": "interests", "interest_feature": "video_id"}),
 ])
