@@ -40,7 +40,9 @@ if importlib.util.find_spec("dlen_cam2") is None:
     if not REPOSITORY:
         raise RuntimeError("REPOSITORY must be the address of the repository, as for git clone. Received: ''.")
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"git+{REPOSITORY}"], check=True)
-    importlib.invalidate_caches()'''
+    importlib.invalidate_caches()
+
+import dlen_cam2  # before TensorFlow, which then starts without its log lines'''
 
 
 def notebook(script: pathlib.Path) -> nbformat.NotebookNode:
