@@ -44,7 +44,7 @@ def test_train_evaluate_export_score(log, tmp_path, drawn):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert re.search(r"pass 1/\d \(.*\): [\d,]+ rows in \d+ s, [\d,]+ rows/s, loss [\d.]+\n", done.stdout)
-    assert done.stdout.splitlines()[-1] == f"next: dlen_cam2 export --model_dir={model} --output=served/model"
+    assert done.stdout.splitlines()[-1] == f"next: dlen_cam2 export --model_dir={model} --output=served/ranker"
     assert done.stderr == ""
     found = {p.name for p in model.iterdir()}
     assert {"config.json", "schema.pbtxt", "metrics.json", "tensorboard"} <= found

@@ -100,8 +100,8 @@ DAMAGE = [  # of five shards at once
 
 def skipped(text):
     """{shard: rows left out} and (rows left out, rows) in all, as standard error says."""
-    shards_said = re.findall(r"^skipped ([\d,]+) of ([\d,]+) rows of (\S+): \S.*$", text, re.MULTILINE)
-    totals = re.findall(r"^skipped ([\d,]+) of ([\d,]+) rows in all \([\d.]+%\)$", text, re.MULTILINE)
+    shards_said = re.findall(r"^warning: skipped ([\d,]+) of ([\d,]+) rows of (\S+): \S.*$", text, re.MULTILINE)
+    totals = re.findall(r"^warning: skipped ([\d,]+) of ([\d,]+) rows in all \([\d.]+%\)$", text, re.MULTILINE)
     assert len(text.splitlines()) == len(shards_said) + len(totals) and len(totals) == (1 if shards_said else 0)
     return {path: int(lost) for lost, _, path in shards_said}, [tuple(map(int, t)) for t in totals]
 

@@ -246,7 +246,7 @@ def test_the_suite_writes_its_page(log, tmp_path, monkeypatch, drawn):
     cells = {p.name: p.stat().st_mtime_ns for p in (output / "cells").glob("*.npz")}
     assert len(cells) == 4 + 5  # the variants and DICE; single task is two
     again = command("dlen_cam2.cli.run_suite", *FLAGS, f"--data_dir={log}", f"--output={output}")
-    assert again.returncode == 0 and "0 cells to train, 9 finished before" in again.stdout
+    assert again.returncode == 0 and "0 cells to train, 9 finished earlier" in again.stdout
     assert {p.name: p.stat().st_mtime_ns for p in (output / "cells").glob("*.npz")} == cells
     assert json.loads((output / "results.json").read_text()) == results
 

@@ -34,7 +34,7 @@ def cell(value, wanted="done"):
 def test_cells_run_in_processes_and_are_kept(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(worker_processes, "cores", lambda: 6)
     cells = [cell(0), cell(1, "fail"), cell(2)]
-    with pytest.raises(UserError, match="1 of 3 cells failed, the others are kept .*cell1: ValueError: no answer for"):
+    with pytest.raises(UserError, match="1 of 3 cells failed; the others are kept .*cell1: ValueError: no answer for"):
         grid.run(cells, tmp_path, processes=2)
     assert "cells: 3 cells in" in capsys.readouterr().out
     logs = {path.name: path.read_text() for path in tmp_path.glob("*.log")}

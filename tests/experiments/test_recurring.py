@@ -85,7 +85,7 @@ def test_continue_from_the_command_line(log, tmp_path):
     first = command("dlen_cam2.cli.train", *flags, f"--model_dir={tmp_path / 'a'}",
                     f"--train_days={DAYS[0]}..{DAYS[1]}")
     assert first.returncode == 0, first.stderr[-2000:]
-    assert "any_positive at video_click_rate >=" in first.stdout
+    assert "any_positive counts as conformity where video_click_rate >=" in first.stdout
     second = command("dlen_cam2.cli.train", *flags, f"--model_dir={tmp_path / 'b'}", f"--train_days={DAYS[2]}",
                      f"--continue_from={tmp_path / 'a'}")
     assert second.returncode == 0, second.stderr[-2000:]
