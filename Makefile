@@ -25,7 +25,7 @@ quickstart: $(VENV)/installed
 	$(PY) -m dlen_cam2 export --model_dir=$(Q)/mmoe_dlen --output=$(Q)/served/mmoe_dlen
 	$(PY) -m dlen_cam2 predict --model=$(Q)/served/mmoe_dlen $(DATA) --day=20240108 --rows=5
 
-# What is known in three minutes: before a commit. `make test` is everything.
+# What is known soon: before a commit. `make test` is everything.
 check: $(VENV)/installed
 	$(PY) -m ruff check .
 	$(PY) -m mypy
