@@ -5,6 +5,7 @@
 
 import ast
 import dataclasses
+import functools
 import importlib.util
 import json
 import pathlib
@@ -28,6 +29,7 @@ _changes: list[tuple[str, str]] = []
 _typed: list[str] = []
 
 
+@functools.cache  # a command asks several times, and each reads all of these files
 def installed() -> dict[str, str]:
     """{name: path} of the experiments that are installed with this package, such as `own/mmoe`."""
     return {

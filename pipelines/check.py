@@ -119,12 +119,7 @@ def main() -> None:
     trained = default_train_days(days)
     console.next_step(commands.line(
         "train", config="own/mmoe", data_dir=FLAGS.data_dir, model_dir="models/mmoe",
-        train_days="..".join(dict.fromkeys((trained[0], trained[-1]))), eval_days=_last(days)))
-
-
-def _last(splits: list[str]) -> str:
-    """The last day, or the split on which a data set without days is measured."""
-    return next((split for split in reversed(splits) if split.isdigit()), "test" if "test" in splits else splits[-1])
+        train_days="..".join(dict.fromkeys((trained[0], trained[-1]))), eval_days=data.measured_by_default(days)))
 
 
 if __name__ == "__main__":

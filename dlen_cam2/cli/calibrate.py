@@ -9,6 +9,7 @@ and draws `FILE.png`.
 
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -25,6 +26,8 @@ from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.markdown import markdown
 
 FLAGS = flags.FLAGS
+
+Metrics = dict[str, Any]  # of a day, by task
 
 
 def define_flags() -> None:
@@ -60,13 +63,15 @@ def main() -> None:
     picture = output.with_suffix(".png")
     _draw(picture, model.schema, days[-1], before[days[-1]], after[days[-1]])
     calibration.save(output)
-    console.page(table(model.schema, before, after))
+    metrics = {day: tuple(evaluation.evaluate(p[day], model.schema, bootstrap=0) for p in (before, after))
+               for day in days}
+    console.page(table(model.schema, metrics))
     for task in tasks:
         if task not in calibration.knots and not model.schema.tasks[tasks.index(task)].is_number:
             console.say(f"{task} is left uncalibrated: it has fewer than {ENOUGH} positives or {ENOUGH} negatives on "
                         f"{FLAGS.day}")
     console.say(f"calibration: {output}, picture: {picture}")
-    worse = _worse(model.schema, before[days[-1]], after[days[-1]]) if FLAGS.measure_day else []
+    worse = _worse(model.schema, *metrics[FLAGS.measure_day]) if FLAGS.measure_day else []
     if worse:
         console.warn(f"on {FLAGS.measure_day}, which was not fitted, calibration raises the NE of {', '.join(worse)}: "
                      "fit on more rows, try --method=platt, or export without it.")
@@ -74,18 +79,16 @@ def main() -> None:
         "export", model_dir=FLAGS.model_dir, output=commands.SERVED, calibration=None if worse else output))
 
 
-def _worse(schema: Schema, before: Predictions, after: Predictions) -> list[str]:
+def _worse(schema: Schema, old: Metrics, new: Metrics) -> list[str]:
     """The tasks whose NE the calibration raises."""
-    old, new = (evaluation.evaluate(predictions, schema, bootstrap=0) for predictions in (before, after))
     tasks = [schema.task_names[k] for k in binary(schema)]
     return [task for task in tasks if old[task]["ne"] is not None and new[task]["ne"] > old[task]["ne"]]
 
 
-def table(schema: Schema, before: Mapping[str, Predictions], after: Mapping[str, Predictions]) -> str:
+def table(schema: Schema, metrics: Mapping[str, tuple[Metrics, ...]]) -> str:
     """Every task on every day, uncalibrated → calibrated, as markdown."""
     lines = []
-    for day in before:
-        old, new = (evaluation.evaluate(predictions[day], schema, bootstrap=0) for predictions in (before, after))
+    for day, (old, new) in metrics.items():
         for task in (schema.task_names[k] for k in binary(schema)):
             cells = [
                 "undefined" if old[task][name] is None else f"{old[task][name]:.4f} → {new[task][name]:.4f}"

@@ -50,7 +50,7 @@ def main() -> None:
         page.write(stage / REPORT, f"# Recovery of the truth on {FLAGS.day}\n\n{text}\n\n"
                                    "![predicted by true probability](recovery.png)\n")
     console.page(text)
-    console.next_step(f"open {pathlib.Path(FLAGS.output, REPORT).with_suffix('.html')}")
+    console.next_step(f"open {page.html_of(pathlib.Path(FLAGS.output, REPORT))}")
 
 
 def _draw(path: pathlib.Path, task: str, shown: dict[str, tuple[Predictions, dict[str, np.ndarray]]]) -> None:

@@ -57,7 +57,7 @@ def main() -> None:
         title = f"# {model.config.name}: {model.network.name}, {FLAGS.day}"
         page.write(stage / REPORT, f"{title}\n\n{text}{shown}")
     console.page(text)
-    console.next_step(f"open {(output / REPORT).with_suffix('.html')}")
+    console.next_step(f"open {page.html_of(output / REPORT)}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from dlen_cam2.experiments.papers import cam2, cam2_report, dlen, ple, synthetic
 from dlen_cam2.experiments.rows import Log
 from dlen_cam2.experiments.tables import Asked
 from dlen_cam2.schema import pbtxt
-from dlen_cam2.utils import commands, console
+from dlen_cam2.utils import commands, console, page
 from dlen_cam2.utils.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -90,9 +90,8 @@ def _log() -> Log:
     """The days to train and to measure on."""
     known = list(data.statistics(FLAGS.data_dir)["days"])
     # Splits such as 20240108_random are measured only where they are asked for.
-    whole = [day for day in known if "_" not in day]
-    last = "test" if "test" in whole else whole[-1]
-    measured = data.parse_days(FLAGS.eval_days or last, known)
+    whole = [day for day in known if not data.suffix(day)]
+    measured = data.parse_days(FLAGS.eval_days or data.measured_by_default(known), known)
     earlier = [day for day in whole if day not in (*measured, "validation")] or whole
     trained = data.parse_days(FLAGS.train_days, known) if FLAGS.train_days else earlier
     return Log(FLAGS.data_dir, tuple(trained), tuple(measured))
@@ -132,7 +131,7 @@ def main() -> None:
         config = config_file.get(quickstart_mmoe.get_config, processes=True)
         synthetic.run(config, output, FLAGS.seeds, FLAGS.rows, FLAGS.processes)
     console.page((output / pages.REPORT).read_text(encoding="utf-8"))
-    console.next_step(f"open {(output / pages.REPORT).with_suffix('.html')}")
+    console.next_step(f"open {page.html_of(output / pages.REPORT)}")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def main() -> None:
         ))
     console.page(text)
     output = pathlib.Path(FLAGS.output)
-    console.say(f"report: {(output / PAGE).with_suffix('.html')}")
+    console.say(f"report: {page.html_of(output / PAGE)}")
     console.next_step(commands.line(
         "export", model_dir=FLAGS.model_dir, output=commands.SERVED, calibration=FLAGS.calibration,
         fusion=output / FUSION))

@@ -15,7 +15,7 @@ from absl import flags
 from dlen_cam2 import config_file, data
 from dlen_cam2.evaluation import report
 from dlen_cam2.training import distribution, runs, train_request
-from dlen_cam2.utils import commands, console
+from dlen_cam2.utils import commands, console, page
 from dlen_cam2.utils.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -57,7 +57,7 @@ def main() -> None:
     metrics = runs.train(wanted, place)
     if place.chief:
         console.page(report.table(metrics))
-        console.say(f"report: {pathlib.Path(FLAGS.model_dir, report.PAGE).with_suffix('.html')}")
+        console.say(f"report: {page.html_of(pathlib.Path(FLAGS.model_dir, report.PAGE))}")
         console.next_step(commands.line("export", model_dir=FLAGS.model_dir, output=commands.SERVED))
 
 

@@ -6,15 +6,17 @@ from dlen_cam2.data.manifest import (
     TRUTH,
     Shards,
     counts,
+    measured_by_default,
     parse_days,
     read_manifest,
     shards,
     statistics,
+    suffix,
 )
 from dlen_cam2.data.parsing import padded, raw_columns
 from dlen_cam2.data.reader import POLICIES, explained, fit, read
 
 __all__ = [
-    "MANIFEST", "POLICIES", "STATISTICS", "TRUTH", "Shards", "counts", "explained", "fit", "padded", "parse_days",
-    "raw_columns", "read", "read_manifest", "shards", "statistics",
+    "MANIFEST", "POLICIES", "STATISTICS", "TRUTH", "Shards", "counts", "explained", "fit", "measured_by_default",
+    "padded", "parse_days", "raw_columns", "read", "read_manifest", "shards", "statistics", "suffix",
 ]

@@ -81,6 +81,17 @@ def read_manifest(directory: str | os.PathLike, split: str) -> Manifest:
     return found
 
 
+def suffix(split: str) -> str:
+    """"random" of "20240101_random", "" of a logged day: splits with the same suffix are comparable."""
+    return split.partition("_")[2]
+
+
+def measured_by_default(splits: Sequence[str]) -> str:
+    """The split that is measured where none is named: "test", or the last logged day."""
+    whole = [split for split in splits if not suffix(split)] or list(splits)
+    return "test" if "test" in whole else whole[-1]
+
+
 def parse_days(text: str, known: Sequence[str]) -> list[str]:
     """Parse the names of splits from "20220425..20220504", "20220425,20220427" or a mix; a range takes only days.
 

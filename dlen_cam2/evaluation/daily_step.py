@@ -111,7 +111,7 @@ class DailySteps:
         """The section of a report about these steps; "" if there are none."""
         if not self.found:
             return ""
-        return ("\nThis table shows what each daily step changed, measured on the same rows before and after it. The "
+        return ("This table shows what each daily step changed, measured on the same rows before and after it. The "
                 "change of NE is given in standard errors over users, and above 0 it is worse.\n\n"
-                f"{table(self.found)}\n")
+                f"{table(self.found)}")
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dlen_cam2.config import Config, as_dict
+from dlen_cam2.data import suffix
 from dlen_cam2.evaluation import USER_FAVOR, USER_FAVOR_NOTE, Predictions, behaviours
 from dlen_cam2.labels.kind import binary
 from dlen_cam2.metrics import calibration_curve
@@ -83,7 +84,7 @@ def write(
     page.write(directory / PAGE, "\n\n".join([
         f"# {config.name}: {config.model.trunk.name} trunk, {config.model.head.name} head",
         f"Trained on {train_days}, measured on {', '.join(metrics)}. {COLUMNS_NOTE}",
-        "## All tasks", table(metrics), *notes, *([more.strip()] if more else []),
+        "## All tasks", table(metrics), *notes, *([more] if more else []),
         f"![AUC and NE by day, and calibration]({PICTURE})",
         *(part for task in schema.task_names for part in _section(task, metrics)),
         "## Configuration", f"```json\n{json.dumps(as_dict(config), indent=1)}\n```",
@@ -93,7 +94,7 @@ def write(
 def _section(task: str, metrics: Mapping[str, Any]) -> list[str]:
     """The section of one task: its latest day in words, and a table of all days."""
     of_task = {day: {task: tasks[task]} for day, tasks in metrics.items()}
-    latest = next((day for day in reversed(of_task) if "_" not in day), list(of_task)[-1])
+    latest = next((day for day in reversed(of_task) if not suffix(day)), list(of_task)[-1])
     return [f"## {task}", _in_words(latest, of_task[latest][task]), table(of_task)]
 
 
@@ -191,7 +192,7 @@ def _by_day(axis: Any, days: list[str], tasks: Sequence[Task], metrics: Mapping[
     """
     kinds: dict[str, list[int]] = {}
     for place, day in enumerate(days):
-        kinds.setdefault(day.partition("_")[2], []).append(place)
+        kinds.setdefault(suffix(day), []).append(place)
     for index, task in enumerate(tasks):
         values = [metrics[day][task.name] for day in days]
         x = np.arange(len(days)) + (index - (len(tasks) - 1) / 2) * 0.8 / len(tasks)

@@ -11,7 +11,6 @@ import threading
 import time
 from types import TracebackType
 
-from markdown_it import MarkdownIt
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
@@ -19,7 +18,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 from rich.text import Text
 
-from dlen_cam2.utils.markdown import is_numbers
+from dlen_cam2.utils.markdown import PARSER, is_numbers, tables
 
 EVERY = 30.0  # seconds between two lines of progress where there is no terminal
 _BAR = 0.1  # seconds between two updates of a bar
@@ -33,11 +32,10 @@ _lock = threading.Lock()
 _bars: Bars | None = None  # of this process; all work that is going on has a line in it
 
 
-def quiet(wanted: bool) -> bool:
-    """Show only warnings and errors from now on, or everything again; returns the previous setting."""
+def quiet(wanted: bool) -> None:
+    """Show only warnings and errors from now on, or everything again."""
     global _is_quiet
-    before, _is_quiet = _is_quiet, wanted
-    return before
+    _is_quiet = wanted
 
 
 def is_terminal() -> bool:
@@ -68,32 +66,15 @@ def page(text: str) -> None:
         say(text)
         return
     console, lines, shown = Console(highlight=False, soft_wrap=True), text.splitlines(), 0
-    for first, last, table in _tables(text):
+    for opening, rows in tables(PARSER.parse(text)):
+        assert opening.map is not None
+        first, last = opening.map
         if first > shown:
             console.print(Text("\n".join(lines[shown:first])))
-        console.print(table, soft_wrap=False)
+        console.print(_aligned([[cell for _, cell in row] for row in rows]), soft_wrap=False)
         shown = last
     if shown < len(lines):
         console.print(Text("\n".join(lines[shown:])))
-
-
-def _tables(text: str) -> list[tuple[int, int, Table]]:
-    """Each table of a markdown text: its first line, the line after it, and the table."""
-    found: list[tuple[int, int, Table]] = []
-    cells: list[list[str]] = []
-    for token in MarkdownIt("commonmark").enable("table").parse(text):
-        if token.type == "table_open":
-            assert token.map is not None
-            first, last = token.map
-            cells = []
-        elif token.type == "tr_open":
-            cells.append([])
-        elif token.type == "inline" and cells:
-            cells[-1].append(token.content)
-        elif token.type == "table_close":
-            found.append((first, last, _aligned(cells)))
-            cells = []
-    return found
 
 
 def _aligned(cells: list[list[str]]) -> Table:

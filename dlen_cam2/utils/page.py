@@ -12,12 +12,11 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 
-from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import write_text
-from dlen_cam2.utils.markdown import is_numbers
+from dlen_cam2.utils.markdown import PARSER, is_numbers, tables
 
 _STYLE = """
 :root{color-scheme:light dark;--line:#d0d5dc;--soft:#f4f6f8;--text:#1d2430;--dim:#5a6675;--link:#0b5fa5}
@@ -69,7 +68,12 @@ def write(path: str | os.PathLike, text: str) -> None:
     """
     path = pathlib.Path(path)
     write_text(path, text)
-    write_text(path.with_suffix(".html"), render(text, path.parent))
+    write_text(html_of(path), render(text, path.parent))
+
+
+def html_of(path: str | os.PathLike) -> pathlib.Path:
+    """The HTML page beside the markdown file `path`."""
+    return pathlib.Path(path).with_suffix(".html")
 
 
 def render(text: str, directory: str | os.PathLike | None = None, pictures: Mapping[str, bytes] | None = None) -> str:
@@ -83,9 +87,8 @@ def render(text: str, directory: str | os.PathLike | None = None, pictures: Mapp
     Raises:
         UserError: a picture does not exist, or is not a PNG.
     """
-    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = parser.parse(text)
-    sections: list[tuple[str, str]] = []
+    tokens = PARSER.parse(text)
+    sections: list[str] = []
     title = "Report"
     for place, token in enumerate(tokens):
         if token.type == "heading_open":
@@ -94,7 +97,7 @@ def render(text: str, directory: str | os.PathLike | None = None, pictures: Mapp
                 title = name
             else:
                 token.attrSet("id", f"section-{len(sections)}")
-                sections.append((token.tag, name))
+                sections.append(name)
         for child in token.children or ():
             if child.type == "image":
                 source = str(child.attrGet("src"))
@@ -103,12 +106,12 @@ def render(text: str, directory: str | os.PathLike | None = None, pictures: Mapp
                 if _aspect(picture) > _PANORAMA:
                     tokens[place - 1].attrJoin("class", "wide")
     _shape_tables(tokens)
-    body = parser.renderer.render(tokens, parser.options, {})
+    body = PARSER.renderer.render(tokens, PARSER.options, {})
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
     body = re.sub(r"<pre>.*?</pre>", _folded, body, flags=re.DOTALL)
     body = re.sub(r'(<td class="number">[^<\[]*) (\[[^<]*\])', r"\1 <small>\2</small>", body)  # intervals stand below
     links = "".join(
-        f'<a href="#section-{number}">{html.escape(name)}</a>' for number, (tag, name) in enumerate(sections)
+        f'<a href="#section-{number}">{html.escape(name)}</a>' for number, name in enumerate(sections)
     )
     head, _, rest = body.partition("</h1>") if "</h1>" in body else ("", "", body)
     navigation = f"<nav>{links}</nav>" if len(sections) > 2 else ""
@@ -156,21 +159,13 @@ def _folded(found: re.Match[str]) -> str:
 
 def _shape_tables(tokens: Sequence[Token]) -> None:
     """Set the classes of table cells: numbers are aligned right, long texts are wrapped, and statuses are coloured."""
-    rows: list[list[tuple[Token, str]]] = []
-    for place, token in enumerate(tokens):
-        if token.type == "table_open":
-            rows = []
-        elif token.type == "tr_open":
-            rows.append([])
-        elif token.type in ("th_open", "td_open"):
-            rows[-1].append((token, tokens[place + 1].content))
-        elif token.type == "table_close":
-            for column in zip(*rows, strict=True):
-                numbers = is_numbers([text for _, text in column[1:]])
-                for cell, text in column:
-                    if numbers:
-                        cell.attrJoin("class", "number")
-                    elif len(text) > _LONG:
-                        cell.attrJoin("class", "long")
-                    elif text in ("PASS", "WARN", "FAIL"):
-                        cell.attrJoin("class", text)
+    for _, rows in tables(tokens):
+        for column in zip(*rows, strict=True):
+            numbers = is_numbers([text for _, text in column[1:]])
+            for cell, text in column:
+                if numbers:
+                    cell.attrJoin("class", "number")
+                elif len(text) > _LONG:
+                    cell.attrJoin("class", "long")
+                elif text in ("PASS", "WARN", "FAIL"):
+                    cell.attrJoin("class", text)

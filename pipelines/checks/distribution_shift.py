@@ -6,9 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.stats import chi2
 
+from dlen_cam2.data import suffix
 from dlen_cam2.schema import Schema
 from pipelines.checks import growing_counters
-from pipelines.checks.findings import PASS, SHOWN, WARN, Finding, Report, suffix
+from pipelines.checks.findings import PASS, SHOWN, WARN, Finding, Report
 from pipelines.writer.stored_rows import Column, Split
 
 BINS = 10  # of a number

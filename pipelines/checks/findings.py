@@ -55,8 +55,3 @@ class Report:
 
     def unchecked(self, check: str, why: str) -> None:
         self.findings.append(Finding(check, WARN, f"not checked: {why}"))
-
-
-def suffix(split: str) -> str:
-    """The suffix of a split: "random" for "20240101_random", "" for a logged day. Equal suffixes are comparable."""
-    return split.partition("_")[2]

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from dlen_cam2.data import suffix
 from dlen_cam2.utils import page
 from dlen_cam2.utils.markdown import markdown
 from pipelines.checks import leaks
 from pipelines.checks.distribution_shift import BINS, FLOOR, SMALL, VALUES
-from pipelines.checks.findings import Report, suffix
+from pipelines.checks.findings import Report
 from pipelines.checks.label_rates import RATE_CHANGE, RATE_Z
 from pipelines.checks.pure_values import COVERED, LEAST, PURE
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from dlen_cam2 import data
+from dlen_cam2.data import suffix
 from dlen_cam2.schema import Schema, Task
-from pipelines.checks.findings import WARN, Report, suffix
+from pipelines.checks.findings import WARN, Report
 from pipelines.writer.stored_rows import Split
 
 RATE_Z = 6.0  # standard errors, and relative change, by which a day's label rate departs from the other days'
