@@ -18,9 +18,10 @@ The tags of the schema describe the columns:
     target:N: a number to keep beside the labels
     transform:log1p|logit, min_count:N, oov_buckets:N, hash_buckets:N, embedding_width:N, table:NAME: for a feature
 
-If the schema names a feature that `features/point_in_time.py` lists and the log does not have it, it is computed from
-the log: `user_click_rate` from a column or task `click`, for example. `CONTRACT` in `logs/typed_columns.py` lists the
-columns that such features are computed from.
+    known_at:COLUMN: feedback is known at the time in this column; with within:24h, a label counts as 0 if it comes
+        later
+    known_after:COLUMN|2h: feedback is known so many seconds (or 2h) after its exposure. Default: right after it
+    computed:KIND, by:COLUMNS, …: a feature that is no column of the log; see docs/concepts/computed_features.md
 """
 
 import dataclasses
@@ -39,21 +40,18 @@ from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import read_bytes, write_text
 from pipelines import options
 from pipelines.engines import Engine, literal, quoted
-from pipelines.features import point_in_time
-from pipelines.features.point_in_time import BINARY, SECONDS
-from pipelines.features.text_ids import HISTORIES, TextIds
 from pipelines.logs.log_files import OURS, Log, open_log
+from pipelines.logs.read_columns import read_columns
 from pipelines.logs.split_by import ROW_HASH, SPLITS, WAYS, SplitBy
-from pipelines.logs.typed_columns import CONTRACT, UNITS, Roles, broken, check_time, holds_texts, text_ids, typed
+from pipelines.logs.typed_columns import UNITS, Roles, broken, check_time, holds_texts, typed
 from pipelines.options import Options, publish
-from pipelines.suggestion.column_names import not_counted
+from pipelines.suggestion.propose_computed import costs
 from pipelines.suggestion.suggest import suggest
 from pipelines.writer import dataset
 
 FLAGS = flags.FLAGS
 
 POLICIES = ("fail", "skip")
-_COMPUTED = {f.name for f in (*point_in_time.COUNTERS, *point_in_time.histories(1))}
 
 
 def propose(
@@ -103,16 +101,18 @@ def convert(
         clock = {"time_unit": roles.unit, "utc_offset": roles.utc_offset, "random": roles.random}
         if roles.split_by:
             clock = {"split_by": dataclasses.asdict(roles.split_by), "random": roles.random}
-        before = _as_before(output, there, schema, clock) if there else None
-        computed = {f.name for f in schema.features if f.name in _COMPUTED and f.name not in log.types}
-        _calculable(schema, computed, roles)
-        ids = text_ids(engine, log, schema, roles, before) if computed else TextIds()
-        given = typed(log, schema, roles, computed, ids)
+        if there:
+            _check_as_before(output, there, schema, clock)
+        computed = [f.name for f in schema.features if f.computed]
+        if computed and not roles.time:
+            raise UserError("computed features need a log with times, since they are computed from earlier rows: "
+                            f"remove them from the schema, or pass --time. Received: {computed}.")
+        given = typed(log, schema, roles)
         columns = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in given.items())
-        rule = broken(log, schema, roles, computed, ids)
+        rule = broken(log, schema, roles)
         statement = f"CREATE TABLE typed AS SELECT {columns}, {rule} AS broken FROM log"
         engine.execute(statement, f"{log.name} cannot be read")
-        report = _count(engine, log, on_bad_row) | clock | ({"text_ids": ids.columns} if ids.columns else {})
+        report = _count(engine, log, on_bad_row) | clock
         if roles.split_by is None:
             engine.run(pathlib.Path(__file__).with_suffix(".sql"))
         else:
@@ -123,9 +123,10 @@ def convert(
                     f"{report['rows_repeated']:,} exact duplicates dropped")
         if older := engine.one(f"SELECT count(*) FROM exposures WHERE split < {literal(how.since)}"):
             console.say(f"{older:,} rows of days before --since={how.since} are left out")
-        _tell_long_lists(engine, schema, computed)
+        _tell_long_lists(engine, schema)
         if computed:
-            return publish(engine, output, schema, report, how, ids=ids)
+            unknown = [name for name, read in read_columns(schema, log).items() if read == "float"]
+            return publish(engine, output, schema, report, how, unknown=unknown)
         splits = _splits(engine, schema, how)
         total = options.exposures(engine, how.since)
         if how.since:
@@ -157,31 +158,10 @@ def _with_keys(schema: Schema, roles: Roles, texts: Sequence[str] = ()) -> Schem
     return dataclasses.replace(schema, keys=keys, text_keys=(*schema.text_keys, *texts))
 
 
-def _calculable(schema: Schema, computed: set[str], roles: Roles) -> None:
-    """Raise `UserError` if counters could not be computed from the schema's columns."""
-    if computed and not roles.time:
-        raise UserError("point-in-time features need a log with times, since they are computed from earlier rows: "
-                        f"remove them from the schema, or pass --time. Received: {sorted(computed)}.")
-    item = schema.columns[schema.keys["item"]]
-    for feature in schema.features:
-        if feature.name in computed & set(HISTORIES) and feature.dtype != item:
-            raise UserError(f"feature {feature.name!r}, a list of earlier items, must have the type of the item ids, "
-                            f"{item!r}. Received: {feature.dtype!r}.")
-    numeric = {f.name for f in schema.features if f.is_numeric} | set(schema.targets)
-    for name in CONTRACT if computed else ():
-        kind = schema.columns.get(name)
-        if kind and name in SECONDS and name not in numeric:
-            raise UserError(f"column {name!r} must be FLOAT in the schema, since counters such as {min(computed)!r} "
-                            f"read it as seconds. Received: {kind!r}.")
-        if kind and name in BINARY and name not in schema.binary_columns:
-            raise UserError(f"column {name!r} must be a label or a mask in the schema, since counters such as "
-                            f"{min(computed)!r} read it as 0 or 1. Received: a feature of type {kind!r}.")
-
-
-def _as_before(
+def _check_as_before(
     directory: str, there: tuple[Schema, dict[str, Any]], schema: Schema, clock: dict[str, Any]
-) -> Sequence[str]:
-    """Which id columns held texts; raises `UserError` unless the data set was written with this schema and clock."""
+) -> None:
+    """Raise `UserError` unless the data set was written with this schema and clock."""
     stored, content = there
     source = content.get("source", {})
     for name, value in clock.items():
@@ -192,19 +172,18 @@ def _as_before(
     if different := sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)):
         raise UserError(f"days must be added with the schema that {directory} was written with: run without --since to "
                         f"write all days again. Received: different {different}.")
-    return source.get("text_ids", ())
-
 
 def _parts(schema: Schema) -> dict[str, Any]:
     """The parts that two schemas must share, by name; learned vocabularies do not count."""
     features = {f.name: dataclasses.replace(f, vocabulary=()) if f.min_count else f for f in schema.features}
     return {**features, **{t.label: t for t in schema.tasks}, "the targets": schema.targets,
-            "the keys": dict(schema.keys), "the keys that are texts": schema.text_keys}
+            "the keys": dict(schema.keys), "the keys that are texts": schema.text_keys,
+            "the times at which feedback is known": dict(schema.known)}
 
 
-def _tell_long_lists(engine: Engine, schema: Schema, computed: set[str]) -> None:
+def _tell_long_lists(engine: Engine, schema: Schema) -> None:
     for f in schema.features:
-        if f.is_list and f.name not in computed and (
+        if f.is_list and not f.computed and (
                 longer := engine.one(f"SELECT count(*) FROM exposures WHERE len({quoted(f.name)}) > {f.max_length}")):
             console.say(f"column {f.name!r}: {longer:,} rows have more than {f.max_length} values (value_count.max); "
                         "the reader keeps the first of them")
@@ -287,8 +266,9 @@ def _suggest(roles: Roles) -> None:
     if FLAGS.schema and pathlib.Path(FLAGS.schema).exists():
         raise UserError(f"--schema must be a new file with --suggest_schema. Received: {FLAGS.schema!r}, which exists.")
     schema, why = propose(FLAGS.logs, roles, FLAGS.schema or "schema.pbtxt", Options(memory=FLAGS.memory))
-    why |= not_counted(why) if roles.time else {}
     console.say("\n".join(f"{name}: {reason}" for name, reason in why.items()))
+    if computed := [f for f in schema.features if f.computed]:
+        console.say(costs(computed))
     if FLAGS.schema:
         write_text(FLAGS.schema, pbtxt.dumps(schema))
         console.next_step(f"read and correct {FLAGS.schema}, then run the command without --suggest_schema")

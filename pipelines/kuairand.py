@@ -20,7 +20,7 @@ from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 from pipelines import options
 from pipelines.engines import Engine
-from pipelines.features.point_in_time import COUNTERS, histories
+from pipelines.features.feed import COUNTERS, histories
 from pipelines.options import Options, publish
 from pipelines.sources import csv_tables
 
@@ -54,6 +54,8 @@ _VIDEOS = {
 }
 _HISTORY = ("user_id", "last_time_ms", "watch_seq", "like_seq", "long_watch_seq")
 _NEEDED = ("user_id", "video_id", "time_ms", "is_click", "long_view", "is_like", "is_profile_enter")
+# What is not known of the videos that users watched before the log.
+_UNKNOWN = ("click", "profile_enter", "play_s")
 # What the log's values must be: the column, the rule, and when it holds.
 _RULES = (
     ("date", "YYYYMMDD", "length(date) = 8 AND TRY_CAST(date AS BIGINT) IS NOT NULL AND "
@@ -92,7 +94,7 @@ def convert(source: pathlib.Path, output: str, how: Options = Options()) -> dict
                     "of the remaining rows repeat (user, video, time) with other values")
         report = {"pipeline": "kuairand", "rows_read": read, "duplicates_dropped": read - kept,
                   "reported_again": kept - distinct}
-        return publish(engine, output, _schema(engine), report, how)
+        return publish(engine, output, _schema(engine), report, how, unknown=_UNKNOWN)
 
 
 def _prior(files: Sequence[pathlib.Path]) -> pa.Table:

@@ -17,7 +17,6 @@ from dlen_cam2.utils import console
 from pipelines import engines
 from pipelines.engines import Engine, literal
 from pipelines.features import point_in_time
-from pipelines.features.text_ids import TextIds
 from pipelines.writer import dataset
 from pipelines.writer.shards import Form
 
@@ -57,11 +56,11 @@ class Options:
 
 def publish(
     engine: Engine, output: str, schema: Schema, source: Mapping[str, Any], options: Options,
-    sides: Mapping[str, dataset.Rows] | None = None, ids: TextIds = TextIds(),  # noqa: B008
+    sides: Mapping[str, dataset.Rows] | None = None, unknown: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Compute the point-in-time features of the table `exposures` and write the data set; returns its statistics.
 
-    For `sides`, see `dataset.write_dataset`; for `ids`, see `point_in_time.splits`.
+    For `sides`, see `dataset.write_dataset`; for `unknown`, see `point_in_time.splits`.
 
     Raises:
         UserError: see `point_in_time.splits`, `dataset.write_dataset` and `dataset.append`.
@@ -71,13 +70,13 @@ def publish(
     if not options.since:
         names = engine.query("SELECT DISTINCT split FROM exposures WHERE split IS NOT NULL ORDER BY split")
         options.check_days([name for (name,) in names])
-        found = point_in_time.splits(engine, schema, snapshots, ids=ids)
+        found = point_in_time.splits(engine, schema, snapshots, unknown=unknown)
         return dataset.write_dataset(
             output, schema, found, source, {**(sides or {}), SNAPSHOTS: snapshots}, options.form, options.train_days,
             exposures(engine))
     there = list(dataset.standing(output)[1]["days"])
     found = point_in_time.splits(engine, schema, snapshots, pathlib.Path(output) / SNAPSHOTS, options.since, there,
-                                 ids)
+                                 unknown)
     return dataset.append(output, found, {**source, "since": options.since}, options.form, {SNAPSHOTS: snapshots},
                           exposures(engine, options.since))
 

@@ -14,7 +14,7 @@ from dlen_cam2.data.manifest import TRUTH
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.utils import commands
 from pipelines import options
-from pipelines.features.point_in_time import COUNTERS, histories
+from pipelines.features.feed import COUNTERS, histories
 from pipelines.options import Options, publish
 from pipelines.simulation.feed import simulate
 from pipelines.simulation.world import TASKS, World

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dlen_cam2 import parts
+from dlen_cam2.schema.computed import Computed
 from dlen_cam2.utils.errors import UserError
 
 SIDES = ("user", "item", "context")
@@ -49,6 +51,7 @@ class Feature:
             (categorical only); the reader keeps the first ones.
         transform: numeric only; "", "log1p" or "logit".
         mean, std: numeric only; moments of t(v) over the training days, see `Schema.fit`.
+        computed: how the pipeline computes the feature; None for a column of the log.
 
     Raises:
         UserError: an attribute breaks one of these rules.
@@ -69,6 +72,7 @@ class Feature:
     transform: str = ""
     mean: float = 0.0
     std: float = 1.0
+    computed: Computed | None = None
 
     def __post_init__(self) -> None:
         def rule(holds: bool, text: str, received: Any) -> None:
@@ -80,6 +84,10 @@ class Feature:
         rule(self.side in SIDES, f"side must be one of {SIDES}", self.side)
         rule(self.cause in CAUSES, f"cause must be one of {CAUSES}", self.cause)
         rule(self.max_length >= 1, "max_length must be at least 1", self.max_length)
+        if isinstance(self.computed, Mapping):  # from JSON
+            object.__setattr__(self, "computed", Computed(**self.computed))
+        if self.computed is not None:
+            self._check_computed(rule, self.computed)
         for number in ("mean", "std"):  # plain floats, so that their text in schema.pbtxt is a number's
             object.__setattr__(self, number, float(getattr(self, number)))
         if self.is_numeric:
@@ -115,6 +123,17 @@ class Feature:
             rule(self.dtype == "int" or self.hashed, "a string feature needs a vocabulary or hashing", self.hashed)
             rule(not self.oov_buckets, "oov_buckets need a vocabulary: remove the tag, or give min_count in place of "
                  "hash_buckets", self.oov_buckets)
+
+    def _check_computed(self, rule: Callable[[bool, str, Any], None], computed: Computed) -> None:
+        kind = computed.kind
+        if kind == "sequence":
+            rule(self.is_list and not self.is_numeric, "a computed sequence must be a list of ids or texts, with "
+                 "value_count.max", self.dtype)
+        else:
+            rule(not self.is_list, f"a computed {kind} must be single-valued", self.max_length)
+            rule(self.is_numeric or kind == "last", f"a computed {kind} must be FLOAT", self.dtype)
+        if kind == "rate":
+            rule(self.transform != "log1p", "a rate must have the transform logit, or none", self.transform)
 
     @property
     def is_numeric(self) -> bool:

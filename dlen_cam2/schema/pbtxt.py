@@ -13,7 +13,8 @@ from typing import Any
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from dlen_cam2.schema import KEYS, Feature, Schema, Task
+from dlen_cam2.schema import KEYS, Feature, Known, Schema, Task
+from dlen_cam2.schema.computed_tags import COMPUTED, KNOWN, from_tags, known_from_tags, known_to_tags, to_tags
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import join, read_bytes, write_text
 
@@ -21,7 +22,7 @@ FILE = "schema.pbtxt"
 # Tags of a column. Others are left to other readers, but for what looks like one of these.
 TAGS = ("cause", "embedding_width", "hash_buckets", "key", "kind", "mask", "mean", "min_count", "negative",
         "oov_buckets", "positive_rate", "sample_space", "side", "std", "table", "target", "task", "task_mean",
-        "task_std", "transform", "weight")
+        "task_std", "transform", "weight", *COMPUTED, *KNOWN)
 _TYPES = {"int": schema_pb2.INT, "float": schema_pb2.FLOAT, "string": schema_pb2.BYTES}
 
 
@@ -50,8 +51,9 @@ def dumps(schema: Schema) -> str:
     proto = schema_pb2.Schema()
     proto.annotation.tag.append(f"dataset:{schema.name}")
     roles = {column: [f"key:{r}" for r in KEYS if schema.keys.get(r) == column] for column in schema.keys.values()}
+    known = {name: known_to_tags(schema.known.get(name)) for name in (*schema.targets, *schema.binary_columns)}
     for index, target in enumerate(schema.targets):
-        roles[target] = [f"target:{index}", *roles.get(target, [])]
+        roles[target] = [f"target:{index}", *roles.get(target, []), *known[target]]
     for task in schema.tasks:
         if task.is_number:
             roles[task.label] += _of_task(task)
@@ -59,9 +61,9 @@ def dumps(schema: Schema) -> str:
         _write_feature(proto.feature.add(), feature, roles.pop(feature.name, []))
     for task in schema.tasks:
         if not task.is_number:
-            _write_column(proto, task.label, "int", _of_task(task), binary=True)
+            _write_column(proto, task.label, "int", _of_task(task) + known[task.label], binary=True)
     for mask in schema.mask_columns:
-        _write_column(proto, mask, "int", ["sample_space"], binary=True)
+        _write_column(proto, mask, "int", ["sample_space", *known[mask]], binary=True)
     for column, tags in roles.items():
         dtype = "string" if column in schema.text_keys else "int"
         _write_column(proto, column, "float" if tags[0].startswith("target:") else dtype, tags)
@@ -75,6 +77,7 @@ def loads(text: str) -> Schema:
     except text_format.ParseError as error:
         raise UserError(f"the text must be a tensorflow-metadata schema. Received: {error}.") from error
     features, tasks, targets, keys, texts = [], [], {}, {}, []
+    known: dict[str, Known] = {}
     for column in proto.feature:
         tags = _tags(column)
         for tag in tags.keys() - set(TAGS):
@@ -97,6 +100,11 @@ def loads(text: str) -> Schema:
                 kind=_one(tags, "kind", "binary"), mean=_number(column, tags, "task_mean", 0.0),
                 std=_number(column, tags, "task_std", 1.0),
             ))
+        if found := known_from_tags(column.name, tags):
+            if not tags.keys() & {"target", "task", "sample_space"}:
+                raise UserError(f"column {column.name!r}: only a label, a mask or a target may say when it is known. "
+                                f"Received tags: {list(column.annotation.tag)}.")
+            known[column.name] = found
         if not tags.keys() & {"side", "cause", "task", "target", "sample_space", "key"}:
             raise UserError(
                 f"column {column.name!r} must be tagged as a feature (side:, cause:), a label (task:), a mask "
@@ -105,7 +113,7 @@ def loads(text: str) -> Schema:
     if "dataset" not in _tags(proto):
         raise UserError(f"the schema must be tagged dataset:NAME. Received tags: {list(proto.annotation.tag)}.")
     ordered = tuple(sorted(targets, key=targets.__getitem__))
-    return Schema(_tags(proto)["dataset"][0], tuple(features), tuple(tasks), ordered, keys, tuple(texts))
+    return Schema(_tags(proto)["dataset"][0], tuple(features), tuple(tasks), ordered, keys, tuple(texts), known)
 
 
 def _of_task(task: Task) -> list[str]:
@@ -150,7 +158,7 @@ def _write_feature(column: Any, feature: Feature, roles: list[str]) -> None:
         else:
             column.int_domain.min, column.int_domain.max = 0, feature.size - 1
             column.int_domain.is_categorical = True
-    column.annotation.tag.extend(tags)
+    column.annotation.tag.extend(tags + (to_tags(feature.computed) if feature.computed else []))
 
 
 def _read_feature(column: Any, tags: dict[str, list[str]]) -> Feature:
@@ -176,6 +184,7 @@ def _read_feature(column: Any, tags: dict[str, list[str]]) -> Feature:
         max_length=column.value_count.max if column.HasField("value_count") else 1,
         transform=_one(tags, "transform", ""),
         mean=_number(column, tags, "mean", 0.0), std=_number(column, tags, "std", 1.0),
+        computed=from_tags(column.name, tags),
     )
 
 

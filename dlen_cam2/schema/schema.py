@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dlen_cam2.schema.columns import Feature, Task
+from dlen_cam2.schema.computed import Known
 from dlen_cam2.utils.errors import UserError
 
 KEYS = ("user", "item", "time")
@@ -25,6 +26,8 @@ class Schema:
         keys: column name by role ("user", "item", "time"). The user key groups rows for GAUC and for the bootstrap.
         text_keys: columns of `keys` that hold texts, sorted; a key that is a string feature need not be named. The
             others are integers, or have the type of the feature of the same name.
+        known: when a label, mask or target is known, by column, for features that are computed from it. Default: right
+            after its exposure.
 
     Raises:
         UserError: a name is used twice, the features of a shared table differ in shape, or a key is unknown.
@@ -36,6 +39,7 @@ class Schema:
     targets: tuple[str, ...] = ()
     keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
     text_keys: tuple[str, ...] = ()
+    known: Mapping[str, Known] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         numbers = [t.label for t in self.tasks if t.is_number]
@@ -75,7 +79,8 @@ class Schema:
             return tuple(of(**{k: tuple(v) if isinstance(v, list) else v for k, v in i.items()}) for i in items)
 
         return cls(values["name"], listed(Feature, values["features"]), listed(Task, values["tasks"]),
-                   tuple(values["targets"]), dict(values["keys"]), tuple(values.get("text_keys", ())))
+                   tuple(values["targets"]), dict(values["keys"]), tuple(values.get("text_keys", ())),
+                   {name: Known(**known) for name, known in values.get("known", {}).items()})
 
     @property
     def groups(self) -> dict[str, tuple[Feature, ...]]:
@@ -156,11 +161,13 @@ class Schema:
         _known("task", tasks, self.task_names, self.name)
         _known("feature", features + without, names, self.name)
         keep = [n for n in features or names if n not in without]
-        return dataclasses.replace(
+        selected = dataclasses.replace(
             self,
             tasks=tuple(t for t in self.tasks if t.name in (tasks or self.task_names)),
             features=tuple(f for f in self.features if f.name in keep),
         )
+        feedback = {*selected.binary_columns, *selected.targets}
+        return dataclasses.replace(selected, known={n: k for n, k in self.known.items() if n in feedback})
 
     def weigh(self, weights: Sequence[float]) -> "Schema":
         """The schema with these task weights, in the order of `tasks`; empty: unchanged.

@@ -65,6 +65,9 @@ class Duckdb(Engine):
         self.execute(f"CREATE TABLE {table} AS SELECT * FROM given")
         self._connection.unregister("given")
 
+    def number(self, table: str, name: str, column: str) -> None:
+        self.execute(f"CREATE VIEW {name} AS SELECT *, rowid AS {column} FROM {table}")
+
     def save(self, table: str, file: pathlib.Path) -> None:
         target = str(file).replace("'", "''")
         self.execute(f"COPY {table} TO '{target}' (FORMAT parquet, COMPRESSION zstd)")  # on all cores

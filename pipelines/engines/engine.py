@@ -12,6 +12,10 @@ import pyarrow.parquet
 from dlen_cam2.utils.errors import UserError
 
 BATCH = 16384  # rows
+_TYPES = {
+    "int": pa.types.is_integer, "float": pa.types.is_floating,
+    "string": lambda dtype: pa.types.is_string(dtype) or pa.types.is_large_string(dtype),
+}
 
 
 class Engine(abc.ABC):
@@ -50,6 +54,19 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def put(self, table: str, rows: pa.Table) -> None:
         """Create a table from rows in memory."""
+
+    @abc.abstractmethod
+    def number(self, table: str, name: str, column: str) -> None:
+        """Create the view or table `name`: the rows of `table` and, in `column`, a number that each keeps."""
+
+    def types(self, table: str) -> dict[str, str]:
+        """The columns of a table that hold an "int", "float" or "string" each."""
+        found = {}
+        for field in self.stream(f"SELECT * FROM {table} LIMIT 0").schema:
+            for dtype, holds in _TYPES.items():
+                if holds(field.type):
+                    found[field.name] = dtype
+        return found
 
     def save(self, table: str, file: pathlib.Path) -> None:
         """Write a table as a Parquet file."""

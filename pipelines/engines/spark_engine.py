@@ -100,6 +100,10 @@ class Spark(Engine):
         with explained(self._error):
             self._session.createDataFrame(rows).write.mode("append").saveAsTable(table)
 
+    def number(self, table: str, name: str, column: str) -> None:
+        # Written, since the numbers of two scans may differ.
+        self.execute(f"CREATE TABLE {name} AS SELECT *, monotonically_increasing_id() AS {column} FROM {table}")
+
     def close(self) -> None:
         self._session.stop()
 

@@ -1,24 +1,15 @@
 """A log's columns as SQL: casts to the schema's types, and the first rule that a row breaks."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
-from dlen_cam2.schema import Schema
+from dlen_cam2.schema import Known, Schema
 from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, literal
-from pipelines.features.point_in_time import BINARY
-from pipelines.features.text_ids import TextIds
 from pipelines.logs.log_files import Log
+from pipelines.logs.read_columns import Read, read_columns
 from pipelines.logs.roles import UNITS, Roles
 from pipelines.logs.split_by import SPLITS
 
-# The columns that point_in_time.sql reads beside time, user and item: what stands for one that the log does not have.
-CONTRACT = {
-    "author_id": "CAST(-1 AS BIGINT)", "topic": "''", "tab": "CAST(-1 AS BIGINT)", "duration_s": "CAST(0 AS DOUBLE)",
-    "play_s": "CAST(NULL AS DOUBLE)",
-    **dict.fromkeys(BINARY, "CAST(0 AS BIGINT)"),
-}
-# What counters and histories count by.
-_IDS = ("user_id", "video_id", "author_id", "tab")
 _LISTS = {"int": "a list of integers within 64 bits", "string": "a list of texts"}
 _IN_TEXT = {"int": " as JSON, such as [1, 2], or separated by spaces",
             "string": ' as JSON, such as ["a", "b"], or separated by spaces'}
@@ -46,82 +37,59 @@ def check_time(engine: Engine, log: Log, roles: Roles) -> None:
                             f"{wrong:,} of {rows:,} rows have no such time.")
 
 
-def text_ids(engine: Engine, log: Log, schema: Schema, roles: Roles, before: Collection[str] | None) -> TextIds:
-    """Find the columns that hold texts, among those by which counters and histories count.
-
-    Args:
-        engine, log, schema, roles: the log and the meaning of its columns.
-        before: for a data set to which days are added, the columns that held texts; None: they have to be found.
-    """
-    texts = []
-    for name in _IDS:
-        of = {"user_id": roles.user, "video_id": roles.item}.get(name, name)
-        if of in schema.columns:
-            holds = schema.columns[of] == "string"
-        elif of in log.types:
-            holds = holds_texts(engine, log, of) if before is None else name in before
-        else:
-            holds = False
-        texts += [name] if holds else []
-    return TextIds(tuple(texts), {name: _aside(name, log) for name in texts if name in schema.columns})
-
-
-def _aside(name: str, log: Log) -> str:
-    """A name that no column of the log has, for a text column whose own name is given to its number."""
-    name += " (text)"
-    while name in log.types:
-        name += "_"
-    return name
-
-
-def typed(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextIds) -> dict[str, str]:
-    """SQL for each column of `typed`, by name.
+def typed(log: Log, schema: Schema, roles: Roles) -> dict[str, str]:
+    """SQL for each column of `typed`, by name: those of the schema that are not computed, and those that features read.
 
     Args:
         log, schema, roles: the log and the meaning of its columns.
-        computed: features that are computed because the log does not have them.
-        ids: the id columns that hold texts.
     """
-    lists = {f.name for f in schema.features if f.is_list}
+    features = {f.name: f for f in schema.features}
     labels, numbers = _labels(schema)
     columns = {}
     for name, dtype in schema.columns.items():
-        if name in computed:
+        if name in features and features[name].computed:
             continue
         if name == roles.time:
-            columns[name] = _time_ms(log, roles)
+            columns[name] = time_ms(log, roles, name)
             continue
+        is_list = name in features and features[name].is_list
         if name in labels or numbers.get(name):
-            value = _label(log, labels | numbers, name, _SQL[dtype])
+            value = _attributed(log, roles, schema, name, _label(log, labels | numbers, name, _SQL[dtype]))
         else:
-            value = log.cast(name, _SQL[dtype], name in lists)
-        if name in {f.name for f in schema.features if not f.is_numeric}:
-            value = f"coalesce({value}, {'[]' if name in lists else -1 if dtype == 'int' else repr('')})"
-        columns[ids.names.get(name, name)] = value
+            value = log.cast(name, _SQL[dtype], is_list)
+        if name in features and not features[name].is_numeric:
+            value = f"coalesce({value}, {'[]' if is_list else -1 if dtype == 'int' else repr('')})"
+        columns[name] = value
+    for name, read in read_columns(schema, log).items():
+        columns[name] = _read(log, roles, name, read)
     if roles.split_by is None:
         # A wrong time has no day; its row breaks a rule.
-        local = f"{_time_ms(log, roles)} + {roles.utc_offset * 3_600_000}"
+        local = f"{time_ms(log, roles, roles.time)} + {roles.utc_offset * 3_600_000}"
         local = f"CASE WHEN {local} BETWEEN 0 AND 4102444800000 THEN {local} END"
         day = f"strftime(make_timestamp({local} * 1000), '%Y%m%d')"
     else:
         day = roles.split_by.sql(log, columns[roles.item if roles.split_by.way == "item" else roles.user])
     random = f"CASE WHEN {log.cast(roles.random, 'BIGINT')} = 1 THEN '_random' ELSE '' END" if roles.random else "''"
     columns["split"] = f"{day} || {random}"
-    if computed:
-        for name, of in (("user_id", roles.user), ("video_id", roles.item), ("time_ms", roles.time)):
-            if name in schema.columns and name != of:
-                raise UserError(f"a schema with computed features may have the column {name!r} only as the column of "
-                                f"--user, --item or --time. Received: {of!r}.")
-            sql = "VARCHAR" if name in ids.columns else "BIGINT"
-            columns[name] = _time_ms(log, roles) if name == "time_ms" else log.cast(of, sql)
-        for name, default in CONTRACT.items():
-            sql = {"topic": "VARCHAR", "duration_s": "DOUBLE", "play_s": "DOUBLE"}.get(name, "BIGINT")
-            if name in ids.columns:
-                sql, default = "VARCHAR", "''"
-            of = _of(schema, name)
-            if name not in columns:
-                columns[name] = f"coalesce({log.cast(of, sql)}, {default})" if of in log.types else default
     return columns
+
+
+def _read(log: Log, roles: Roles, name: str, read: Read) -> str:
+    """SQL for a column that only features read; what is missing is no event, or a key of its own."""
+    if read == "time":
+        return time_ms(log, roles, name)
+    absent = {"binary": "0", "int": "-1", "string": "''"}.get(read)
+    value = log.cast(name, _SQL["int" if read == "binary" else read])
+    return value if absent is None else f"coalesce({value}, {absent})"
+
+
+def _attributed(log: Log, roles: Roles, schema: Schema, name: str, value: str) -> str:
+    """SQL for a label, which is 0 where its time is too long after the exposure (`Known.within`)."""
+    known = schema.known.get(name, Known())
+    if not known.within:
+        return value
+    late = f"{time_ms(log, roles, known.at)} - {time_ms(log, roles, roles.time)} > {round(known.within * 1000)}"
+    return f"CASE WHEN {late} THEN 0 ELSE {value} END"
 
 
 def _labels(schema: Schema) -> tuple[dict[str, str], dict[str, str]]:
@@ -136,13 +104,9 @@ def _label(log: Log, labels: Mapping[str, str], name: str, sql: str = "BIGINT") 
     return f"coalesce({value}, CASE WHEN {_label(log, labels, mask)} = 0 THEN 0 END)" if mask else value
 
 
-def _of(schema: Schema, name: str) -> str:
-    """The log's column for a column of the contract: feedback is also found by its task."""
-    return next((task.label for task in schema.tasks if task.name == name), name)
-
-
-def _time_ms(log: Log, roles: Roles) -> str:
-    column, found = log.column(roles.time), log.types[roles.time]
+def time_ms(log: Log, roles: Roles, name: str) -> str:
+    """SQL for the time in a column, in milliseconds since 1970; null where it is none."""
+    column, found = log.column(name), log.types[name]
     if found.startswith("TIMESTAMP WITH"):
         return f"epoch_ms({column})"
     if found.startswith(("TIMESTAMP", "DATE")):
@@ -155,10 +119,10 @@ def _time_ms(log: Log, roles: Roles) -> str:
 def _time_rule(log: Log, roles: Roles) -> tuple[str, str]:
     """The rule for a time, in words and as SQL."""
     return (f"a time from 2000-01-01 to now (unit {roles.unit}; see --time_unit)",
-            f"{_time_ms(log, roles)} BETWEEN 946684800000 AND {roles.now_ms}")
+            f"{time_ms(log, roles, roles.time)} BETWEEN 946684800000 AND {roles.now_ms}")
 
 
-def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: TextIds) -> str:
+def broken(log: Log, schema: Schema, roles: Roles) -> str:
     """SQL for the first rule that a row breaks, with the value received and its file, or null; see `typed`."""
     lists = {f.name for f in schema.features if f.is_list}
     labels, numbers = _labels(schema)
@@ -177,7 +141,7 @@ def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: Text
         rule(roles.split_column, f"one of {', '.join(SPLITS)}",
              f"{log.cast(roles.split_column, 'VARCHAR')} IN ({', '.join(map(literal, SPLITS))})")
     for name, dtype in schema.columns.items():
-        if name in computed or name == roles.time:
+        if name == roles.time or name in features and features[name].computed:
             continue
         kind = {"int": "an integer within 64 bits", "float": "a finite number", "string": "text"}[dtype]
         column, valid = log.column(name), log.valid(name, _SQL[dtype], name in lists)
@@ -207,22 +171,24 @@ def broken(log: Log, schema: Schema, roles: Roles, computed: set[str], ids: Text
             rule(name, "text that is not empty", f"{column} <> '' AND {valid}")
         else:
             rule(name, kind, f"{column} IS NOT NULL AND {valid}")
-    given = set(schema.columns)
-    for name in CONTRACT if computed else ():
-        of = _of(schema, name)
-        if of not in log.types or of in given:
-            continue
-        given.add(of)
-        missing = log.missing(of)
-        if name in BINARY:
-            rule(of, "0 or 1", f"{missing} OR ({log.valid(of, 'BIGINT')} AND {log.cast(of, 'BIGINT')} IN (0, 1))")
-        elif name.endswith("_s"):
-            value = log.cast(of, "DOUBLE")
-            rule(of, "a number of seconds, at least 0", f"{missing} OR (isfinite({value}) AND {value} >= 0)")
-        else:
-            text = name == "topic" or name in ids.columns
-            kind = "VARCHAR" if text else "BIGINT"
-            rule(of, "text" if text else "an integer within 64 bits", f"{missing} OR {log.valid(of, kind)}")
+    for name, read in read_columns(schema, log).items():
+        if read == "binary":
+            valid = f"{log.valid(name, 'BIGINT')} AND {log.cast(name, 'BIGINT')} IN (0, 1)"
+            rule(name, "0 or 1", f"{log.missing(name)} OR {valid}")
+        elif read == "float":
+            rule(name, "a finite number", f"{log.missing(name)} OR isfinite({log.cast(name, 'DOUBLE')})")
+        elif read != "time":
+            kind = {"int": "an integer within 64 bits", "string": "text"}[read]
+            rule(name, kind, f"{log.missing(name)} OR {log.valid(name, _SQL[read])}")
+    for name, known in schema.known.items():
+        if known.after:
+            value = log.cast(known.after, "DOUBLE")
+            rule(known.after, f"a number of seconds of at least 0, after which '{name}' is known",
+                 f"isfinite({value}) AND {value} >= 0")
+        if known.at:
+            value, time = log.cast(name, "DOUBLE"), time_ms(log, roles, known.at)
+            rule(known.at, f"a time that is not before that of the exposure, where '{name}' is not 0",
+                 f"coalesce({value}, 0) = 0 OR {time} >= {time_ms(log, roles, roles.time)}")
     if roles.random:
         value = log.cast(roles.random, "BIGINT")
         rule(roles.random, "0 or 1", f"{log.valid(roles.random, 'BIGINT')} AND {value} IN (0, 1)")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable
 
 # Feedback in any form of the word: like, likes, liked. Phrases may be written as one word.
 _POSITIVE = """
@@ -160,12 +159,6 @@ def is_random(name: str) -> bool:
 def is_statistic(name: str) -> bool:
     """Whether the name is that of a count or a rate."""
     return bool(set(words(name)) & _STATISTICS)
-
-
-def not_counted(columns: Iterable[str]) -> dict[str, str]:
-    """The columns, by the names that counters know, that the log could have but lacks."""
-    absent = [name for name in ("author_id", "topic", "tab") if name not in columns]
-    return {name: "not in the log; a column of this name would have counters and rates, too" for name in absent}
 
 
 def is_place(name: str) -> bool:

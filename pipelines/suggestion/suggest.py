@@ -6,8 +6,6 @@ import math
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, quoted
-from pipelines.features import point_in_time
-from pipelines.features.point_in_time import BINARY, SECONDS
 from pipelines.logs.log_files import INTEGERS, OURS, Log
 from pipelines.suggestion.column_names import (
     feedback,
@@ -21,6 +19,7 @@ from pipelines.suggestion.column_names import (
     task_name,
 )
 from pipelines.suggestion.log_sample import Column, Sample, Sides
+from pipelines.suggestion.propose_computed import propose_computed
 
 _DECIMALS = ("FLOAT", "DOUBLE", "DECIMAL")
 _FEW, _LONGEST = 64, 50  # distinct values of a small vocabulary; values of a list
@@ -67,7 +66,7 @@ def suggest(
     - The side is the user or the item that decides the value, see `Sides.of`: two rows of the same item then agree much
       more often than any two. Rows without a value do not count. Otherwise, the side is the context.
     - The cause is statistical for counts and rates by name, context for the context's features, content otherwise.
-    - Counters are added if the log has the columns from which they are computed.
+    - Features to compute are added, see `propose_computed`; a log without times has none.
 
     Left out, with the reason:
 
@@ -83,7 +82,7 @@ def suggest(
     Args:
         engine: the engine in which `log` is a view.
         log: the log.
-        time: the column of the time; "" for a log without times, whose schema has no such key and no counters.
+        time: the column of the time; "" for a log without times, whose schema has no such key and no computed features.
         user, item: the columns of the ids.
         random: the column that is 1 for random exposures; "" if there is none.
         split: the column that says train or test; "" if there is none.
@@ -119,8 +118,6 @@ def suggest(
             why[name] = (_lacking(column, sample.rows) or "a target: the time spent") + _TO_LEARN.format(
                 " and mask:COLUMN of the feedback that it follows" * bool(column.lacking))
             targets += [] if column.lacking else [name]
-        elif name in SECONDS and not column.is_number or name in BINARY:
-            why[name] = f"left out: counters read it as {'seconds' if name in SECONDS else '0 or 1'}, which it is not"
         else:
             feature, why[name] = _feature(column, sides, sample.rows)
             features += [feature] if feature else []
@@ -129,8 +126,12 @@ def suggest(
         raise UserError(f"{log.name} must have feedback: a column of 0 and 1 with a name such as click or is_liked. "
                         f"Received columns: {sorted(log.types)}.{named} Otherwise write the schema by hand.")
     keys = {"user": user, "item": item} | ({"time": time} if time else {})
-    computed = _computed(tasks, set(log.types)) if time and not _hindered(columns, features, keys, why) else []
-    why |= {f.name: "computed from the log" for f in computed}
+    computed: list[Feature] = []
+    if time:
+        values = {name: column.distinct for name, column in columns.items()}
+        shares = {t.label: columns[t.label].ones / sample.rows for t in tasks}
+        computed, reasons = propose_computed(features, tasks, shares, values, user, item)
+        why |= reasons
     return Schema("log", (*features, *computed), tuple(tasks), tuple(targets), keys), why
 
 
@@ -241,7 +242,7 @@ def _feature(column: Column, sides: Sides, rows: int) -> tuple[Feature | None, s
         cause, reason = "statistical", f"{reason}; by its name a count or rate"
     named_id = is_key or is_id(column.name)
     small = column.is_whole and 0 <= column.low and column.high < 100
-    if column.is_number and (cause == "statistical" or not column.is_whole or column.name in SECONDS) \
+    if column.is_number and (cause == "statistical" or not column.is_whole) \
             or column.is_whole and not (named_id or small):
         if column.lacking:
             return None, _lacking(column, rows)
@@ -268,32 +269,3 @@ def _feature(column: Column, sides: Sides, rows: int) -> tuple[Feature | None, s
         reason += f"; {column.lacking:,} of {rows:,} rows have no value"
         reason += ", and --on_bad_row=skip leaves them out" * is_key
     return feature, reason
-
-
-def _hindered(columns: dict[str, Column], features: list[Feature], keys: dict[str, str], why: dict[str, str]) -> bool:
-    """Whether counters would read, by its name, a column that is not what they expect; `why` receives the reason."""
-    odd = [name for name in ("topic", "author_id", "tab", *BINARY, *SECONDS) if why.get(name, "").startswith("left out")
-           and not (name in columns and _missing_only(columns[name]))]
-    for f in features:
-        if f.name in ("topic", "author_id", "tab") and (f.is_numeric or f.is_list) or \
-                f.name in ("user_id", "video_id") and f.name != keys["user" if f.name == "user_id" else "item"]:
-            odd.append(f.name)
-    for name in odd:
-        why[name] += "; counters would read it, so none are proposed"
-    return bool(odd)
-
-
-def _missing_only(column: Column) -> bool:
-    """Whether a column is what counters read wherever it has a value; they take a missing value for 0."""
-    return (column.is_binary if column.name in BINARY else column.is_number and column.low >= 0) and not column.stray
-
-
-def _computed(tasks: list[Task], columns: set[str]) -> list[Feature]:
-    """The counters whose columns the log has; they are those of point_in_time.sql, whose names are fixed."""
-    known = columns | {t.name for t in tasks}
-    needs = {name: name for name in ("click", "long_view", "like", "profile_enter", "topic", "tab")}
-    needs |= {"play_ratio": "play_s", "author": "author_id"}
-    return [
-        f for f in point_in_time.COUNTERS
-        if f.name not in columns and all(n in known for part, n in needs.items() if part in f.name)
-    ]

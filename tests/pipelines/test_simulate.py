@@ -12,7 +12,6 @@ from dlen_cam2.data.manifest import TRUTH
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.utils.errors import UserError
 from pipelines import simulate
-from pipelines.features.point_in_time import STATE
 from pipelines.options import SNAPSHOTS
 from pipelines.simulation.world import DAY_MS, TASKS, World
 
@@ -36,10 +35,10 @@ def large():
 
 
 def contents(directory):
-    """What every file holds by its path: its bytes, or of a snapshot, whose rows have no order, its rows."""
+    """What every file holds by its path: its bytes, or of a snapshot's table, whose rows have no order, its rows."""
     return {
         str(p.relative_to(directory)): sorted(map(repr, pq.read_table(p).to_pylist()))
-        if SNAPSHOTS in p.parts else p.read_bytes()
+        if SNAPSHOTS in p.parts and p.suffix == ".parquet" else p.read_bytes()
         for p in directory.rglob("*") if p.is_file()
     }
 
@@ -54,8 +53,11 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_does_not(written, 
     output, _ = written
     simulate.write(SMALL, str(tmp_path / "again"))
     first, again = contents(output), contents(tmp_path / "again")
-    # A day and its random exposures have a shard, counts and a manifest each, and the day a snapshot.
-    assert first.keys() == again.keys() and len(first) == SMALL.days * (2 * 3 + len(STATE) + 2) + 5
+    # A day and its random exposures have a shard, counts and a manifest each, and the day a snapshot: its tables, and
+    # where it ends.
+    tables = json.loads((output / SNAPSHOTS / "20240101/boundary.json").read_text())["tables"]
+    assert {"kept_counts_0", "kept_listed_0", "kept_hours", "tail"} <= set(tables)
+    assert first.keys() == again.keys() and len(first) == SMALL.days * (2 * 3 + len(tables) + 1) + 5
     different = [name for name in first if first[name] != again[name]]
     assert different == []
     simulate.write(dataclasses.replace(SMALL, seed=4), str(tmp_path / "other"))

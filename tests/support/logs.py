@@ -1,6 +1,7 @@
 """Logs of every format, with rows of every type, and what a data set of them holds."""
 
 import csv
+import dataclasses
 import gzip
 import io
 import json
@@ -14,7 +15,7 @@ from dlen_cam2.data import manifest
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
 from pipelines import from_logs
 from pipelines.engines import connect
-from pipelines.features.point_in_time import COUNTERS, histories
+from pipelines.features.feed import COUNTERS, histories
 from pipelines.from_logs import Roles
 from pipelines.logs.log_files import open_log
 from pipelines.suggestion.suggest import suggest
@@ -147,13 +148,29 @@ def fed(count=60, days=3, seed=0):
     return rows
 
 
+def counters(columns, videos=0, **names):
+    """The features of a feed that can be computed from these columns and tasks of a log, whose keys have other names.
+
+    With `videos`, the histories are among them.
+    """
+    found = []
+    for feature in (*COUNTERS, *(histories(videos) if videos else ())):
+        c = feature.computed
+        by, value = tuple(names.get(name, name) for name in c.by), names.get(c.value, c.value)
+        c = dataclasses.replace(c, by=by, value=value)
+        if set(c.columns) <= set(columns):
+            found.append(dataclasses.replace(feature, computed=c))
+    return tuple(found)
+
+
+FED = ("uid", "video_id", "author_id", "topic", "tab", "duration_s", "play_s", "click", "long_view", "like")
 COUNTED = Schema(
     "counted",
     (
         Feature("uid", "int", "user", "content", size=8, hashed=True, width=2),
         Feature("video_id", "int", "item", "content", size=9, width=16),
         Feature("note", "int", "item", "content", size=99, width=2),
-        *COUNTERS, *histories(9),
+        *counters(FED, 9, user_id="uid"),
     ),
     (Task("click", label="is_click"), Task("like", label="is_like")),
 )

@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 
 from dlen_cam2.schema import pbtxt
 from pipelines.engines import connect
-from pipelines.features.point_in_time import COUNTERS
 from pipelines.from_logs import Roles, convert
 from pipelines.logs.log_files import open_log
 from pipelines.suggestion.suggest import suggest
@@ -63,7 +62,12 @@ def tasks(schema):
 
 def features(schema):
     """The proposed features that are columns of the log."""
-    return {f.name: f for f in schema.features if f not in COUNTERS}
+    return {f.name: f for f in schema.features if not f.computed}
+
+
+def computed(schema):
+    """How the others are computed."""
+    return {f.name: f.computed for f in schema.features if f.computed}
 
 
 def texts(values):

@@ -1,4 +1,4 @@
-"""point_in_time.sql against a slow reference, and against the future."""
+"""The features of a feed against a slow reference, and against the future."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlen_cam2.utils.errors import UserError
-from pipelines.features.point_in_time import COUNTERS, HISTORY_LENGTH, histories
+from pipelines.features.feed import COUNTERS, HISTORY_LENGTH, histories
 from tests.support.exposures import (
     FEEDBACK,
     HOUR,

@@ -8,7 +8,7 @@ import pytest
 from dlen_cam2.data import manifest
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
 from dlen_cam2.utils.errors import UserError
-from pipelines.features.point_in_time import COUNTERS
+from pipelines.features.feed import COUNTERS
 from pipelines.from_logs import Roles, convert
 from pipelines.logs.split_by import SplitBy
 from pipelines.options import Options
@@ -93,7 +93,7 @@ def test_rows_that_are_equal_all_count(tmp_path):
     ({"by": SplitBy("user", test_share=1e-9)}, "--split_by=user must leave rows in test.*Received: {'train': 400}"),
     ({"how": Options(since="20250101")}, "--since needs a log with times"),
     ({"schema": Schema("r", (*SCHEMA.features, *COUNTERS[:1]), SCHEMA.tasks)},
-     r"point-in-time features need a log with times.*pass --time. Received: \['user_impressions'\]"),
+     r"computed features need a log with times.*pass --time. Received: \['user_impressions'\]"),
 ])
 def test_what_cannot_be_is_refused(tmp_path, change, message):
     with pytest.raises(UserError, match=message):

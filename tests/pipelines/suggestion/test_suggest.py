@@ -1,4 +1,4 @@
-"""The schema that is proposed for other people's logs: the shop's, masks, sides, keys and counters."""
+"""The schema that is proposed for other people's logs: the shop's, masks, sides, keys and what is computed."""
 
 import datetime
 import uuid
@@ -22,6 +22,7 @@ from tests.support.proposals import (
     cart,
     chance,
     click,
+    computed,
     converted,
     features,
     found,
@@ -175,26 +176,29 @@ def test_ids_are_hashed_where_rows_have_their_own(tmp_path):
 
 
 @pytest.mark.parametrize("time", ["", None])
-def test_a_log_without_times_has_no_key_of_time_and_no_counters(tmp_path, time):
+def test_a_log_without_times_has_no_key_of_time_and_no_computed_features(tmp_path, time):
     schema, _ = proposed(save(tmp_path / "log.csv", {"uid": u, "vid": v, "click": click}), time)
     assert schema.keys == {"user": "uid", "item": "vid"} and {f.name for f in schema.features} == {"uid", "vid"}
 
 
-def test_counters_are_proposed_for_text_ids_and_feedback_in_the_past(tmp_path):
+def test_features_are_computed_for_text_ids_and_feedback_in_the_past(tmp_path):
     schema, _ = converted(tmp_path, uid=[f"u{k}" for k in u], vid=[f"v{k}" for k in v], isLiked=buy)
-    assert {"user_clicks", "video_like_rate", "user_impressions"} <= {f.name for f in schema.features}
+    assert {"uid_click_rate", "vid_like_rate", "uid_exposures"} <= computed(schema).keys()
+    assert computed(schema)["uid_like_age"].of == "like" and tasks(schema)["isLiked"] == ("click", False)
 
 
-@pytest.mark.parametrize(("name", "values", "counters"), [
-    ("like", np.where(chance < 0.5, "Y", "N"), False), ("video_id", v, False), ("tab", v + 500, False),
-    ("topic", v + 0.5, False), ("play_s", np.where(chance < 0.1, np.nan, chance), False),
-    ("play_s", some(chance), True), ("like", some(chance < 0.2), True), ("tab", texts(v % 3), True),
-    ("topic", v % 5, True),
+# Names that once had a meaning of their own; whether the column is left out, and whether it becomes a key.
+@pytest.mark.parametrize(("name", "values", "left_out", "key"), [
+    ("like", np.where(chance < 0.5, "Y", "N"), True, False), ("video_id", v, False, False),
+    ("tab", v + 500, False, False), ("topic", v + 0.5, False, False),
+    ("play_s", np.where(chance < 0.1, np.nan, chance), True, False), ("play_s", some(chance), True, False),
+    ("like", some(chance < 0.2), True, False), ("tab", texts(v % 3), False, True), ("topic", v % 5, False, True),
 ])
-def test_no_counters_where_a_column_that_they_read_is_another(tmp_path, name, values, counters):
+def test_no_feature_is_computed_by_the_name_of_a_column(tmp_path, name, values, left_out, key):
     schema, why = converted(tmp_path, **{name: values})
-    assert ("user_clicks" in {f.name for f in schema.features}) == counters
-    assert why[name].endswith("counters would read it, so none are proposed") != counters
+    assert {"uid_exposures", "uid_click_rate", "vid_click_rate"} <= computed(schema).keys()
+    assert why[name].startswith("left out: ") == left_out
+    assert any(name in c.columns for c in computed(schema).values()) == key
 
 
 def test_a_flag_that_only_follows_feedback_says_so(tmp_path):

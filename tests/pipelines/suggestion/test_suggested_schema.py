@@ -8,7 +8,6 @@ import pytest
 
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.utils.errors import UserError
-from pipelines.features.point_in_time import COUNTERS
 from pipelines.from_logs import convert
 from tests.support.logs import ROLES, proposed, varied, write
 
@@ -23,21 +22,32 @@ def test_the_schema_that_is_proposed(tmp_path, ending):
     assert schema.targets == ("watch_time",)
     assert schema.keys == {"user": "uid", "item": "vid", "time": "ts"}
     found = {f.name: f for f in schema.features}
-    assert {n: (found[n].dtype, found[n].side, found[n].cause) for n in found if n not in {c.name for c in COUNTERS}} \
-        == {
-            "uid": ("int", "user", "content"), "vid": ("int", "item", "content"), "city": ("string", "user", "content"),
-            "age": ("int", "user", "content"), "fans_count": ("float", "user", "statistical"),
-            "category": ("string", "item", "content"), "item_ctr": ("float", "item", "statistical"),
-            "price": ("float", "item", "content"), "balance": ("float", "user", "content"),
-            "tags": ("string", "item", "content"),
-            "hour": ("int", "context", "context"), "flag": ("int", "context", "context"),
-        }
+    assert {n: (f.dtype, f.side, f.cause) for n, f in found.items() if not f.computed} == {
+        "uid": ("int", "user", "content"), "vid": ("int", "item", "content"), "city": ("string", "user", "content"),
+        "age": ("int", "user", "content"), "fans_count": ("float", "user", "statistical"),
+        "category": ("string", "item", "content"), "item_ctr": ("float", "item", "statistical"),
+        "price": ("float", "item", "content"), "balance": ("float", "user", "content"),
+        "tags": ("string", "item", "content"),
+        "hour": ("int", "context", "context"), "flag": ("int", "context", "context"),
+    }
     assert {n: f.transform for n, f in found.items() if n in ("fans_count", "item_ctr", "price", "balance")} == {
         "fans_count": "log1p", "item_ctr": "logit", "price": "log1p", "balance": ""}
     assert "left out: by its name it is the id of a request or a session" in why["session"]
     assert not found["city"].hashed and found["city"].min_count == 1
     assert (found["tags"].max_length, found["city"].max_length) == (2, 1)
-    assert {"user_clicks", "user_click_rate", "video_impressions"} <= set(found) and "user_likes" not in found
+    recent = [f"uid_{what}_{window}" for what in ("exposures", "click", "skip") for window in ("10m", "1h", "1d")]
+    of_last = [f"uid_{what}" for task in ("click", "skip")
+               for what in (f"last_{task}", f"{task}_of_3", f"{task}_of_10", f"{task}_age")]
+    by = ["uid", "vid", "category", "uid_vid", "uid_category", "uid_flag", "uid_hour"]
+    counted = [f"{key}_{what}" for key in by for what in ("exposures", "click_rate", "skip_rate")]
+    others = ["uid_age", "uid_session_exposures", "uid_same_category_1", "uid_same_category_3"]
+    wanted = {*recent, *of_last, *counted, *others}
+    assert {n for n, f in found.items() if f.computed} == wanted
+    assert {n: found[n].side for n in wanted} == {n: "context" if n.startswith(
+        ("uid_vid", "uid_category", "uid_flag", "uid_hour", "uid_same")) else "user" if n.startswith("uid") else "item"
+        for n in wanted}
+    assert {(found[n].dtype, found[n].cause) for n in wanted} == {("float", "statistical")}
+    assert all(why[n].startswith("computed: ") for n in wanted)
     assert set(why) == set(rows[0]) - {"ts"} | (set(found) - set(rows[0])) and "left out" in why["empty"]
     assert pbtxt.loads(pbtxt.dumps(schema)) == schema
     statistics = convert(str(path), schema, ROLES, str(tmp_path / "out"))
@@ -80,7 +90,7 @@ def test_what_is_no_feature_is_left_out_of_the_proposal_with_the_reason(tmp_path
         path = write(tmp_path / f"log{ending}", rows, {"empty": pa.string()})
         schema, why = proposed(path)
         names = {f.name: f for f in schema.features}
-        assert not names.keys() & reasons.keys() and names["duration_s"].is_numeric
+        assert not names.keys() & reasons.keys() and names["duration_s"].dtype == "int"
         for name, reason in reasons.items():
             assert re.search(f"left out: .*({reason})", why[name]), why[name]
         convert(str(path), schema, ROLES, str(tmp_path / "out"))
@@ -89,4 +99,5 @@ def test_what_is_no_feature_is_left_out_of_the_proposal_with_the_reason(tmp_path
         given = [{n: row[n] for n in names} | {"duration_s": "NA"} for row in varied(50)]
         schema, why = proposed(write(tmp_path / "log.csv", given, lists=lists))
         assert re.search(r'left out: it holds lists not in JSON, such as \["a", "b"\]. Received: \[.?t\d', why["tags"])
-        assert "left out: counters read it as seconds" in why["duration_s"]
+        assert {f.name: f.dtype for f in schema.features}["duration_s"] == "string"
+        convert(str(tmp_path / "log.csv"), schema, ROLES, str(tmp_path / "out"))

@@ -1,0 +1,84 @@
+"""What is counted: the log's columns, amounts that are added up by key, and lists of the last events."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from dlen_cam2.schema import Known
+
+HOUR_MS = 3_600_000
+ALL = 0  # a window without a limit
+INTERNAL = "__"  # how the names of our own columns begin
+ROW, TS = f"{INTERNAL}row", f"{INTERNAL}ts"
+
+Key = tuple[str, ...]
+Moment = tuple[Known, ...]  # what must be known beside the exposure; () is the time of the exposure
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """What the table `exposures` offers.
+
+    Attributes:
+        types: "int", "float" or "string" for each column that a feature may be computed from.
+        time, item: the columns of these keys; times are milliseconds since 1970.
+        known: when the feedback columns are known; the others are known with the exposure.
+        unknown: columns that are null in some rows, such as feedback of exposures from before the log.
+    """
+
+    types: Mapping[str, str]
+    time: str
+    item: str
+    known: Mapping[str, Known] = dataclasses.field(default_factory=dict)
+    unknown: frozenset[str] = frozenset()
+
+    def moment(self, *columns: str) -> Moment:
+        """When the last of these columns is known."""
+        found = {self.known[c] for c in columns if c in self.known} - {Known()}
+        return tuple(sorted(found, key=repr))
+
+
+@dataclasses.dataclass(frozen=True)
+class Amount:
+    """Something that is added up, or of which the greatest is kept, by key.
+
+    Attributes:
+        name: its name in the tables.
+        sql: its value in a row of `today`, which counts only where `holds`.
+        holds: a condition in SQL; "" for every row.
+        moment: when it is known.
+        combine: "sum"; "max", for the time of the last event; or "values", which are not combined, but told apart.
+        table: the table that has it: `today`, or that of a key's first meetings with a value.
+    """
+
+    name: str
+    sql: str
+    holds: str = ""
+    moment: Moment = ()
+    combine: str = "sum"
+    table: str = "today"
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """Events of a key in the order in which they became known; features look at the last ones.
+
+    Attributes:
+        by: the key.
+        amount: the amount that numbers them: one for each event.
+        values: the columns whose values are kept, the item first: they order events of one moment.
+        length: how many events are kept.
+        totals: the sums that features need: of which column, over how many of the last events.
+        arrays: the same for the lists of values.
+    """
+
+    by: Key
+    amount: Amount
+    values: tuple[str, ...]
+    length: int
+    totals: tuple[tuple[str, int], ...] = ()
+    arrays: tuple[tuple[str, int], ...] = ()
+
+
+def value_name(column: str) -> str:
+    """The name of a value in a list, which may also be a column of the key."""
+    return f"value_{column}"
