@@ -20,7 +20,7 @@ from dlen_cam2.utils import commands, console
 from dlen_cam2.utils.errors import UserError
 from pipelines import options
 from pipelines.engines import Engine
-from pipelines.features.feed import COUNTERS, histories
+from pipelines.features.feed import COUNTERS, KNOWN, SESSION, histories
 from pipelines.options import Options, publish
 from pipelines.sources import csv_tables
 
@@ -186,10 +186,12 @@ def _schema(engine: Engine) -> Schema:
             Feature("tab", "int", "context", "context", size=max(15, size("log", "tab")), width=8),
             Feature("hour", "int", "context", "context", size=24, width=8),
             *COUNTERS,
+            *SESSION,
         ),
         tasks=TASKS,
         targets=("play_s", "duration_s"),
         keys={"user": "user_id", "item": "video_id", "time": "time_ms"},
+        known=KNOWN | {task.label: KNOWN["play_s"] for task in TASKS},
     )
 
 

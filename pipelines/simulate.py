@@ -14,7 +14,7 @@ from dlen_cam2.data.manifest import TRUTH
 from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.utils import commands
 from pipelines import options
-from pipelines.features.feed import COUNTERS, histories
+from pipelines.features.feed import COUNTERS, KNOWN, SESSION, histories
 from pipelines.options import Options, publish
 from pipelines.simulation.feed import simulate
 from pipelines.simulation.world import TASKS, World
@@ -40,10 +40,12 @@ def schema(world: World) -> Schema:
             Feature("tab", "int", "context", "context", size=3, width=8),
             Feature("hour", "int", "context", "context", size=24, width=8),
             *COUNTERS,
+            *SESSION,
         ),
         tasks=tuple(Task(name) for name in TASKS),
         targets=("play_s", "duration_s"),
         keys={"user": "user_id", "item": "video_id", "time": "time_ms"},
+        known={name: KNOWN["play_s"] for name in (*TASKS, "play_s")},
     )
 
 

@@ -78,9 +78,9 @@ def counts(plan: Plan, n: int, by: Key, boundary: int | None) -> Iterator[str]:
                 key = ", ".join(map(quoted, by))
                 joins.append(f"LEFT JOIN (SELECT {key}, count(*) AS kept FROM kept_listed_{m} GROUP BY {key}) AS l{m} "
                              f"ON {same(f'l{m}', 'w', by)}")
-                columns.append(f"coalesce(l{m}.kept, 0) + w.{quoted(listed.amount.name)} AS number_{m}")
+                columns.append(f"CAST(coalesce(l{m}.kept, 0) + w.{quoted(listed.amount.name)} AS BIGINT) AS number_{m}")
         yield create(f"counts_{n}", f"""
-    SELECT w.{ROW}, {', '.join(columns)}
+    SELECT {', '.join(f"w.{quoted(c)}" for c in (ROW, *by))}, {', '.join(columns)}
     FROM ({_windowed(plan, near, by, boundary)}) AS w
     {' '.join(joins)}
     WHERE w.{ROW} IS NOT NULL""")
@@ -119,7 +119,7 @@ def _windowed(plan: Plan, windows: Mapping[int, Mapping[str, Amount]], by: Key, 
 def numbered(plan: Plan, n: int, boundary: int | None) -> str:
     """Number a key's events from the oldest that is known; each knows of those up to and including it, newest first.
 
-    An exposure before which m of them were known finds its own at number m.
+    An exposure before which m of them were known has what is at number m.
     """
     listed = plan.listed[n]
     names = [TS, *map(value_name, listed.values)]
@@ -136,11 +136,16 @@ def numbered(plan: Plan, n: int, boundary: int | None) -> str:
         lists.append(last(f"sum({plan.number(column, value_name(column))})", length, f"sum_{length}_{column}"))
         lists.append(last("count(*)", length, f"n_{length}_{column}"))
     since = f" AND {time_of(plan, listed.amount.moment)} >= {boundary}" if boundary is not None else ""
+    found = f"counts_{list(plan.amounts).index(listed.by)}"
     return create(f"listed_{n}", f"""
-        SELECT {key}, count(*) OVER ({newest} ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS number,
-            {', '.join(lists)}
-        FROM (SELECT {key}, {', '.join(map(quoted, names))} FROM kept_listed_{n}
-            UNION ALL {listed_events(plan, n)}{since}) AS events""")
+        SELECT c.{ROW}, e.*
+        FROM {found} AS c LEFT JOIN (
+              SELECT {key}, count(*) OVER ({newest} ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS number,
+                  {', '.join(lists)}
+              FROM (SELECT {key}, {', '.join(map(quoted, names))} FROM kept_listed_{n}
+                    UNION ALL {listed_events(plan, n)}{since}) AS e
+              WHERE EXISTS (SELECT 1 FROM {found} AS c WHERE {same('c', 'e', listed.by)})) AS e
+        ON {same('c', 'e', listed.by)} AND e.number = c.number_{n}""")
 
 
 def listed_events(plan: Plan, n: int) -> str:
@@ -157,6 +162,8 @@ def session(n: int, by: Key, pause: int) -> str:
     earlier = f"PARTITION BY {key} ORDER BY {TS}"
     day = f"{earlier} RANGE BETWEEN {DAY_MS} PRECEDING AND"
     return create(f"session_{n}", f"""
+        SELECT t.{ROW}, m.of_day, m.at_start, m.before
+        FROM today AS t LEFT JOIN (
         SELECT {key}, {TS}, of_day, max(CASE WHEN begins THEN before END) OVER ({day} CURRENT ROW) AS at_start, before
         FROM (SELECT {key}, {TS},
                   coalesce(sum(exposures) OVER ({earlier} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)
@@ -164,7 +171,9 @@ def session(n: int, by: Key, pause: int) -> str:
                   coalesce(sum(exposures) OVER ({day} 1 PRECEDING), 0) AS of_day,
                   coalesce({TS} - lag({TS}) OVER ({earlier}) >= {pause}, true) AS begins
               FROM (SELECT {key}, {TS}, CAST(count(*) AS DOUBLE) AS exposures
-                    FROM today GROUP BY {key}, {TS}) AS moments) AS counted""")
+                    FROM today GROUP BY {key}, {TS}) AS moments) AS counted) AS m
+        ON {same('m', 't', by)} AND m.{TS} = t.{TS}
+        WHERE t.{ROW} IS NOT NULL""")
 
 
 def hours(plan: Plan, boundary: int | None) -> str:
@@ -192,12 +201,8 @@ def computed(plan: Plan) -> str:
         windows = plan.amounts[by]
         joins += [f"JOIN counts_{n} AS c{n} ON c{n}.{ROW} = t.{ROW}"] * any(w <= HOUR_MS for w in windows)
         joins += [f"JOIN windows_{n} AS w{n} ON w{n}.{ROW} = t.{ROW}"] * any(w > HOUR_MS for w in windows)
-    for n, listed in enumerate(plan.listed):
-        place = list(plan.amounts).index(listed.by)
-        joins.append(f"LEFT JOIN listed_{n} AS l{n} ON {same(f'l{n}', 't', listed.by)} "
-                     f"AND l{n}.number = c{place}.number_{n}")
-    for n, (by, _) in enumerate(plan.sessions):
-        joins.append(f"LEFT JOIN session_{n} AS s{n} ON {same(f's{n}', 't', by)} AND s{n}.{TS} = t.{TS}")
+    joins += [f"JOIN listed_{n} AS l{n} ON l{n}.{ROW} = t.{ROW}" for n, _ in enumerate(plan.listed)]
+    joins += [f"JOIN session_{n} AS s{n} ON s{n}.{ROW} = t.{ROW}" for n, _ in enumerate(plan.sessions)]
     if plan.bases:
         joins.append(f"JOIN hours AS h ON h.hour_ms = t.{TS} - t.{TS} % {HOUR_MS}")
     columns = [f"{sql} AS {quoted(name)}" for name, sql in expressions(plan).items()]
