@@ -101,7 +101,13 @@ def test_the_proposal_is_what_the_shop_is(home, said):
         "visitor": "user", "sku": "item", "brand": "item", "category": "item", "price": "item", "device": "context",
         "slot": "context", "hour": "context"}
     assert not {"request_id", "session_id", "ship_date", "shown_at", "stars", "explored"} & set(sides)
-    assert {"user_clicks", "video_click_rate"} <= set(sides)
+    computed = {f.name: f.side for f in schema.features if f.computed}
+    assert {n: computed.get(n) for n in ("visitor_click_rate", "sku_click_rate", "visitor_category_click_rate",
+                                         "visitor_brand_return_item_age", "visitor_last_click")} == {
+        "visitor_click_rate": "user", "sku_click_rate": "item", "visitor_category_click_rate": "context",
+        "visitor_brand_return_item_age": "context", "visitor_last_click": "user"}
+    assert all(f"\n{name}: computed: " in said["suggest"] for name in computed)
+    assert f"{len(computed)} computed features, by " in said["suggest"]
     assert re.search(r"stars: left out: [\d,]+ of 60,000 rows have no number", said["suggest"])
     assert "60,000 rows were read, 0 skipped" in said["since"]
 
@@ -244,7 +250,7 @@ def test_a_log_without_times_is_trained_and_tested(home, tmp_path):
     logs = sorted((home / "logs").glob("*/*"))[0]
     flags = [f"--logs={logs}", "--user=visitor", "--item=sku", "--split_by=user"]
     proposal = succeeded("pipelines.from_logs", *flags, "--suggest_schema", f"--schema={tmp_path / 'my.pbtxt'}")
-    assert "computed from the log" not in proposal
+    assert "computed" not in proposal
     succeeded("pipelines.from_logs", *flags, f"--schema={tmp_path / 'my.pbtxt'}", f"--out={tmp_path / 'data'}")
     assert list(manifest.statistics(tmp_path / "data")["days"]) == ["train", "test"]
     said = succeeded("dlen_cam2.cli.train", OWN, *FEW, f"--data_dir={tmp_path / 'data'}",

@@ -146,8 +146,8 @@ class Computed:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the log that it reads."""
-        found = dict.fromkeys((*self.by, self.of, self.value, self.among))
-        return tuple(name for name in found if name and name != EXPOSURES)
+        events = () if self.of == EXPOSURES else (self.of,)
+        return tuple(name for name in dict.fromkeys((*self.by, *events, self.value, self.among)) if name)
 
 
 @dataclasses.dataclass(frozen=True)

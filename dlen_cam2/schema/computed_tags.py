@@ -16,8 +16,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def to_tags(computed: Computed) -> list[str]:
-    """The tags of a computed feature; what has its default is left out."""
-    tags = [f"computed:{computed.kind}", f"by:{','.join(computed.by)}"]
+    """The tags of a computed feature, one `by` for each column of its key; what has its default is left out."""
+    tags = [f"computed:{computed.kind}", *(f"by:{column}" for column in computed.by)]
     for name, default in _DEFAULTS.items():
         value = getattr(computed, name)
         if value != default:
@@ -34,14 +34,14 @@ def from_tags(name: str, tags: Mapping[str, list[str]]) -> Computed | None:
     given = {key: tags[key] for key in COMPUTED if key in tags}
     if not given:
         return None
-    if twice := [key for key, values in given.items() if len(values) > 1]:
+    if twice := [key for key, values in given.items() if len(values) > 1 and key != "by"]:
         raise UserError(f"feature {name!r}: a computed feature must have each tag once. Received twice: {twice}.")
     if "computed" not in given:
         raise UserError(f"feature {name!r}: the tag computed:KIND must stand beside {sorted(given)}. Received: none.")
     values: dict[str, Any] = {key: found[0] for key, found in given.items() if key != "computed"}
     for key in values.keys() & set(_NUMBERS):
         values[key] = _number(f"feature {name!r}: tag {key}", values[key])
-    values["by"] = tuple(part.strip() for part in values.get("by", "").split(","))
+    values["by"] = tuple(given.get("by", ()))
     try:
         return Computed(given["computed"][0], **values)
     except UserError as error:
@@ -53,8 +53,8 @@ def known_to_tags(known: Known | None) -> list[str]:
     if known is None:
         return []
     tags = [f"known_at:{known.at}"] * bool(known.at) + [f"known_after:{known.after}"] * bool(known.after)
-    tags += [f"known_after:{known.seconds:g}"] * bool(known.seconds)
-    return tags + [f"within:{known.within:g}"] * bool(known.within)
+    tags += [f"known_after:{_plain(known.seconds)}"] * bool(known.seconds)
+    return tags + [f"within:{_plain(known.within)}"] * bool(known.within)
 
 
 def known_from_tags(name: str, tags: Mapping[str, list[str]]) -> Known | None:
@@ -78,6 +78,11 @@ def known_from_tags(name: str, tags: Mapping[str, list[str]]) -> Known | None:
         return Known(given.get("known_at", [""])[0], "" if constant is not None else after, constant or 0.0, limit)
     except UserError as error:
         raise UserError(f"column {name!r}: {error}") from error
+
+
+def _plain(seconds: float) -> str:
+    """A number without an exponent, which `_seconds` reads back."""
+    return f"{seconds:.0f}" if seconds == round(seconds) else repr(seconds)
 
 
 def _seconds(text: str) -> float | None:

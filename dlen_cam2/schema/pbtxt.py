@@ -20,7 +20,7 @@ from dlen_cam2.utils.files import join, read_bytes, write_text
 
 FILE = "schema.pbtxt"
 # Tags of a column. Others are left to other readers, but for what looks like one of these.
-TAGS = ("cause", "embedding_width", "hash_buckets", "key", "kind", "mask", "mean", "min_count", "negative",
+TAGS = ("cause", "embedding_width", "event", "hash_buckets", "key", "kind", "mask", "mean", "min_count", "negative",
         "oov_buckets", "positive_rate", "sample_space", "side", "std", "table", "target", "task", "task_mean",
         "task_std", "transform", "weight", *COMPUTED, *KNOWN)
 _TYPES = {"int": schema_pb2.INT, "float": schema_pb2.FLOAT, "string": schema_pb2.BYTES}
@@ -51,7 +51,8 @@ def dumps(schema: Schema) -> str:
     proto = schema_pb2.Schema()
     proto.annotation.tag.append(f"dataset:{schema.name}")
     roles = {column: [f"key:{r}" for r in KEYS if schema.keys.get(r) == column] for column in schema.keys.values()}
-    known = {name: known_to_tags(schema.known.get(name)) for name in (*schema.targets, *schema.binary_columns)}
+    feedback = (*schema.targets, *schema.binary_columns)
+    known = {name: known_to_tags(schema.known.get(name)) for name in feedback}
     for index, target in enumerate(schema.targets):
         roles[target] = [f"target:{index}", *roles.get(target, []), *known[target]]
     for task in schema.tasks:
@@ -67,6 +68,9 @@ def dumps(schema: Schema) -> str:
     for column, tags in roles.items():
         dtype = "string" if column in schema.text_keys else "int"
         _write_column(proto, column, "float" if tags[0].startswith("target:") else dtype, tags)
+    for column, when in schema.known.items():
+        if column not in feedback:
+            _write_column(proto, column, "int", ["event", *known_to_tags(when)])
     return text_format.MessageToString(proto, as_utf8=True)
 
 
@@ -101,14 +105,15 @@ def loads(text: str) -> Schema:
                 std=_number(column, tags, "task_std", 1.0),
             ))
         if found := known_from_tags(column.name, tags):
-            if not tags.keys() & {"target", "task", "sample_space"}:
-                raise UserError(f"column {column.name!r}: only a label, a mask or a target may say when it is known. "
-                                f"Received tags: {list(column.annotation.tag)}.")
+            if not tags.keys() & {"target", "task", "sample_space", "event"}:
+                raise UserError(f"column {column.name!r}: only a label, a mask, a target or an event may say when it "
+                                f"is known. Received tags: {list(column.annotation.tag)}.")
             known[column.name] = found
-        if not tags.keys() & {"side", "cause", "task", "target", "sample_space", "key"}:
+        if not tags.keys() & {"side", "cause", "task", "target", "sample_space", "key", "event"}:
             raise UserError(
                 f"column {column.name!r} must be tagged as a feature (side:, cause:), a label (task:), a mask "
-                f"(sample_space), a target or a key. Received tags: {list(column.annotation.tag)}."
+                f"(sample_space), a target, a key, or an event that features read. "
+                f"Received tags: {list(column.annotation.tag)}."
             )
     if "dataset" not in _tags(proto):
         raise UserError(f"the schema must be tagged dataset:NAME. Received tags: {list(proto.annotation.tag)}.")

@@ -26,8 +26,8 @@ class Schema:
         keys: column name by role ("user", "item", "time"). The user key groups rows for GAUC and for the bootstrap.
         text_keys: columns of `keys` that hold texts, sorted; a key that is a string feature need not be named. The
             others are integers, or have the type of the feature of the same name.
-        known: when a label, mask or target is known, by column, for features that are computed from it. Default: right
-            after its exposure.
+        known: when feedback is known, by column, for features that are computed from it: labels, masks, targets, and
+            columns that only such features read. Default: right after its exposure.
 
     Raises:
         UserError: a name is used twice, the features of a shared table differ in shape, or a key is unknown.
@@ -161,13 +161,11 @@ class Schema:
         _known("task", tasks, self.task_names, self.name)
         _known("feature", features + without, names, self.name)
         keep = [n for n in features or names if n not in without]
-        selected = dataclasses.replace(
+        return dataclasses.replace(
             self,
             tasks=tuple(t for t in self.tasks if t.name in (tasks or self.task_names)),
             features=tuple(f for f in self.features if f.name in keep),
         )
-        feedback = {*selected.binary_columns, *selected.targets}
-        return dataclasses.replace(selected, known={n: k for n, k in self.known.items() if n in feedback})
 
     def weigh(self, weights: Sequence[float]) -> "Schema":
         """The schema with these task weights, in the order of `tasks`; empty: unchanged.

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from dlen_cam2.schema import Known
+from pipelines.engines import quoted
 
 HOUR_MS = 3_600_000
 ALL = 0  # a window without a limit
@@ -79,6 +80,16 @@ class Listed:
     arrays: tuple[tuple[str, int], ...] = ()
 
 
-def value_name(column: str) -> str:
-    """The name of a value in a list, which may also be a column of the key."""
-    return f"value_{column}"
+def key_names(by: Key) -> tuple[str, ...]:
+    """The names of a key's columns in the tables of what was counted: no column of the log can be called so."""
+    return tuple(f"{INTERNAL}key_{n}" for n, _ in enumerate(by))
+
+
+def key_columns(by: Key) -> list[str]:
+    """SQL that selects the columns of a key from `today` under these names."""
+    return [f"{quoted(c)} AS {name}" for c, name in zip(by, key_names(by), strict=True)]
+
+
+def value_name(place: int) -> str:
+    """The name of the value at a place of a list."""
+    return f"{INTERNAL}value_{place}"

@@ -5,7 +5,19 @@ from collections.abc import Iterator, Mapping
 
 from dlen_cam2.schema.computed import DAY_MS
 from pipelines.engines import quoted
-from pipelines.features.amounts import ALL, HOUR_MS, INTERNAL, ROW, TS, Amount, Key, Moment, value_name
+from pipelines.features.amounts import (
+    ALL,
+    HOUR_MS,
+    INTERNAL,
+    ROW,
+    TS,
+    Amount,
+    Key,
+    Moment,
+    key_columns,
+    key_names,
+    value_name,
+)
 from pipelines.features.expressions import column_of, double, expressions
 from pipelines.features.plan import Plan
 
@@ -23,7 +35,8 @@ def time_of(plan: Plan, moment: Moment) -> str:
 
 
 def same(a: str, b: str, by: Key) -> str:
-    return " AND ".join(f"{a}.{quoted(c)} = {b}.{quoted(c)}" for c in by)
+    """SQL for whether the rows of two tables have the same key."""
+    return " AND ".join(f"{a}.{c} = {b}.{c}" for c in key_names(by))
 
 
 def events(plan: Plan, amounts: Mapping[str, Amount], by: Key, rows: bool = False) -> str:
@@ -35,7 +48,7 @@ def events(plan: Plan, amounts: Mapping[str, Amount], by: Key, rows: bool = Fals
     for (table, moment), found in sources.items():
         own = table == "today" and not moment
         columns = [ROW if own else f"CAST(NULL AS BIGINT) AS {ROW}"] * rows
-        columns += [f"{time_of(plan, moment)} AS {TS}", *map(quoted, by)]
+        columns += [f"{time_of(plan, moment)} AS {TS}", *(key_columns(by) if table == "today" else key_names(by))]
         columns += [f"{_value(plan, a, moment, name in found)} AS {quoted(name)}" for name, a in amounts.items()]
         holds = sorted({amounts[name].holds for name in found})
         if own and rows and not found:
@@ -75,12 +88,12 @@ def counts(plan: Plan, n: int, by: Key, boundary: int | None) -> Iterator[str]:
             joins.append(f"LEFT JOIN kept_counts_{n} AS k ON {same('k', 'w', by)}")
         for m, listed in enumerate(plan.listed):
             if listed.by == by:
-                key = ", ".join(map(quoted, by))
+                key = ", ".join(key_names(by))
                 joins.append(f"LEFT JOIN (SELECT {key}, count(*) AS kept FROM kept_listed_{m} GROUP BY {key}) AS l{m} "
                              f"ON {same(f'l{m}', 'w', by)}")
                 columns.append(f"CAST(coalesce(l{m}.kept, 0) + w.{quoted(listed.amount.name)} AS BIGINT) AS number_{m}")
         yield create(f"counts_{n}", f"""
-    SELECT {', '.join(f"w.{quoted(c)}" for c in (ROW, *by))}, {', '.join(columns)}
+    SELECT {', '.join(f"w.{c}" for c in (ROW, *key_names(by)))}, {', '.join(columns)}
     FROM ({_windowed(plan, near, by, boundary)}) AS w
     {' '.join(joins)}
     WHERE w.{ROW} IS NOT NULL""")
@@ -98,20 +111,22 @@ def _windowed(plan: Plan, windows: Mapping[int, Mapping[str, Amount]], by: Key, 
     integers, and with few keys five times as fast in DuckDB as a frame that ends 1 PRECEDING.
     """
     amounts = {name: a for found in windows.values() for name, a in found.items()}
-    earlier = f"PARTITION BY {', '.join(map(quoted, by))} ORDER BY {TS}"
+    earlier = f"PARTITION BY {', '.join(key_names(by))} ORDER BY {TS}"
     columns: list[str] = []
     frames: list[str] = []
     for number, (window, found) in enumerate(windows.items()):
         for name, amount in found.items():
-            function = {"sum": "sum({}) OVER up_to_{} - sum({}) OVER now", "max": "max({}) OVER before_{}",
-                        "values": "coalesce(array_size(array_distinct(array_agg({}) OVER before_{})), 0)"}[amount.combine]
-            columns.append(f"{function.format(quoted(name), number, quoted(name))} AS {quoted(column_of(name, window))}")
+            own = quoted(name)
+            function = {"sum": f"sum({own}) OVER up_to_{number} - sum({own}) OVER now",
+                        "max": f"max({own}) OVER before_{number}",
+                        "values": f"coalesce(array_size(array_distinct(array_agg({own}) OVER before_{number})), 0)"}
+            columns.append(f"{function[amount.combine]} AS {quoted(column_of(name, window))}")
         start = f"({earlier} RANGE BETWEEN {'UNBOUNDED' if window == ALL else window} PRECEDING AND"
         frames += [f"up_to_{number} AS {start} CURRENT ROW)", f"before_{number} AS {start} 1 PRECEDING)"]
     frames.append(f"now AS ({earlier} RANGE BETWEEN CURRENT ROW AND CURRENT ROW)")
     where = f" WHERE {TS} >= {since}" if since is not None else ""
     return f"""
-        SELECT {', '.join((ROW, *map(quoted, by), *columns))}
+        SELECT {', '.join((ROW, *key_names(by), *columns))}
         FROM ({events(plan, amounts, by, rows=True)}) AS events{where}
         WINDOW {', '.join(frames)}"""
 
@@ -122,19 +137,22 @@ def numbered(plan: Plan, n: int, boundary: int | None) -> str:
     An exposure before which m of them were known has what is at number m.
     """
     listed = plan.listed[n]
-    names = [TS, *map(value_name, listed.values)]
-    key = ", ".join(map(quoted, listed.by))
-    newest = f"PARTITION BY {key} ORDER BY {', '.join(f'{quoted(name)} DESC' for name in names)}"
+    names = [TS, *(value_name(n) for n, _ in enumerate(listed.values))]
+    key = ", ".join(key_names(listed.by))
+    newest = f"PARTITION BY {key} ORDER BY {', '.join(f'{name} DESC' for name in names)}"
 
-    def last(function: str, length: int, name: str) -> str:
-        return f"{function} OVER ({newest} ROWS BETWEEN CURRENT ROW AND {length - 1} FOLLOWING) AS {quoted(name)}"
+    def last(function: str, length: int, name: str, place: int) -> str:
+        frame = f"ROWS BETWEEN CURRENT ROW AND {length - 1} FOLLOWING"
+        return f"{function} OVER ({newest} {frame}) AS {name}_{length}_{place}"
 
-    lists = [quoted(value_name(column)) for column in listed.values]
+    lists = names[1:]
     for column, length in listed.arrays:
-        lists.append(last(f"array_agg({quoted(value_name(column))})", length, f"last_{length}_{column}"))
+        place = listed.values.index(column)
+        lists.append(last(f"array_agg({value_name(place)})", length, "last", place))
     for column, length in listed.totals:
-        lists.append(last(f"sum({plan.number(column, value_name(column))})", length, f"sum_{length}_{column}"))
-        lists.append(last("count(*)", length, f"n_{length}_{column}"))
+        place = listed.values.index(column)
+        lists.append(last(f"sum({plan.number(column, value_name(place))})", length, "sum", place))
+        lists.append(last("count(*)", length, "n", place))
     since = f" AND {time_of(plan, listed.amount.moment)} >= {boundary}" if boundary is not None else ""
     found = f"counts_{list(plan.amounts).index(listed.by)}"
     return create(f"listed_{n}", f"""
@@ -142,7 +160,7 @@ def numbered(plan: Plan, n: int, boundary: int | None) -> str:
         FROM {found} AS c LEFT JOIN (
               SELECT {key}, count(*) OVER ({newest} ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS number,
                   {', '.join(lists)}
-              FROM (SELECT {key}, {', '.join(map(quoted, names))} FROM kept_listed_{n}
+              FROM (SELECT {key}, {', '.join(names)} FROM kept_listed_{n}
                     UNION ALL {listed_events(plan, n)}{since}) AS e
               WHERE EXISTS (SELECT 1 FROM {found} AS c WHERE {same('c', 'e', listed.by)})) AS e
         ON {same('c', 'e', listed.by)} AND e.number = c.number_{n}""")
@@ -150,15 +168,15 @@ def numbered(plan: Plan, n: int, boundary: int | None) -> str:
 
 def listed_events(plan: Plan, n: int) -> str:
     listed = plan.listed[n]
-    values = ", ".join(f"{quoted(c)} AS {quoted(value_name(c))}" for c in listed.values)
+    values = ", ".join(f"{quoted(c)} AS {value_name(place)}" for place, c in enumerate(listed.values))
     there = " AND ".join(f"{quoted(c)} IS NOT NULL" for c in listed.by)
-    return (f"SELECT {', '.join(map(quoted, listed.by))}, {time_of(plan, listed.amount.moment)} AS {TS}, {values} "
+    return (f"SELECT {', '.join(key_columns(listed.by))}, {time_of(plan, listed.amount.moment)} AS {TS}, {values} "
             f"FROM today WHERE {there}" + f" AND {listed.amount.holds}" * bool(listed.amount.holds))
 
 
 def session(n: int, by: Key, pause: int) -> str:
     """How many exposures of the key a session has had; where none began within a day, those of the day."""
-    key = ", ".join(map(quoted, by))
+    key = ", ".join(key_names(by))
     earlier = f"PARTITION BY {key} ORDER BY {TS}"
     day = f"{earlier} RANGE BETWEEN {DAY_MS} PRECEDING AND"
     return create(f"session_{n}", f"""
@@ -170,9 +188,10 @@ def session(n: int, by: Key, pause: int) -> str:
                       AS before,
                   coalesce(sum(exposures) OVER ({day} 1 PRECEDING), 0) AS of_day,
                   coalesce({TS} - lag({TS}) OVER ({earlier}) >= {pause}, true) AS begins
-              FROM (SELECT {key}, {TS}, CAST(count(*) AS DOUBLE) AS exposures
-                    FROM today GROUP BY {key}, {TS}) AS moments) AS counted) AS m
-        ON {same('m', 't', by)} AND m.{TS} = t.{TS}
+              FROM (SELECT {', '.join(key_columns(by))}, {TS}, CAST(count(*) AS DOUBLE) AS exposures
+                    FROM today GROUP BY {', '.join(map(quoted, by))}, {TS}) AS moments) AS counted) AS m
+        ON {' AND '.join(f'm.{name} = t.{quoted(c)}' for c, name in zip(by, key_names(by), strict=True))}
+            AND m.{TS} = t.{TS}
         WHERE t.{ROW} IS NOT NULL""")
 
 

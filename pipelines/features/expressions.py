@@ -4,7 +4,7 @@ from dlen_cam2.schema import Feature
 from dlen_cam2.schema.computed import Computed
 from pipelines.engines import quoted
 from pipelines.features.amounts import ALL, HOUR_MS, TS, Amount, Key, value_name
-from pipelines.features.plan import Plan, base_name
+from pipelines.features.plan import Plan
 
 NEVER_S = 864_000.0  # an age without an event: ten days
 _ABSENT = {"int": "-1", "string": "''"}
@@ -52,7 +52,7 @@ def _rate(plan: Plan, c: Computed, rates: dict[str, Computed]) -> str:
     elif c.prior:
         more = f"{double(weight)} * ({_rate(plan, rates[c.prior], rates)})"
     else:
-        more = f"{double(weight)} * h.{quoted(base_name(c))}"
+        more = f"{double(weight)} * h.{quoted(plan.base(c))}"
     return f"({of} + {more}) / ({among} + {double(weight)})"
 
 
@@ -70,13 +70,14 @@ def _of_sums(plan: Plan, c: Computed) -> str:
 
 
 def _of_list(plan: Plan, c: Computed, feature: Feature) -> str:
-    place, _ = plan.list_of(c)
+    place, listed = plan.list_of(c)
+    value = listed.values.index(c.value)
     length = feature.max_length if c.kind == "sequence" else max(c.last, 1)
 
     def of(what: str) -> str:
-        return f"l{place}.{quoted(f'{what}_{length}_{c.value}')}"
+        return f"l{place}.{what}_{length}_{value}"
 
-    newest, last = f"l{place}.{quoted(value_name(c.value))}", of("last")
+    newest, last = f"l{place}.{value_name(value)}", of("last")
     if c.kind == "sequence":
         return last
     missing = double(c.missing or 0.0)
@@ -89,7 +90,8 @@ def _of_list(plan: Plan, c: Computed, feature: Feature) -> str:
         found = f"{newest} = {own}" if length == 1 else f"array_contains({last}, {own})"
         return f"CASE WHEN {found} THEN 1e0 ELSE 0e0 END"
     if c.kind == "distinct":
-        count = f"CASE WHEN {newest} IS NULL THEN 0 ELSE 1 END" if length == 1 else f"array_size(array_distinct({last}))"
+        one = f"CASE WHEN {newest} IS NULL THEN 0 ELSE 1 END"
+        count = one if length == 1 else f"array_size(array_distinct({last}))"
         return f"CAST(coalesce({count}, 0) AS DOUBLE)"
     total, unit = of("sum"), plan.unit(c.value)
     return f"coalesce({total} / {unit}e0, 0)" if c.kind == "sum" else \

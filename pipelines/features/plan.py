@@ -7,7 +7,7 @@ from dlen_cam2.schema import Feature, Known, Schema
 from dlen_cam2.schema.computed import EXPOSURES, Computed
 from dlen_cam2.utils.errors import UserError
 from pipelines.engines import quoted
-from pipelines.features.amounts import ALL, INTERNAL, TS, Amount, Key, Listed, Log, Moment
+from pipelines.features.amounts import ALL, INTERNAL, ROW, TS, Amount, Key, Listed, Log, Moment
 
 MOST = 10_000  # keys times windows
 _THOUSANDTHS = 1000  # numbers are added up as integers, so that no order of summation can change a result
@@ -38,10 +38,18 @@ class Plan:
         self.bases: dict[str, tuple[Amount, Amount, float]] = {}
         self.sessions: dict[tuple[Key, int], None] = {}
         self._lists: dict[tuple[Key, str], Listed] = {}
+        self._names: dict[tuple[str, tuple[object, ...]], int] = {}
         self._others = schema.columns.keys() - set(schema.binary_columns)  # of the columns that the schema describes
         self._labels = {t.name: t.label for t in schema.tasks if t.name not in log.types}
-        if internal := [c for c in log.types if c.startswith(INTERNAL)]:
-            raise UserError(f"a column's name must not begin with {INTERNAL!r}. Received: {internal}.")
+        read = {c for f in self.features for c in (f.name, *self.resolved(f).columns)}
+        if internal := [c for c in sorted(read | {ROW} & log.types.keys()) if c.startswith(INTERNAL)]:
+            raise UserError(f"the name of a column that features read must not begin with {INTERNAL!r}. "
+                            f"Received: {internal}.")
+        lower: dict[str, str] = {}
+        for name in dict.fromkeys((*log.types, *schema.columns)):
+            if lower.setdefault(name.lower(), name) != name:
+                raise UserError(f"names of columns and computed features must differ in more than case. "
+                                f"Received: {lower[name.lower()]!r} and {name!r}.")
         _check_priors(self.features)
         for feature in self.features:
             try:
@@ -99,7 +107,7 @@ class Plan:
             self._use(c.by, c.window, of)
             self._use(c.by, c.window, among)
             if not c.prior:
-                self.bases[base_name(c)] = (of, among, c.start)
+                self.bases[self.base(c)] = (of, among, c.start)
         elif c.kind == "distinct" and c.window < 0:
             if (first := (c.by, c.value, self._event(c.of, c.value))) not in self.firsts:
                 self.firsts.append(first)
@@ -132,18 +140,18 @@ class Plan:
         if c.kind == "count":
             return (event,)
         if c.kind == "age":
-            return (dataclasses.replace(event, name=f"last_{event.name}", sql=TS, combine="max"),)
+            return (dataclasses.replace(event, name=self._name("last", event.name), sql=TS, combine="max"),)
         if c.kind == "distinct":
-            name = f"values_{c.value}_{event.name}"
+            name = self._name("values", c.value, event.name)
             return (dataclasses.replace(event, name=name, sql=quoted(c.value), combine="values"),)
-        total = dataclasses.replace(event, name=f"sum_{c.value}_{event.name}", sql=self.number(c.value))
+        total = dataclasses.replace(event, name=self._name("sum", c.value, event.name), sql=self.number(c.value))
         return (total,) if c.kind == "sum" else (total, event)
 
     def first(self, c: Computed) -> Amount:
         """The events whose value is new for the key."""
         event = self._event(c.of, c.value)
         place = self.firsts.index((c.by, c.value, event))
-        return Amount(f"new_{c.value}_{event.name}", "1e0", table=f"firsts_{place}")
+        return Amount(self._name("new", c.value, event.name), "1e0", table=f"firsts_{place}")
 
     def rate(self, c: Computed) -> tuple[Amount, Amount]:
         """What a rate adds up: above, when it is known, and below, when the exposure is."""
@@ -152,27 +160,33 @@ class Plan:
             of, among = self.number(c.value), self.number(c.among)
             there = f"{quoted(c.value)} IS NOT NULL"
             event = self._event(c.of, c.value)
-            name = f"{c.of}_{c.value}_{c.among}"
-            return (Amount(f"part_{name}", f"least({of}, {among})", event.holds or there, moment),
-                    Amount(f"whole_{name}", among, there, self.log.moment(c.among)))
+            names = (self._name(kind, c.of, c.value, c.among) for kind in ("part", "whole"))
+            return (Amount(next(names), f"least({of}, {among})", event.holds or there, moment),
+                    Amount(next(names), among, there, self.log.moment(c.among)))
         ones = self._event(c.of, "")
         if c.among:
             return ones, self._event(c.among, "")
         if c.of in self.log.unknown:
-            return ones, Amount(f"has_{c.of}", "1e0", f"{quoted(c.of)} IS NOT NULL")
+            return ones, Amount(self._name("has", c.of), "1e0", f"{quoted(c.of)} IS NOT NULL")
         return ones, self._event(EXPOSURES, "")
 
     def _event(self, of: str, value: str) -> Amount:
         """One for each event; those that are known at one moment and hold in the same rows are one amount."""
         holds = [f"{quoted(of)} = 1"] if of != EXPOSURES else []
-        name = f"n_{of}"
         if value and value in self.log.unknown:
             holds.append(f"{quoted(value)} IS NOT NULL")
-            name += f"_{value}"
         moment = self.log.moment(of, value)
-        if moment != self.log.moment(of):
-            name += f"_with_{min(c for c in self.log.known if self.log.moment(of, c) == moment)}"
-        return Amount(name, "1e0", " AND ".join(holds), moment)
+        return Amount(self._name("n", of, *holds[1:] or holds * (of == EXPOSURES), moment=moment), "1e0",
+                      " AND ".join(holds), moment)
+
+    def _name(self, kind: str, *of: str, moment: Moment = ()) -> str:
+        """A name that tells what it is, and by its number is no other's."""
+        number = self._names.setdefault((kind, (*of, moment)), len(self._names))
+        return "_".join((f"{kind}{number}", *of[:1]))
+
+    def base(self, c: Computed) -> str:
+        """The name of the rate of earlier hours towards which `c` is smoothed."""
+        return self._name("base", c.of, c.value, c.among, repr(c.start))
 
     def number(self, column: str, name: str = "") -> str:
         """SQL for the column (in a table, `name`) as a double that holds an integer: thousandths of a FLOAT."""
@@ -214,11 +228,6 @@ class Plan:
         if reads_zeros and self.log.known.get(c.value, Known()).at:
             raise UserError(f"{c.kind} of {c.value!r} must be of events, since it is not known of an exposure without "
                             f"such feedback, whose known_at is missing: add of:COLUMN. Received: of:{EXPOSURES}.")
-
-
-def base_name(c: Computed) -> str:
-    """The name of the rate of earlier hours towards which `c` is smoothed."""
-    return f"base_{c.of}_{c.value}_{c.among}_{c.start!r}"
 
 
 def _check_priors(features: Iterable[Feature]) -> None:

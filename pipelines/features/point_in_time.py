@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from dlen_cam2.schema import Schema
 from dlen_cam2.schema.computed import DAY_MS
+from dlen_cam2.schema.computed_tags import known_to_tags, to_tags
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import read_bytes, write_json
 from pipelines.engines import Engine, literal, quoted
@@ -165,7 +166,12 @@ class _Days:
         directory.mkdir(parents=True)
         for table in statements.kept(self.plan):
             self.engine.save(table, directory / f"{table}.parquet")
-        write_json(directory / _BOUNDARY, {"boundary_ms": self.boundary, "tables": statements.kept(self.plan)})
+        write_json(directory / _BOUNDARY, {"boundary_ms": self.boundary, "declared": self._declared()})
+
+    def _declared(self) -> list[str]:
+        """What the kept tables depend on, in words: they are of use to the same features only."""
+        known = [f"{name} {' '.join(known_to_tags(known))}" for name, known in sorted(self.plan.log.known.items())]
+        return [f"{f.name} {' '.join(to_tags(self.plan.resolved(f)))}" for f in self.plan.features] + known
 
     def resume(self, directory: pathlib.Path, days: list[str], since: str, there: Sequence[str]) -> list[str]:
         """Load the newest snapshot before `since`; returns the days to compute."""
@@ -184,12 +190,12 @@ class _Days:
             raise UserError(f"--since must directly follow a day that has a snapshot, so that no day is left out. "
                             f"Received: --since={since}, with {between} after the snapshot of {saved[-1]}.")
         content = json.loads(read_bytes(directory / saved[-1] / _BOUNDARY))
-        if content["tables"] != statements.kept(self.plan):
+        if content["declared"] != self._declared():
             raise UserError(f"--since must have the features and columns of the run that wrote the snapshots: run "
                             f"without --since to write all days again. Received: others than those of "
                             f"{directory / saved[-1]}.")
         self.boundary = content["boundary_ms"]
-        for table in content["tables"]:
+        for table in statements.kept(self.plan):
             self.engine.load_parquet(table, directory / saved[-1] / f"{table}.parquet")
         return [day for day in days if day >= since]
 

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 
 from dlen_cam2.schema import Known
 from pipelines.engines import quoted
-from pipelines.features.amounts import ALL, HOUR_MS, INTERNAL, ROW, TS, Amount, Key, value_name
+from pipelines.features.amounts import ALL, HOUR_MS, INTERNAL, ROW, TS, Amount, Key, key_columns, key_names, value_name
 from pipelines.features.counting import (
     computed,
     counts,
@@ -59,17 +59,21 @@ def kept(plan: Plan) -> dict[str, dict[str, str]]:
     tables: dict[str, dict[str, str]] = {}
     for n, by in enumerate(plan.amounts):
         if amounts := plan.amounts[by].get(ALL):
-            tables[f"kept_counts_{n}"] = {c: types[c] for c in by} | dict.fromkeys(amounts, "BIGINT")
+            tables[f"kept_counts_{n}"] = _key_types(by, types) | dict.fromkeys(amounts, "BIGINT")
     for n, listed in enumerate(plan.listed):
-        tables[f"kept_listed_{n}"] = {c: types[c] for c in listed.by} | {TS: "BIGINT"} | {
-            value_name(c): types[c] for c in listed.values}
+        tables[f"kept_listed_{n}"] = _key_types(listed.by, types) | {TS: "BIGINT"} | {
+            value_name(place): types[c] for place, c in enumerate(listed.values)}
     for n, (by, value, _) in enumerate(plan.firsts):
-        tables[f"kept_firsts_{n}"] = {c: types[c] for c in by} | {value_name(value): types[value]}
+        tables[f"kept_firsts_{n}"] = _key_types(by, types) | {value_name(0): types[value]}
     if plan.bases:
         tables["kept_hours"] = dict.fromkeys(totals_of(plan), "BIGINT")
     moments = {f"{INTERNAL}known_{n}": "BIGINT" for n, _ in enumerate(plan.moments)}
     tables["tail"] = {TS: "BIGINT"} | {c: types[c] for c in plan.columns} | moments
     return tables
+
+
+def _key_types(by: Key, types: Mapping[str, str]) -> dict[str, str]:
+    return {name: types[c] for name, c in zip(key_names(by), by, strict=True)}
 
 
 def begin(plan: Plan) -> Iterator[str]:
@@ -92,8 +96,8 @@ def today(plan: Plan, where: str, boundary: int | None) -> Iterator[str]:
         UNION ALL
         SELECT CAST(NULL AS BIGINT) AS {ROW}, {tail} FROM tail""")
     for n, (by, value, event) in enumerate(plan.firsts):
-        key = [*map(quoted, by), f"{quoted(value)} AS {value_name(value)}"]
-        met = " AND ".join(f"k.{quoted(c)} = f.{quoted(c)}" for c in (*by, value_name(value)))
+        key = [*key_columns(by), f"{quoted(value)} AS {value_name(0)}"]
+        met = " AND ".join(f"k.{name} = f.{name}" for name in (*key_names(by), value_name(0)))
         there = [f"{quoted(c)} IS NOT NULL" for c in (*by, value)] + [event.holds] * bool(event.holds)
         since = f" AND {time_of(plan, event.moment)} >= {boundary}" if boundary is not None else ""
         yield create(f"firsts_{n}", f"""
@@ -103,7 +107,7 @@ def today(plan: Plan, where: str, boundary: int | None) -> Iterator[str]:
                   WHERE {' AND '.join(there)}{since}
                   GROUP BY {', '.join(map(quoted, (*by, value)))}) AS f
             LEFT JOIN kept_firsts_{n} AS k ON {met}
-            WHERE k.{quoted(value_name(value))} IS NULL""")
+            WHERE k.{value_name(0)} IS NULL""")
 
 
 def compute(plan: Plan, boundary: int | None) -> Iterator[str]:
@@ -127,8 +131,8 @@ def advance(plan: Plan, boundary: int | None, new: int) -> Iterator[str]:
             yield _add(plan, f"kept_counts_{n}", amounts, by, passed)
     for n, _ in enumerate(plan.listed):
         yield _keep_list(plan, n, passed)
-    for n, (by, value, _) in enumerate(plan.firsts):
-        row = ", ".join(map(quoted, (*by, value_name(value))))
+    for n, (by, _, _) in enumerate(plan.firsts):
+        row = ", ".join((*key_names(by), value_name(0)))
         yield create(f"new_kept_firsts_{n}", f"""
             SELECT {row} FROM kept_firsts_{n} UNION ALL SELECT {row} FROM firsts_{n} WHERE {TS} < {new}""")
     if plan.bases:
@@ -155,16 +159,16 @@ def temporary(plan: Plan) -> list[str]:
 def _keep_list(plan: Plan, n: int, passed: str) -> str:
     """The last events of each key; those of keys without new ones stay as they are."""
     listed = plan.listed[n]
-    key = ", ".join(map(quoted, listed.by))
-    names = [TS, *map(value_name, listed.values)]
-    row = ", ".join(map(quoted, (*listed.by, *names)))
-    old = ", ".join(f"k.{quoted(c)}" for c in (*listed.by, *names))
-    newest = f"PARTITION BY {key} ORDER BY {', '.join(f'{quoted(name)} DESC' for name in names)}"
+    names = [TS, *(value_name(place) for place, _ in enumerate(listed.values))]
+    key = ", ".join(key_names(listed.by))
+    row = ", ".join((*key_names(listed.by), *names))
+    old = ", ".join(f"k.{name}" for name in (*key_names(listed.by), *names))
+    newest = f"PARTITION BY {key} ORDER BY {', '.join(f'{name} DESC' for name in names)}"
     found = f"SELECT {row} FROM ({listed_events(plan, n)}) AS events WHERE {passed}"
     met = f"(SELECT DISTINCT {key} FROM ({found}) AS met)"
     return create(f"new_kept_listed_{n}", f"""
         SELECT {old} FROM kept_listed_{n} AS k LEFT JOIN {met} AS m ON {same('k', 'm', listed.by)}
-        WHERE m.{quoted(listed.by[0])} IS NULL
+        WHERE m.{key_names(listed.by)[0]} IS NULL
         UNION ALL
         SELECT {row}
         FROM (SELECT {row}, row_number() OVER ({newest}) AS place
@@ -175,13 +179,14 @@ def _keep_list(plan: Plan, n: int, passed: str) -> str:
 
 def _add(plan: Plan, table: str, amounts: Mapping[str, Amount], by: Key, passed: str) -> str:
     """The amounts of a kept table, with those of the events that passed."""
-    names = ", ".join(map(quoted, (*by, *amounts)))
+    keys = key_names(by)
+    names = ", ".join((*keys, *map(quoted, amounts)))
     combined = [f"CAST({'max' if a.combine == 'max' else 'sum'}({quoted(name)}) AS BIGINT) AS {quoted(name)}"
                 for name, a in amounts.items()]
-    there = "".join(f" AND {quoted(c)} IS NOT NULL" for c in by)
-    group = f" GROUP BY {', '.join(map(quoted, by))}" if by else ""
+    there = "".join(f" AND {name} IS NOT NULL" for name in keys)
+    group = f" GROUP BY {', '.join(keys)}" if by else ""
     return create(f"new_{table}", f"""
-        SELECT {', '.join((*map(quoted, by), *combined))}
+        SELECT {', '.join((*keys, *combined))}
         FROM (SELECT {names} FROM {table}
               UNION ALL
               SELECT {names} FROM ({events(plan, amounts, by)}) AS events WHERE {passed}{there}) AS parts{group}""")

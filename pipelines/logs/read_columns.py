@@ -5,7 +5,7 @@ from typing import Literal
 from dlen_cam2.schema import Schema
 from dlen_cam2.schema.computed import EXPOSURES
 from dlen_cam2.utils.errors import UserError
-from pipelines.logs.log_files import INTEGERS, Log
+from pipelines.logs.log_files import INTEGERS, OURS, Log
 
 Read = Literal["binary", "int", "float", "string", "time"]
 
@@ -28,7 +28,12 @@ def read_columns(schema: Schema, log: Log) -> dict[str, Read]:
         if name in schema.columns and name not in computed and dtype != "time":
             return
         if name not in log.types:
-            raise UserError(f"{by}: the log must have the column {name!r}. Known: {', '.join(sorted(log.types))}.")
+            hint = " (by: names one column; repeat it for a key of several)" if "," in name else ""
+            raise UserError(f"{by}: the log must have the column {name!r}{hint}. "
+                            f"Known: {', '.join(sorted(log.types))}.")
+        if name in OURS:
+            raise UserError(f"{by}: the names {' and '.join(OURS)} are reserved: rename the column. "
+                            f"Received: {name!r}.")
         if name in schema.columns or found.setdefault(name, dtype) != dtype:
             other = found.get(name, schema.columns.get(name))
             raise UserError(f"{by}: column {name!r} must be read as one type. Received: {dtype} and {other}.")

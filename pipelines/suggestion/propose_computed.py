@@ -1,9 +1,11 @@
 """Proposes features to compute from a log: what is worth counting, by which key, and why."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dlen_cam2.schema import Computed, Feature, Task
+from pipelines.features.amounts import INTERNAL
 from pipelines.suggestion.column_names import clock, is_place
 
 _KEYS = 3  # columns of the item, and of the context, by which is counted
@@ -16,16 +18,17 @@ _PAUSE = "30m"
 
 
 class Seen(NamedTuple):
-    """What is known of a task: its positive rate, and whether it is known of every exposure at some time."""
+    """What is known of a task: its label, its positive rate, and whether it is known of every exposure at some time."""
 
     name: str
+    label: str
     rate: float
     each: bool
 
 
 def propose_computed(
     features: Sequence[Feature], tasks: Sequence[Task], rates: Mapping[str, float], values: Mapping[str, int],
-    user: str, item: str, known_at: Iterable[str] = (),
+    user: str, item: str, taken: Iterable[str], known_at: Iterable[str] = (),
 ) -> tuple[list[Feature], dict[str, str]]:
     """The features that are proposed, and the reason for each.
 
@@ -45,23 +48,30 @@ def propose_computed(
         rates: the share of ones of each label.
         values: the number of different values of each column.
         user, item: the columns of the ids.
+        taken: names that no feature may have; case is ignored.
         known_at: labels that are known at a time of their own.
     """
-    seen = [Seen(t.name, rates[t.label], t.label not in known_at) for t in tasks if not t.is_number]
-    ids = [f for f in features if not f.is_numeric and not f.is_list and f.name not in (user, item)]
+    seen = [Seen(t.name, t.label, rates[t.label], t.label not in known_at) for t in tasks if not t.is_number]
+    ids = [f for f in features if not f.is_numeric and not f.is_list and f.name not in (user, item)
+           and not f.name.startswith(INTERNAL)]
     of_item = [f.name for f in ids if f.side == "item" and 2 <= values[f.name] <= max(values[item] / 2, 2)]
     of_item = sorted(of_item, key=lambda name: -values[name])[:_KEYS]
     around = [f.name for f in ids if f.side == "context" and 2 <= values[f.name] <= _VALUES
               and not is_place(f.name) and not clock(f.name)][:_KEYS]
-    taken = {f.name for f in features} | {t.label for t in tasks}
+    lower = {name.lower() for name in taken}
+    renamed: dict[str, str] = {}
     found: list[Feature] = []
     why: dict[str, str] = {}
 
     def add(name: str, side: str, reason: str, computed: Computed) -> None:
         transform = {"rate": "logit", "mean": "", "last": "", "same": ""}.get(computed.kind, "log1p")
-        while name in taken:  # a column of the log is called so
-            name += "_computed"
-        taken.add(name)
+        own = name
+        while own.lower() in lower:  # a column of the log is called so
+            own += "_computed"
+        lower.add(own.lower())
+        renamed[name], name = own, own
+        if computed.prior:
+            computed = dataclasses.replace(computed, prior=renamed[computed.prior])
         found.append(Feature(name, "float", side, "statistical", transform=transform, computed=computed))
         why[name] = f"computed: {reason}"
 
@@ -88,7 +98,7 @@ def _rate(by: tuple[str, ...], task: Seen, **how: Any) -> Computed:
     often = task.rate >= _OFTEN
     if not how:
         how = {"start": 0.5 if often else 0.05}
-    return Computed("rate", by, of=task.name, strength=_STRENGTH["often" if often else "rarely"], **how)
+    return Computed("rate", by, of=task.label, strength=_STRENGTH["often" if often else "rarely"], **how)
 
 
 def _of_user(user: str, seen: Sequence[Seen]) -> Iterator[_Proposed]:
@@ -97,7 +107,7 @@ def _of_user(user: str, seen: Sequence[Seen]) -> Iterator[_Proposed]:
     for task in seen:
         yield f"{user}_{task.name}_rate", f"rate of {task.name} of {user}", _rate((user,), task)
         yield (f"{user}_{task.name}_age", f"seconds since the last {task.name} of {user}",
-               Computed("age", (user,), of=task.name))
+               Computed("age", (user,), of=task.label))
 
 
 def _session(user: str, seen: Sequence[Seen]) -> Iterator[_Proposed]:
@@ -110,13 +120,13 @@ def _session(user: str, seen: Sequence[Seen]) -> Iterator[_Proposed]:
     for task in sorted(seen, key=lambda task: -task.rate)[:_TASKS]:
         for window in _RECENT:
             yield (f"{user}_{task.name}_{window}", f"{task.name} of {user} within {window}",
-                   Computed("count", (user,), of=task.name, over=window))
+                   Computed("count", (user,), of=task.label, over=window))
         if task.each:
             yield (f"{user}_last_{task.name}", f"{task.name} of the last exposure of {user}",
-                   Computed("last", (user,), value=task.name))
+                   Computed("last", (user,), value=task.label))
             for last in (3, 10):
                 yield (f"{user}_{task.name}_of_{last}", f"share of {task.name} in the last {last} exposures of {user}",
-                       Computed("mean", (user,), value=task.name, over=f"last {last}"))
+                       Computed("mean", (user,), value=task.label, over=f"last {last}"))
 
 
 def _of_key(key: str, seen: Sequence[Seen]) -> Iterator[_Proposed]:
@@ -136,12 +146,12 @@ def _of_both(user: str, key: str, seen: Sequence[Seen], is_context: bool) -> Ite
                    _rate(by, task, prior=f"{user}_{task.name}_rate"))
         elif not is_context:
             yield (f"{name}_{task.name}_age", f"seconds since the last {task.name} of {user} with {key}",
-                   Computed("age", by, of=task.name))
+                   Computed("age", by, of=task.label))
 
 
 def costs(features: Sequence[Feature]) -> str:
     """What it costs to compute the features, in words."""
     keys = {(f.computed.by, f.computed.over) for f in features if f.computed}
     return (f"{len(features)} computed features, by {len({by for by, _ in keys})} keys and {len(keys)} pairs of key "
-            "and window: each day's rows are sorted once for each pair, and a snapshot has a row for each value of a key; "
-            "remove those that you do not need")
+            "and window: each day's rows are sorted once for each pair, and a snapshot has a row for each value of a "
+            "key; remove those that you do not need")

@@ -130,7 +130,7 @@ def suggest(
     if time:
         values = {name: column.distinct for name, column in columns.items()}
         shares = {t.label: columns[t.label].ones / sample.rows for t in tasks}
-        computed, reasons = propose_computed(features, tasks, shares, values, user, item)
+        computed, reasons = propose_computed(features, tasks, shares, values, user, item, log.types)
         why |= reasons
     return Schema("log", (*features, *computed), tuple(tasks), tuple(targets), keys), why
 

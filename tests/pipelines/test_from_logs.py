@@ -148,6 +148,9 @@ def test_commands(tmp_path):
     done = from_logs("--suggest_schema")
     assert done.returncode == 0, done.stderr
     assert "is_click: a task" in done.stdout and "my.pbtxt, then run the command" in done.stdout
+    computed = [f for f in pbtxt.loads((tmp_path / "my.pbtxt").read_text()).features if f.computed]
+    assert all(f"\n{f.name}: computed: " in done.stdout for f in computed)
+    assert f"\n{len(computed)} computed features, by " in done.stdout
     again = from_logs("--suggest_schema")
     assert again.returncode == 1 and again.stderr.count("error: ") == 1 and "Traceback" not in again.stderr
     done = from_logs(f"--out={tmp_path / 'out'}", "--layout=block", "--compression=GZIP", "--workers=1")

@@ -21,7 +21,7 @@ def test_what_is_computed_from_a_log_equals_a_count_by_hand(tmp_path, ending):
     found = {row["note"]: row for row in read_all(tmp_path / "out")}
     assert len(found) == len(log) == 60
     computed = [f.name for f in COUNTED.features if f.computed]
-    assert len(computed) == 38
+    assert len(computed) == 40
     for e in log:
         wanted = reference(log, e)
         for name in computed:

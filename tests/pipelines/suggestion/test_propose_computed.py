@@ -27,6 +27,7 @@ from tests.support.proposals import (
 )
 
 TASKS = (Task("click"), Task("cart", label="added"), Task("buy", mask="click"), Task("stars", kind="regression"))
+LABELS = {"cart": "added"}
 RATES = {"click": 0.2, "added": 0.06, "buy": 0.01}
 VALUES = {"who": 900, "what": 100, "seller": 51, "brand": 50, "shelf": 12, "category": 8, "colour": 3, "kind": 1,
           "device": 3, "query": 400, "hour": 24, "slot": 20, "city": 7}
@@ -43,7 +44,7 @@ FEATURES = (ids("who", "user"), ids("city", "user"), ids("what", "item"),
 
 
 def propose(features=FEATURES, tasks=TASKS, **how):
-    made, why = propose_computed(features, tasks, RATES, VALUES | {"tags": 9, "price": 60}, "who", "what", **how)
+    made, why = propose_computed(features, tasks, RATES, VALUES | {"tags": 9, "price": 60}, "who", "what", (), **how)
     assert list(why) == [f.name for f in made] and all(reason.startswith("computed: ") for reason in why.values())
     return {f.name: f for f in made}
 
@@ -60,7 +61,7 @@ def test_is_counted_by_the_columns_of_the_item_with_the_most_values_but_not_by_a
                     ("who", "shelf"), ("who", "category"), ("who", "device"), ("who", "hour")}
     # Of few items, a column of two values is one by which is counted.
     made, _ = propose_computed((ids("a", "item"), ids("b", "item")), TASKS[:1], RATES,
-                               {"who": 9, "what": 3, "a": 2, "b": 3}, "who", "what")
+                               {"who": 9, "what": 3, "a": 2, "b": 3}, "who", "what", ())
     assert {f.computed.by for f in made} == {("who",), ("what",), ("a",), ("who", "what"), ("who", "a")}
 
 
@@ -69,7 +70,7 @@ def test_every_task_has_a_rate_for_the_user_the_item_and_what_it_shares():
     for key in ("who", "what", "brand", "shelf", "category"):
         assert made[f"{key}_exposures"] == Computed("count", (key,))
         assert made[f"{key}_click_rate"] == Computed("rate", (key,), of="click", strength=10, start=0.5)
-        assert made[f"{key}_cart_rate"] == Computed("rate", (key,), of="cart", strength=10, start=0.5)
+        assert made[f"{key}_cart_rate"] == Computed("rate", (key,), of="added", strength=10, start=0.5)
         assert made[f"{key}_buy_rate"] == Computed("rate", (key,), of="buy", strength=30, start=0.05)
     assert not [name for name in made if "stars" in name]  # a number has no rate
 
@@ -81,7 +82,7 @@ def test_the_user_with_each_key_has_rates_of_what_is_often_and_the_age_of_what_i
         assert made[f"who_{key}_exposures"] == Computed("count", by)
         for often in ("click", "cart"):
             assert made[f"who_{key}_{often}_rate"] == Computed(
-                "rate", by, of=often, strength=10, prior=f"who_{often}_rate")
+                "rate", by, of=LABELS.get(often, often), strength=10, prior=f"who_{often}_rate")
             assert f"who_{key}_{often}_age" not in made
         assert f"who_{key}_buy_rate" not in made
         # Since the last purchase in the category; on a device it says nothing.
@@ -94,15 +95,16 @@ def test_the_session_is_told_by_the_two_tasks_that_are_most_often_positive():
     for window in ("10m", "1h", "1d"):
         assert made[f"who_exposures_{window}"] == Computed("count", ("who",), over=window)
         for task in ("click", "cart"):
-            assert made[f"who_{task}_{window}"] == Computed("count", ("who",), of=task, over=window)
+            assert made[f"who_{task}_{window}"] == Computed("count", ("who",), of=LABELS.get(task, task), over=window)
     assert made["who_session_exposures"] == Computed("count", ("who",), over="session 30m")
     for task in ("click", "cart"):
-        assert made[f"who_last_{task}"] == Computed("last", ("who",), value=task)
+        assert made[f"who_last_{task}"] == Computed("last", ("who",), value=LABELS.get(task, task))
         for last in (3, 10):
-            assert made[f"who_{task}_of_{last}"] == Computed("mean", ("who",), value=task, over=f"last {last}")
+            assert made[f"who_{task}_of_{last}"] == Computed(
+                "mean", ("who",), value=LABELS.get(task, task), over=f"last {last}")
     assert not {"who_last_buy", "who_buy_of_3", "who_buy_10m"} & made.keys()
     for task in ("click", "cart", "buy"):
-        assert made[f"who_{task}_age"] == Computed("age", ("who",), of=task)
+        assert made[f"who_{task}_age"] == Computed("age", ("who",), of=LABELS.get(task, task))
     assert made["who_age"] == Computed("age", ("who",))
 
 
@@ -141,7 +143,7 @@ def test_a_name_that_a_column_has_is_not_taken_and_what_is_smoothed_towards_it_f
     taken = {"who_click_rate": "float", "who_brand_exposures": "string", "brand_exposures": "float"}
     own = [Feature(n, "float", "user", "statistical") if t == "float" else ids(n, "context") for n, t in taken.items()]
     made, why = propose_computed((*FEATURES, *own), TASKS, RATES, VALUES | dict.fromkeys((*taken, "tags", "price"), 99),
-                                 "who", "what")
+                                 "who", "what", taken)
     names = {f.name for f in made}
     assert len(names) == len(made) == len(propose()) == len(why) and not names & taken.keys()
     rates = {f.name for f in made if f.computed.kind == "rate"}
@@ -164,9 +166,15 @@ def test_names_never_clash_with_columns_of_the_log(tmp_path, name, values):
     assert {"uid_click_age", "vid_click_rate"} <= computed(schema).keys()
 
 
+def test_a_name_like_those_of_our_own_columns_is_no_key(tmp_path):
+    schema, _ = converted(tmp_path, __brand=v % 30)
+    assert "__brand" in {f.name for f in schema.features}
+    assert "__brand" not in {column for c in computed(schema).values() for column in c.by}
+
+
 @pytest.mark.parametrize("name", [
-    "size, colour", " brand ", "__brand", "a:b", "größe (m²)", "it's", "select", "exposures", "n_click", "n_exposures",
-    "number", "before", "value_vid", "computed"])
+    "size, colour", " brand ", "a:b", "größe (m²)", "it's", "select", "n_click", "number",
+    "before", "value_vid", "computed"])
 def test_a_key_of_any_name_comes_back_from_a_file_and_converts(tmp_path, name):
     """Names of the tables and their columns are ours; the log may have them, too."""
     (tmp_path / "other").mkdir()
