@@ -12,6 +12,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from dlen_cam2 import parts
+from tests.support import processes
 
 _PAGES = pathlib.Path("/proc/self/statm")
 _GROWN = 100 * 2**20 // 4096  # pages
@@ -36,6 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in ("test_engines.py", "test_kuairand_slice.py"):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_sessionfinish() -> None:
+    processes.end()
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,6 @@ import contextlib
 import dataclasses
 import io
 import json
-import os
-import pathlib
 import runpy
 import subprocess
 import sys
@@ -24,8 +22,9 @@ from dlen_cam2.schema import Feature, Schema, Task
 from dlen_cam2.training import model_directory, runs, train_request
 from dlen_cam2.training.optimizers import composite
 from dlen_cam2.training.step import Ranker
+from tests.support import processes
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = processes.ROOT
 # Some of the simulated feed's features, of every kind: a small run mostly builds graphs of its columns.
 FEW = (
     "user_id", "user_topics", "watched", "video_id", "topics", "duration_s", "hour", "user_click_rate",
@@ -154,8 +153,7 @@ def two_replicas() -> tf.distribute.Strategy:
 
 def reported_by(module: str) -> dict:
     """What `compare_replicas` of a test module prints, run in a process of its own."""
-    command = [sys.executable, "-c", f"from {module} import compare_replicas; compare_replicas()"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    done = processes.run(["-c", f"from {module} import compare_replicas; compare_replicas()"])
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -167,10 +165,7 @@ def train(*arguments, place=None, **options) -> dict:
 
 def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """`python -m module …` in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, env=environment
-    )
+    return processes.run(["-m", module, *arguments])
 
 
 def command(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:

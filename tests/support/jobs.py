@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import subprocess
 import sys
 from unittest import mock
 
@@ -11,7 +10,8 @@ import numpy as np
 
 from dlen_cam2.config import Config, DailyConfig, TrainConfig
 from dlen_cam2.training import distribution, model_directory
-from tests.support.builders import FEW, ROOT, command, flat
+from tests.support.builders import FEW, command, flat
+from tests.support.processes import Started
 
 DAYS, DAY = "20240101..20240102", "20240103"
 TASKS = ("click", "long_view", "like")
@@ -33,13 +33,11 @@ def arguments(log, model, flags):
 
 def started(words, task=None):
     """A process of Python with these words; `task` is (cluster, type, index)."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = dict(os.environ)
     if task:
         cluster, kind, index = task
         environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
-    return subprocess.Popen(
-        [sys.executable, *words], env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return Started(words, environment)
 
 
 def start(log, model, *flags, task=None):
