@@ -91,8 +91,10 @@ def test_extreme_logits_have_a_finite_loss():
 # === Two replicas ===
 
 ROWS = {"even": 8, "uneven": 7, "one_empty": 1}  # two replicas share them as 4 + 4, 4 + 3 and 1 + 0
-# All that a loss can have, in one model: a part that is summed wrongly over replicas moves its weights elsewhere.
-MODEL = {"embedding_l2": 0.1, "causal": CAM2(statistic="ctr", heads="gated", units=4, blocks=1, embedding=3)}
+# All that a loss can have, in one model: a part that is summed wrongly over replicas moves its weights elsewhere. Few
+# layers: on two replicas TensorFlow takes turns between two threads for every weight.
+MODEL = {"trunk": "shared_bottom", "units": (6,), "tower_units": (), "embedding_l2": 0.1,
+         "causal": CAM2(statistic="ctr", heads="gated", units=4, blocks=1, embedding=3)}
 
 
 def trained(strategy):
