@@ -2,30 +2,58 @@
 
 import fcntl
 import json
+import random
 import shutil
 import signal
 import time
 
 import pytest
 
-from benchmarks.kill import differences, killed
+from benchmarks.kill import differences
 from dlen_cam2 import data
 from dlen_cam2.training import checkpoints
 from dlen_cam2.utils.errors import UserError
-from tests.support.builders import FEW, run
-from tests.support.jobs import addresses, all_finished, arguments, config, start, start_several
+from tests.support.builders import run
+from tests.support.jobs import (
+    FEATURES,
+    TASKS,
+    addresses,
+    all_finished,
+    arguments,
+    config,
+    start,
+    start_several,
+    started,
+)
 from tests.support.stopped_runs import lines, stopped_at, train
+from tests.support.whole_logs import content_of
 
 pytestmark = pytest.mark.slow
 
 
+# A model for commands, of which a process builds the graphs anew.
+SMALL = ["--config=dlen_cam2/configs/quickstart_mmoe.py", f"--config.model.features={FEATURES}",
+         f"--config.model.tasks={TASKS}", "--config.model.trunk.units=(8,)", "--config.train.bootstrap=0"]
+
+
+def wait_for_checkpoints(work, process):
+    """Until a process has written its first."""
+    while not list(work.glob("checkpoints/checkpoint-*")):
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        time.sleep(0.05)
+
+
 @pytest.fixture(scope="module")
-def half(log, tmp_path_factory):
-    """The work directory of a run that ended in its ninth step, with three checkpoints."""
+def stopped(log, tmp_path_factory):
+    """The work directory of a run that ended in its ninth step, with three checkpoints, and what pytest caught."""
     directory = tmp_path_factory.mktemp("half")
     with pytest.MonkeyPatch.context() as patched:
-        stopped_at(patched, 9, log, directory / "m", checkpoint_steps=2)
-    return directory / "m.training"
+        return directory / "m.training", stopped_at(patched, 9, log, directory / "m", checkpoint_steps=2)
+
+
+@pytest.fixture(scope="module")
+def half(stopped):
+    return stopped[0]
 
 
 def test_goes_on_where_it_was_stopped(log, whole, tmp_path, monkeypatch):
@@ -43,29 +71,29 @@ def test_goes_on_where_it_was_stopped(log, whole, tmp_path, monkeypatch):
 
 
 def test_killed_processes_end_with_the_same_weights(log, tmp_path):
-    """SIGKILL at random moments, on two replicas, day by day with what is measured between."""
+    """SIGKILL at a random moment, on two replicas, day by day with what is measured between."""
     flags = [
-        f"--data_dir={log}", "--config=dlen_cam2/configs/quickstart_mmoe_dlen.py", "--days=20240101..20240102",
-        "--eval=next", "--checkpoint_steps=3", "--strategy=mirrored", "--cpu_devices=2", "--config.model.dropout=0.1",
-        "--config.train.batch_size=64", "--config.model.trunk.units=(8,)", "--config.train.bootstrap=0",
-        f"--config.model.features={FEW}", "--config.model.tasks=('click', 'like')",
+        "dlen_cam2.cli.train", f"--data_dir={log}", "--days=20240101..20240102", "--eval=next", "--checkpoint_steps=3",
+        "--strategy=mirrored", "--cpu_devices=2", "--config.model.dropout=0.1", "--config.train.batch_size=64",
+        *SMALL,
     ]
-    moments = killed(tmp_path / "parts", flags, kills=1, least=6, most=12, seed=1)
-    assert moments
-    assert run("dlen_cam2.cli.train", f"--model_dir={tmp_path / 'whole'}", *flags).returncode == 0
+    process = started(["-m", *flags, f"--model_dir={tmp_path / 'parts'}"])
+    wait_for_checkpoints(tmp_path / "parts.training", process)
+    time.sleep(random.random() / 2)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    for name in ("parts", "whole"):
+        assert run(*flags, f"--model_dir={tmp_path / name}").returncode == 0
+    assert "resumed" in {line["event"] for line in lines(tmp_path / "parts")}
     assert differences(tmp_path / "parts", tmp_path / "whole") == []
     found, wanted = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("parts", "whole"))
     assert found == wanted and [d for d in found if "_" not in d] == ["20240102", "20240103"]
 
 
 def test_sigterm_finishes_the_step_and_saves(log, tmp_path):
-    flags = ["--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.train.epochs=200", "--checkpoint_seconds=0",
-             f"--config.model.features={FEW}", "--config.model.tasks=('click',)", "--config.model.trunk.units=(8,)"]
-    process = start(log, tmp_path / "m", *flags)
+    process = start(log, tmp_path / "m", *SMALL, "--config.train.epochs=200", "--checkpoint_seconds=0")
     work = tmp_path / "m.training"
-    deadline = time.monotonic() + 120
-    while not list(work.glob("checkpoints/checkpoint-*")) and time.monotonic() < deadline:  # behind the first pass
-        time.sleep(0.1)
+    wait_for_checkpoints(work, process)  # behind the first pass
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143 and "stopped: SIGTERM at step" in err and "Traceback" not in err
@@ -83,16 +111,19 @@ def test_another_run_of_the_same_directory_is_refused(log, half, tmp_path):
     assert "resumed" not in {line["event"] for line in lines(tmp_path / "m")}
 
 
-def test_two_processes_do_not_train_one_model(log, tmp_path, monkeypatch):
-    stopped = stopped_at(monkeypatch, 5, log, tmp_path / "m", checkpoint_steps=2)
-    assert stopped.traceback  # It keeps the run alive, which yet holds the lock no more.
-    with (tmp_path / "m.training" / "lock").open("w") as other:
+def test_two_processes_do_not_train_one_model(log, stopped, tmp_path):
+    work, caught = stopped
+    assert caught.traceback  # It keeps the run alive, which yet holds the lock no more.
+    with (work / "lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    shutil.copytree(work, tmp_path / "m.training")
+    before = content_of(tmp_path)
+    with (tmp_path / "m.training" / "lock").open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for restart in (False, True):
             with pytest.raises(UserError, match=r"m\.training is in use: another process is training"):
                 train(log, tmp_path / "m", restart=restart)
-    train(log, tmp_path / "m")
-    assert "resumed" in {line["event"] for line in lines(tmp_path / "m")}
+    assert content_of(tmp_path) == before
 
 
 def test_what_is_in_the_way_is_kept(log, tmp_path):
@@ -112,6 +143,7 @@ def test_a_damaged_checkpoint_is_passed_over(log, whole, half, tmp_path, capsys)
     flipped.write_bytes(b"\0" * flipped.stat().st_size)
     train(log, tmp_path / "m")
     warnings = capsys.readouterr().err
+    assert "resumed" in {line["event"] for line in lines(tmp_path / "m")}
     assert warnings.count("The checkpoint before it is used instead") == 2 and "SHA-256 does not match" in warnings
     assert differences(tmp_path / "m", whole) == []
 
@@ -147,17 +179,10 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(log, whole, tmp_path, mo
 
 def test_a_worker_that_dies_is_named_and_the_cluster_goes_on(log, tmp_path):
     """Worker 1 is killed; worker 0 says so with a status to be started again; both then end as if nothing had been."""
-    flags = [
-        "--config=dlen_cam2/configs/quickstart_mmoe.py", "--config.model.trunk.units=(8,)", "--config.train.epochs=2",
-        "--config.train.bootstrap=0", "--config.train.batch_size=32", "--checkpoint_steps=5",
-        f"--config.model.features={FEW}", "--config.model.tasks=('click', 'like')",
-    ]
+    flags = [*SMALL, "--config.train.batch_size=32", "--checkpoint_steps=5"]
     tasks = [(cluster, "worker", index) for cluster in [addresses(worker=2)] for index in range(2)]
     chief, other = (start(log, tmp_path / "m", *flags, "--strategy=multi_worker", task=task) for task in tasks)
-    work = tmp_path / "m.training"
-    deadline = time.monotonic() + 120
-    while not list(work.glob("checkpoints/checkpoint-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for_checkpoints(tmp_path / "m.training", chief)
     other.kill()
     _, err = chief.communicate(timeout=120)
     other.wait()
