@@ -18,8 +18,9 @@ from dlen_cam2.training import grow, jobs, model_directory, passes
 from pipelines.from_logs import Roles, convert
 from tests.support.logs import DAY, START, write
 
-# Kinds of parts that a network is built of.
+# Kinds of parts that a network is built of, and those of which each network has one.
 NETWORK = ("trunk", "head", "causal", "encoder", "transfer")
+NEEDED = ("trunk", "head", "encoder")
 DAYS = ("20220425", "20220426")
 # Yesterday's model knows neither of these.
 NEW = ("price", "liked")
