@@ -1,10 +1,7 @@
 """A log that nobody here has seen: a shop's raw files to a served answer, by the commands of the README."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 import urllib.request
 
 import numpy as np
@@ -23,7 +20,7 @@ from dlen_cam2.experiments.recurring import active_days
 from dlen_cam2.experiments.rows import Log
 from dlen_cam2.schema import pbtxt
 from dlen_cam2.training import model_directory, runs, train_request
-from tests.support import shop
+from tests.support import processes, shop
 from tests.support.builders import ROOT, command
 
 pytestmark = pytest.mark.slow
@@ -235,8 +232,7 @@ def test_the_guides_requests_run_with_text_features(served, home, tmp_path):
         code = blocks[0].replace("quickstart/data", str(home / "data")).replace("20240108", MEASURED)
         code = code.replace("quickstart/mmoe_dlen", str(home / "model")).replace(":8500", f":{grpc_port}")
         code = code.replace('"ranker"', f'"{NAME}"')
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
-                              env=os.environ | {"PYTHONPATH": str(ROOT)})
+        done = processes.run(["-c", code], directory=tmp_path)
         assert done.returncode == 0, done.stderr[-3000:]
         first = re.search(r"version 2 ranks first: \[([\d ]+)\]", done.stdout)
         address = f"http://127.0.0.1:{rest_port}/v1/models/{NAME}:predict"

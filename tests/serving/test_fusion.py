@@ -3,8 +3,6 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from hypothesis import strategies as st
 from dlen_cam2.schema import Task
 from dlen_cam2.serving.fusion import Fusion, FusionTable, read_asset, reweigh, write_asset
 from dlen_cam2.utils.errors import UserError
+from tests.support import processes
 from tests.support.fusions import NEGATIVE, TASKS
 
 NAMES = ["click", "like", "hate", "p_up"]
@@ -184,8 +183,8 @@ def test_an_edited_asset_changes_the_scores_in_a_process_that_did_not_write_it(s
     write_asset(edited / "assets" / "fusion.tsv", read_asset(edited / "assets" / "fusion.tsv") | {
         "form": 0.0, "weight/click": 0.0, "weight/like": 4.0, "power": 0.0, "floor": 0.0,
     })
-    command = [sys.executable, "-c", LOADERS, json.dumps(SCORES), served / "1", edited]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = processes.run(["-c", LOADERS, json.dumps(SCORES), served / "1", edited])
+    assert done.returncode == 0, done.stderr[-2000:]
     before, after = FULL(scores(), NEGATIVE), [4 * 0.1 + 3 * 0.8, 4 * 0.2 + 3 * 0.5]
     found = [json.loads(line) for line in done.stdout.splitlines()[-4:]]
     np.testing.assert_allclose(found, [before, before, after, after], rtol=1e-6)

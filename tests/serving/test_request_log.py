@@ -1,8 +1,6 @@
 """Recorded requests: written, read, answered."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from dlen_cam2.serving import request_log, versions
 from dlen_cam2.training.model_directory import TrainedModel
 from dlen_cam2.utils.errors import UserError
 from pipelines import simulate
+from tests.support import processes
 from tests.support.builders import raw_batch, tiny_config, tiny_schema
 from tests.support.saved_models import log
 
@@ -124,7 +123,7 @@ def test_every_warm_up_request_is_answered_in_a_fresh_process(tmp_path):
     version = serving.export(TrainedModel(config, schema, {}, build(config.model, schema), []), tmp_path / "m")
     signatures = [name for name in versions.load(version).signatures]
     request_log.write(version / request_log.WARM_UP, request_log.warm_up(schema, signatures, "m"))
-    done = subprocess.run([sys.executable, "-c", SESSION, version], capture_output=True, text=True)
+    done = processes.run(["-c", SESSION, version])
     assert done.returncode == 0, done.stderr[-2000:]
     sizes = {name: request_log.CANDIDATES if name == "rank" else request_log.ROWS for name in signatures}
     assert json.loads(done.stdout.splitlines()[-1]) == [[name, n, True] for name in signatures for n in sizes[name]]

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from dlen_cam2 import data
 from dlen_cam2.serving import request_log, versions
 from dlen_cam2.training import model_directory
 from pipelines import simulate
+from tests.support import processes
 from tests.support.builders import ROOT
 from tests.support.jobs import DAY
 from tests.support.requests import as_tensors, of_one_user
@@ -36,8 +36,8 @@ print(json.dumps({name: values.tolist() for name, values in scores.items()}))
 def test_examples_through_a_session_in_a_fresh_process(served, expected):
     directory, _, version = served
     shards = json.dumps(data.shards(directory, [DAY]).paths)
-    command = [sys.executable, "-c", SESSION, version, shards]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = processes.run(["-c", SESSION, version, shards])
+    assert done.returncode == 0, done.stderr[-2000:]
     scores = json.loads(done.stdout.splitlines()[-1])
     ups = {f"{task}_up" for task in simulate.TASKS}
     assert set(scores) == {*expected, "fused"} == {*simulate.TASKS, *ups, "p_up", "fused"}

@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 
 import grpc
 import numpy as np
@@ -27,6 +26,7 @@ from benchmarks.switch import NAME, scores, switching
 from dlen_cam2.serving import request_log
 from dlen_cam2.training import model_directory
 from pipelines import simulate
+from tests.support import processes
 from tests.support.builders import command
 from tests.support.jobs import DAY
 from tests.support.served import BAD, code_of, predict, rest
@@ -264,8 +264,7 @@ def test_examples_of_the_guide(ports, home, tmp_path):
     (tmp_path / "quickstart" / "data").symlink_to(home / "data")
     (tmp_path / "quickstart" / "mmoe_dlen").symlink_to(home / "model")
     client = next(text for kind, text in blocks if kind == "python" and "PredictionServiceStub" in text)
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{client}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = processes.run(["-c", client], directory=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line for kind, text in blocks if kind == "sh" for line in text.splitlines() if line.startswith("curl ")]
     answers = []

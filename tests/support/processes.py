@@ -1,7 +1,7 @@
 """Processes of their own that do not import TensorFlow each: they are forked from one that has, and has run nothing.
 
-An import takes four seconds of processor time. This package is not imported there, so each process finds it as new as
-one that a user starts. Nothing here may import more than the standard library.
+An import takes four seconds of processor time. Of this package no module is imported there, so each process finds them
+as new as one that a user starts. Nothing here may import more than the standard library.
 """
 
 import multiprocessing
@@ -23,12 +23,14 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 class Started:
     """`python WORDS` in such a process, with the methods of a `subprocess.Popen` whose outputs are pipes of text."""
 
-    def __init__(self, words: Sequence[object], environment: Mapping[str, str] = os.environ):
+    def __init__(
+        self, words: Sequence[object], environment: Mapping[str, str] = os.environ, directory: pathlib.Path = ROOT
+    ):
         self.args = [sys.executable, *map(str, words)]
         self._said = [tempfile.NamedTemporaryFile() for _ in range(2)]
         _CONTEXT.set_forkserver_preload([*_LIBRARIES])
         self._process = _CONTEXT.Process(
-            target=_run, args=(self.args[1:], dict(environment), *(file.name for file in self._said)))
+            target=_run, args=(self.args[1:], dict(environment), directory, *(file.name for file in self._said)))
         self._process.start()
         self.pid = self._process.pid
 
@@ -58,11 +60,11 @@ class Started:
         return out, err
 
 
-def run(words: Sequence[object], timeout: float | None = 900) -> subprocess.CompletedProcess[str]:
+def run(words: Sequence[object], directory: pathlib.Path = ROOT) -> subprocess.CompletedProcess[str]:
     """`python WORDS`, to its end."""
-    process = Started(words)
+    process = Started(words, directory=directory)
     try:
-        said = process.communicate(timeout)
+        said = process.communicate(timeout=900)
     finally:
         process.kill()
     return subprocess.CompletedProcess(process.args, process.wait(), *said)
@@ -73,13 +75,13 @@ def end() -> None:
     forkserver._forkserver._stop()
 
 
-def _run(words: list[str], environment: dict[str, str], out: str, err: str) -> None:
+def _run(words: list[str], environment: dict[str, str], directory: pathlib.Path, out: str, err: str) -> None:
     for number, path in ((1, out), (2, err)):
         with open(path, "w", encoding="utf-8") as file:
             os.dup2(file.fileno(), number)
     os.environ.clear()
     os.environ.update(environment)
-    os.chdir(ROOT)
+    os.chdir(directory)
     flag, what, *rest = words
     sys.argv = [flag, *rest]
     if flag == "-c":

@@ -20,8 +20,8 @@ from tests.support.ranking import assert_ranks_like_rows
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trunk, head, fields", [
-    ("ple", "dlen", {}), ("mmoe", "logistic", {"heads": "conditional"}),
-    ("mmoe", "logistic", {"relevance": "interests", "interest_feature": "author"}),
+    ("ple", "dlen", {}),
+    ("mmoe", "logistic", {"heads": "conditional", "relevance": "interests", "interest_feature": "author"}),
     ("ple", "dlen", {"heads": "gated", "conformity": "norm", "relevance": "interests", "interest_feature": "video_id"}),
 ])
 def test_trains_is_saved_and_served(trunk, head, fields, tmp_path):
