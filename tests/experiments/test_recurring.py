@@ -19,11 +19,13 @@ from dlen_cam2.training import jobs, model_directory, passes, warm_start
 from dlen_cam2.training.optimizers import composite
 from dlen_cam2.utils.errors import UserError
 from pipelines import intervene, simulate
-from tests.support.builders import FEW, branches, command, flat, train
+from tests.support.builders import branches, command, flat, train
 
 pytestmark = pytest.mark.slow
 
 DAYS = ["20240101", "20240102", "20240103", "20240104"]
+# What CAM2's branches read, an id and a list: most of a run's time builds graphs of columns and tasks.
+FEATURES = ("user_topics", "watched", "video_id", "topics", "user_click_rate", "video_click_rate", "video_age_days")
 TASKS = ("click", "like")
 
 
@@ -41,7 +43,7 @@ AS_BEFORE = DailyConfig(2, 1.0, 0.0)
 def small(variant="proposed", trunk="mmoe", head="logistic", **train):
     cam2 = branches(variant=variant, statistic="video_click_rate", units=6, blocks=1, embedding=4, interests=3)
     sizes = {"experts": 2, "task_experts": 1, "units": (8,), "tower_units": (4,), "latent_units": (4,)}
-    return Config("small", flat(trunk, head=head, dropout=0.2, causal=cam2, features=FEW, tasks=TASKS, **sizes),
+    return Config("small", flat(trunk, head=head, dropout=0.2, causal=cam2, features=FEATURES, tasks=TASKS, **sizes),
                   TrainConfig(**{"batch_size": 64, "order": "days", "bootstrap": 0, "daily": AS_BEFORE, **train}))
 
 
@@ -80,7 +82,7 @@ def test_two_jobs_are_one(log, tmp_path):
 
 def test_continue_from_the_command_line(log, tmp_path):
     flags = ["--config=dlen_cam2/configs/simulated_cam2.py", f"--data_dir={log}", f"--eval_days={DAYS[3]}",
-             f"--config.model.features={FEW}", f"--config.model.tasks={TASKS}", "--config.model.trunk.units=(8,)",
+             f"--config.model.features={FEATURES}", f"--config.model.tasks={TASKS}", "--config.model.trunk.units=(8,)",
              "--config.train.bootstrap=0"]
     first = command("dlen_cam2.cli.train", *flags, f"--model_dir={tmp_path / 'a'}",
                     f"--train_days={DAYS[0]}..{DAYS[1]}")
@@ -109,12 +111,12 @@ def test_continue_from_the_command_line(log, tmp_path):
 def test_one_config_file_runs_every_variant(log):
     for variant in VARIANTS:
         config = simulated_cam2.get_config()
-        config.model.features, config.model.tasks, config.model.causal.blocks = FEW, TASKS, 1
+        config.model.features, config.model.tasks, config.model.causal.blocks = FEATURES, TASKS, 1
         if variant == "production":
             config.model.causal = None
         else:
             config.model.causal.variant = variant
-        config.model.trunk.expert_units, config.model.trunk.experts, config.train.bootstrap = (8,), 2, 0
+        config.model.trunk.units, config.model.trunk.experts, config.train.bootstrap = (8,), 2, 0
         job = jobs.start(config, log, DAYS[:1])
         job.ranker.run_eagerly = True  # a few steps: a graph takes longer to build
         passes.fit(job, DAYS[:1])

@@ -31,15 +31,8 @@ CHANGES = {
 }
 
 
-@pytest.fixture(scope="module")
-def model(log, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("model") / "m"
-    trained(log, directory)
-    return directory
-
-
 @pytest.mark.parametrize("case", CHANGES)
-def test_a_column_that_is_another_is_refused(log, model, tmp_path, case):
+def test_a_column_that_is_another_is_refused(log, yesterday, tmp_path, case):
     name, change, message = CHANGES[case]
     of_table = case in ("width", "oov")
 
@@ -47,10 +40,11 @@ def test_a_column_that_is_another_is_refused(log, model, tmp_path, case):
         return dataclasses.replace(feature, **change) if name in (feature.name, feature.table * of_table) else feature
 
     with pytest.raises(UserError, match=f"must keep its .* or get a new name. Received: .*{message}"):
-        grow.resume(config(), copied(log, tmp_path / "data", changed), model, DAYS[1:])
+        grow.resume(config(), copied(log, tmp_path / "data", changed), yesterday[1], DAYS[1:])
 
 
-def test_other_refusals(log, model, tmp_path):
+def test_other_refusals(log, yesterday, tmp_path):
+    model = yesterday[1]
     trunk = r"different \['trunk'\]: \[\{'kind': 'mmoe', 'units': \(6,\), 'experts': 3\}\] in place of"
     with pytest.raises(UserError, match=f"except for tasks, .*Received: {trunk}"):
         grow.resume(config(experts=3), log, model, DAYS[1:])

@@ -19,9 +19,9 @@ def state(job, directory):
     return {n: tf.train.load_variable(path, n) for n, _ in tf.train.list_variables(path) if "GRAPH" not in n}
 
 
-def test_what_was_fitted_stays_and_what_is_new_is_of_today(log, tmp_path):
-    old = trained(log, tmp_path / "m").schema
-    grown = grow.resume(config(tasks=(), without=()), log, tmp_path / "m", DAYS[1:]).schema
+def test_what_was_fitted_stays_and_what_is_new_is_of_today(log, yesterday):
+    old, directory = yesterday[0].schema, yesterday[1]
+    grown = grow.resume(config(tasks=(), without=()), log, directory, DAYS[1:]).schema
     today = data.fit(log, pbtxt.load(log), DAYS[1:])
     before, now, fresh = ({f.name: f for f in s.features} for s in (old, grown, today))
     for name in ("active", "ctr"):
@@ -45,6 +45,7 @@ def test_growing_by_nothing_is_resuming(log, tmp_path, trunk, head, rule, causal
     same = config(trunk, head, **values)
     resumed = warm_start.resume(same, log, tmp_path / "m")
     grown = grow.resume(same, log, tmp_path / "m", DAYS[:1])
+    resumed.ranker.run_eagerly = grown.ranker.run_eagerly = True  # seven steps: a graph takes longer to build
     assert grown.schema == resumed.schema and grown.fitted == resumed.fitted and grown.days == resumed.days == [DAYS[0]]
     for further in (False, True):
         if further:
@@ -87,11 +88,18 @@ def test_what_is_printed(log, tmp_path, capsys):
     assert capsys.readouterr().out == TABLE
 
 
+@pytest.fixture(scope="module")
+def balanced(log, tmp_path_factory):
+    """Yesterday's model of a rule with a state for each task, and its directory."""
+    directory = tmp_path_factory.mktemp("balanced") / "m"
+    return trained(log, directory, rule="uncertainty"), directory
+
+
 @pytest.mark.parametrize(("method", "tasks", "state_after"), [
     ("uncertainty", OLD_TASKS, "same"), ("uncertainty", (), "zero"), ("fixed", OLD_TASKS, "none")])
-def test_the_balancer_goes_on_with_the_same_tasks(log, tmp_path, capsys, method, tasks, state_after):
-    old = trained(log, tmp_path / "m", rule="uncertainty").ranker.balancer
-    new = grow.resume(config(tasks=tasks, without=(), rule=method), log, tmp_path / "m", DAYS[1:]).ranker.balancer
+def test_the_balancer_goes_on_with_the_same_tasks(log, balanced, capsys, method, tasks, state_after):
+    old, directory = balanced[0].ranker.balancer, balanced[1]
+    new = grow.resume(config(tasks=tasks, without=(), rule=method), log, directory, DAYS[1:]).ranker.balancer
     line = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| balancer")]
     assert np.abs(old.s.numpy()).min() > 0
     if state_after == "same":
