@@ -2,12 +2,12 @@
 
 import pathlib
 import re
-import subprocess
 import sys
 
 import pytest
 
 from dlen_cam2 import __main__, __version__, cli
+from tests.support.builders import run
 
 ALL = sorted(p.stem for p in pathlib.Path(cli.__path__[0]).glob("[!_]*.py"))
 
@@ -41,10 +41,7 @@ def test_an_unknown_command_is_refused(capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_a_command_has_its_flags_and_says_how_it_is_called():
-    def run(*arguments):
-        return subprocess.run([sys.executable, "-m", "dlen_cam2", *arguments], capture_output=True, text=True)
-
-    helped = run("predict", "--helpshort")
+    helped = run("dlen_cam2", "predict", "--helpshort")
     assert "Score the first rows of a day" in helped.stdout and "--data_dir" in helped.stdout
-    wrong = run("predict", "--rows=many")
+    wrong = run("dlen_cam2", "predict", "--rows=many")
     assert wrong.returncode == 2 and "Pass --helpshort to dlen_cam2 predict to see its flags." in wrong.stderr

@@ -108,7 +108,7 @@ def test_every_form_reads_as_the_same_rows(written_once):
         assert plain(data.read(directory, SCHEMA, days, batch)) == wanted, form
 
 
-@pytest.mark.parametrize("shuffle", [2, 8, 1000])
+@pytest.mark.parametrize("shuffle", [8, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 1000))])
 def test_shuffled_rows_of_every_form_stay_whole_and_none_is_lost_or_doubled(written_once, shuffle):
     days = ["1", "2", "2_random"]
     wanted = sorted(plain(data.read(written_once["example", ""], SCHEMA, days, 100)))

@@ -144,6 +144,7 @@ def _rows(log, schema):
     return {n: tf.constant(c) for n, c in request_log.first_rows(log, contract.DAYS[1], schema, 40).items()}
 
 
+@pytest.mark.slow
 def test_a_fusion_is_searched_with_numbers(job, log):
     shown = evaluation.predict(evaluation.scorer(job.scored, job.read_out), job.schema, log, contract.DAYS[1])
     goal = Goal.parse("rate/watch", job.schema)

@@ -60,6 +60,7 @@ def test_gradnorm_follows_its_loss():
     np.testing.assert_allclose(method.s, s - 0.1 * tape.gradient(loss, s), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradnorm_drives_the_weight_of_a_large_loss_down():
     method = grad_norm(alpha=0.0, rate=0.03)
     for _ in range(500):

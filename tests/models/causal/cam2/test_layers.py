@@ -78,7 +78,7 @@ def fitted_mixture(c, r, y, z, gated):
     return layer, inputs
 
 
-@pytest.mark.parametrize("depends", [False, True])
+@pytest.mark.parametrize("depends", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_mixing_weights_are_recovered(depends):
     """Joint heads give (1, 1); conditional heads the shares of X, if X does not depend on the input."""
     rng = np.random.default_rng(0)
