@@ -116,7 +116,8 @@ def test_what_has_its_default_has_no_tag():
     text = dumps(schema_of(Computed("rate", ("who", "brand"), of="click")))
     assert [tag for tag in ("value:", "among:", "over:", "strength:", "prior:", "start:", "missing:", "known")
             if f'"{tag}' in text] == []
-    assert 'tag: "computed:rate"' in text and 'tag: "by:who"' in text and 'tag: "by:brand"' in text and 'tag: "of:click"' in text
+    for tag in ("computed:rate", "by:who", "by:brand", "of:click"):
+        assert f'tag: "{tag}"' in text
 
 
 # === Rules ===
@@ -259,8 +260,9 @@ def test_a_delay_may_have_a_unit(text, seconds):
 
 
 def test_only_feedback_says_when_it_is_known():
-    with pytest.raises(UserError, match="column 'own': only a label, a mask, a target or an event may say when it is known.*"
-                                        "Received tags: .*'known_at:t'"):
+    message = ("column 'own': only a label, a mask, a target or an event may say when it is known.*"
+               "Received tags: .*'known_at:t'")
+    with pytest.raises(UserError, match=message):
         loads(tagged("own", ["known_at:t"]))
 
 
