@@ -35,7 +35,7 @@ setup(
     ],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["dlen_cam2", "dlen_cam2.*", "pipelines", "pipelines.*"]),
-    package_data={"pipelines": ["*.sql"], "pipelines.engines": ["*.sql"], "pipelines.features": ["*.sql"]},
+    package_data={"pipelines": ["*.sql"], "pipelines.engines": ["*.sql"], "pipelines.logs": ["*.sql"]},
     entry_points={"console_scripts": ["dlen_cam2 = dlen_cam2.__main__:main"]},
     install_requires=[
         "absl-py>=2.1,<3",

@@ -57,10 +57,11 @@ class Options:
 def publish(
     engine: Engine, output: str, schema: Schema, source: Mapping[str, Any], options: Options,
     sides: Mapping[str, dataset.Rows] | None = None, unknown: Sequence[str] = (),
+    without: str = "",
 ) -> dict[str, Any]:
     """Compute the point-in-time features of the table `exposures` and write the data set; returns its statistics.
 
-    For `sides`, see `dataset.write_dataset`; for `unknown`, see `point_in_time.splits`.
+    For `sides`, see `dataset.write_dataset`; for `unknown` and `without`, see `point_in_time.splits`.
 
     Raises:
         UserError: see `point_in_time.splits`, `dataset.write_dataset` and `dataset.append`.
@@ -70,20 +71,21 @@ def publish(
     if not options.since:
         names = engine.query("SELECT DISTINCT split FROM exposures WHERE split IS NOT NULL ORDER BY split")
         options.check_days([name for (name,) in names])
-        found = point_in_time.splits(engine, schema, snapshots, unknown=unknown)
+        found = point_in_time.splits(engine, schema, snapshots, unknown=unknown, without=without)
         return dataset.write_dataset(
             output, schema, found, source, {**(sides or {}), SNAPSHOTS: snapshots}, options.form, options.train_days,
-            exposures(engine))
+            exposures(engine, without=without))
     there = list(dataset.standing(output)[1]["days"])
     found = point_in_time.splits(engine, schema, snapshots, pathlib.Path(output) / SNAPSHOTS, options.since, there,
-                                 unknown)
+                                 unknown, without)
     return dataset.append(output, found, {**source, "since": options.since}, options.form, {SNAPSHOTS: snapshots},
-                          exposures(engine, options.since))
+                          exposures(engine, options.since, without))
 
 
-def exposures(engine: Engine, since: str = "") -> int:
-    """The number of rows of the table `exposures` that are written: those of the split `since` and later ones."""
-    return int(engine.one(f"SELECT count(*) FROM exposures WHERE split >= {literal(since)}"))
+def exposures(engine: Engine, since: str = "", without: str = "") -> int:
+    """The number of rows of `exposures` that are written: of the split `since` and later ones, `without` those."""
+    leave = f" AND right(split, {len(without)}) <> {literal(without)}" if without else ""
+    return int(engine.one(f"SELECT count(*) FROM exposures WHERE split >= {literal(since)}{leave}"))
 
 
 def finish(statistics: Mapping[str, Any], more: str = "") -> None:

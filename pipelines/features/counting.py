@@ -1,7 +1,7 @@
 """The SELECTs that count a day's events by key, and join what they counted. `statements` describes the tables."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from dlen_cam2.schema.computed import DAY_MS
 from pipelines.engines import quoted
@@ -93,13 +93,16 @@ def counts(plan: Plan, n: int, by: Key, boundary: int | None) -> Iterator[str]:
                              f"ON {same(f'l{m}', 'w', by)}")
                 columns.append(f"CAST(coalesce(l{m}.kept, 0) + w.{quoted(listed.amount.name)} AS BIGINT) AS number_{m}")
         yield create(f"counts_{n}", f"""
-    SELECT {', '.join(f"w.{c}" for c in (ROW, *key_names(by)))}, {', '.join(columns)}
+    -- By {', '.join(by)}.
+    SELECT {', '.join(f"w.{c}" for c in (ROW, *key_names(by)))},
+        {_lines(columns)}
     FROM ({_windowed(plan, near, by, boundary)}) AS w
     {' '.join(joins)}
     WHERE w.{ROW} IS NOT NULL""")
     if far:
         since = None if boundary is None else boundary + HOUR_MS - max(far)
         yield create(f"windows_{n}", f"""
+    -- By {', '.join(by)}.
     SELECT * FROM ({_windowed(plan, far, by, since)}) AS w
     WHERE {ROW} IS NOT NULL""")
 
@@ -126,9 +129,15 @@ def _windowed(plan: Plan, windows: Mapping[int, Mapping[str, Amount]], by: Key, 
     frames.append(f"now AS ({earlier} RANGE BETWEEN CURRENT ROW AND CURRENT ROW)")
     where = f" WHERE {TS} >= {since}" if since is not None else ""
     return f"""
-        SELECT {', '.join((ROW, *key_names(by), *columns))}
+        SELECT {', '.join((ROW, *key_names(by)))},
+            {_lines(columns)}
         FROM ({events(plan, amounts, by, rows=True)}) AS events{where}
-        WINDOW {', '.join(frames)}"""
+        WINDOW
+            {_lines(frames)}"""
+
+
+def _lines(parts: Sequence[str]) -> str:
+    return ",\n            ".join(parts)
 
 
 def numbered(plan: Plan, n: int, boundary: int | None) -> str:

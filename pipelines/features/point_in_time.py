@@ -21,7 +21,7 @@ _BOUNDARY = "boundary.json"
 
 def splits(
     engine: Engine, schema: Schema, snapshots: pathlib.Path, saved: pathlib.Path | None = None, since: str = "",
-    there: Sequence[str] = (), unknown: Iterable[str] = (),
+    there: Sequence[str] = (), unknown: Iterable[str] = (), without: str = "",
 ) -> Iterator[tuple[str, pa.RecordBatchReader]]:
     """Compute the features of the table `exposures` day by day; yields the rows of each split in time order.
 
@@ -42,6 +42,7 @@ def splits(
         since: the first day to compute, from the snapshot of the day before it. Default: all days, from the start.
         there: with `since`, the splits that are already computed; none of their days may lack its snapshot.
         unknown: feedback that is null in exposures from before the log.
+        without: how the names of splits end that are not yielded, though their rows feed features. Default: all are.
 
     Raises:
         UserError: see `Plan`; a key of a feature is missing (null); there is no day `since` or no snapshot of the day
@@ -59,7 +60,8 @@ def splits(
     for day in names:
         days.open(day, of_day[day])
         for split in of_day[day]:
-            yield split, days.rows(split)
+            if not (without and split.endswith(without)):
+                yield split, days.rows(split)
         days.close()
         days.save(snapshots / day)
 

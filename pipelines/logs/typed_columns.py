@@ -10,6 +10,7 @@ from pipelines.logs.read_columns import Read, read_columns
 from pipelines.logs.roles import UNITS, Roles
 from pipelines.logs.split_by import SPLITS
 
+YOUNG = "_young"
 _LISTS = {"int": "a list of integers within 64 bits", "string": "a list of texts"}
 _IN_TEXT = {"int": " as JSON, such as [1, 2], or separated by spaces",
             "string": ' as JSON, such as ["a", "b"], or separated by spaces'}
@@ -37,11 +38,12 @@ def check_time(engine: Engine, log: Log, roles: Roles) -> None:
                             f"{wrong:,} of {rows:,} rows have no such time.")
 
 
-def typed(log: Log, schema: Schema, roles: Roles) -> dict[str, str]:
+def typed(log: Log, schema: Schema, roles: Roles, end_ms: int = 0) -> dict[str, str]:
     """SQL for each column of `typed`, by name: those of the schema that are not computed, and those that features read.
 
     Args:
         log, schema, roles: the log and the meaning of its columns.
+        end_ms: the end of the log. Rows that are younger than a label's attribution window then are in splits `_young`.
     """
     features = {f.name: f for f in schema.features}
     labels, numbers = _labels(schema)
@@ -71,7 +73,15 @@ def typed(log: Log, schema: Schema, roles: Roles) -> dict[str, str]:
         day = roles.split_by.sql(log, columns[roles.item if roles.split_by.way == "item" else roles.user])
     random = f"CASE WHEN {log.cast(roles.random, 'BIGINT')} = 1 THEN '_random' ELSE '' END" if roles.random else "''"
     columns["split"] = f"{day} || {random}"
+    if within := attribution_ms(schema):
+        young = f"CASE WHEN {time_ms(log, roles, roles.time)} > {end_ms - within} THEN '{YOUNG}' ELSE '' END"
+        columns["split"] += f" || {young}"
     return columns
+
+
+def attribution_ms(schema: Schema) -> int:
+    """How long a row must wait until all of its labels count, in milliseconds; 0: not at all."""
+    return max((round(known.within * 1000) for known in schema.known.values()), default=0)
 
 
 def _read(log: Log, roles: Roles, name: str, read: Read) -> str:

@@ -102,7 +102,7 @@ def append(
     directory: str | os.PathLike, splits: Iterable[tuple[str, Rows]], source: Mapping[str, Any], form: Form,
     sides: Mapping[str, pathlib.Path] | None = None, total: int | None = None,
 ) -> dict[str, Any]:
-    """Add splits to the data set `directory`, or replace them, as a whole or not at all.
+    """Add splits to the data set `directory`, or replace all splits of their days, as a whole or not at all.
 
     The data set is built again beside the old one, with hard links to what stays, and replaces it at the end.
     Vocabularies do not change.
@@ -131,6 +131,11 @@ def append(
         with console.Progress("writing", total) as progress:
             added = {split: _write_split(stage, schema, split, rows, form, pool, progress) for split, rows in splits}
         content["source"] = dict(source)
+        days = {split.partition("_")[0] for split in added}
+        for split in content["days"].keys() - added.keys():
+            if split.partition("_")[0] in days:  # such as the rows of a day whose labels were not known yet
+                shutil.rmtree(stage / split)
+                del content["days"][split]
         content["days"] = dict(sorted((content["days"] | added).items()))
         for name, side in (sides or {}).items():
             (stage / name).mkdir(exist_ok=True)

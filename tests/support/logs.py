@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from dlen_cam2.data import manifest
 from dlen_cam2.schema import Feature, Schema, Task, pbtxt
-from pipelines import from_logs
 from pipelines.engines import connect
 from pipelines.features.feed import COUNTERS, histories
 from pipelines.from_logs import Roles
+from pipelines.logs import conversion
 from pipelines.logs.log_files import open_log
 from pipelines.suggestion.suggest import suggest
 from pipelines.writer import stored_rows
@@ -121,7 +121,7 @@ def read_all(output):
 
 
 def keyed(schema=SCHEMA, roles=ROLES):
-    return from_logs._with_keys(schema, roles)
+    return conversion.with_keys(schema, roles)
 
 
 def spaced(values):
