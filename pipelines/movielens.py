@@ -13,8 +13,8 @@ In place of `--input`, `--tfds=movielens/1m-ratings` (or 100k-ratings) loads the
 MovieLens has ratings, but no feedback of a feed. DESIGN: an exposure is a rating at its time, and the tasks are
 thresholds of it: "like" (at least 4), "favourite" (5), "dislike" (at most 2). Items that were shown and not rated are
 unknown, so these are not click rates. Times are when users rated, not when they watched: many users rate their whole
-past in one sitting. Splits are months in UTC ("200004"), and count as days wherever days are named. The counters are
-in movielens.sql.
+past in one sitting. Splits are months in UTC ("200004"), and count as days wherever days are named. A rating is known
+as soon as it is given; features see those of strictly earlier seconds.
 
 Ids are the ids of the files; tokens of RecBole that are not integers are numbered by the lines of its .user or .item
 file. Occupations and genres are spelled as in the source: 1M has codes for occupations, and TensorFlow Datasets writes
@@ -25,20 +25,17 @@ of each data set. Their terms do not allow redistribution, so this project conta
 """
 
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
-import pyarrow as pa
 from absl import flags
 
-from dlen_cam2.schema import Feature, Schema, Task
+from dlen_cam2.schema import Computed, Feature, Schema, Task
 from dlen_cam2.utils import commands
 from dlen_cam2.utils.errors import UserError
 from pipelines import options
-from pipelines.options import Options
+from pipelines.options import Options, publish
 from pipelines.sources.csv_tables import check
 from pipelines.sources.movielens_layouts import TFDS_NAMES, load_directory, load_tfds
-from pipelines.writer.dataset import write_dataset
 
 FLAGS = flags.FLAGS
 _AGES = (1, 18, 25, 35, 45, 50, 56)  # README of MovieLens-1M
@@ -86,16 +83,9 @@ def convert(
             if lost:
                 raise UserError(f"ratings: each {key} must be among the {table}. Received: {lost[0][0]}.")
         engine.run(pathlib.Path(__file__).with_suffix(".sql"))
-        months = [split for (split,) in engine.query("SELECT DISTINCT split FROM rows ORDER BY split")]
-        how.check_days(months)
-        splits: Iterator[tuple[str, pa.RecordBatchReader]] = (
-            (month, engine.stream(
-                f"SELECT * FROM rows WHERE split = '{month}' ORDER BY timestamp, user_id, movie_id"))
-            for month in months
-        )
         report = {"pipeline": "movielens", "tfds": tfds, "rows_read": len(tables["ratings"]),
                   "users": len(tables["users"]), "movies": len(tables["movies"])}
-        return write_dataset(output, _schema(), splits, report, form=how.form, train_days=how.train_days)
+        return publish(engine, output, _schema(), report, how)
 
 
 def _schema() -> Schema:
@@ -109,11 +99,10 @@ def _schema() -> Schema:
     def text(name: str, side: str, **more: Any) -> Feature:
         return Feature(name, "string", side, "content", **({"min_count": 1, "width": 8} | more))
 
-    def count(name: str, side: str) -> Feature:
-        return Feature(name, "float", side, "statistical", transform="log1p")
-
-    def rate(name: str, side: str) -> Feature:
-        return Feature(name, "float", side, "statistical", transform="logit")
+    def computed(name: str, side: str, kind: str, **how: Any) -> Feature:
+        by = {"user": "user_id", "item": "movie_id"}[side]
+        return Feature(name, "float", side, "statistical", transform="logit" if kind == "rate" else "log1p",
+                       computed=Computed(kind, (by,), **how))
 
     return Schema(
         name="movielens",
@@ -123,20 +112,20 @@ def _schema() -> Schema:
             Feature("age", "int", "user", "content", vocabulary=_AGES, width=8),
             text("occupation", "user"),
             text("zip_region", "user"),
-            count("user_ratings", "user"),
-            rate("user_like_rate", "user"),
-            count("user_idle_s", "user"),
+            computed("user_ratings", "user", "count"),
+            computed("user_like_rate", "user", "rate", of="like", strength=10),
+            computed("user_idle_s", "user", "age"),
             Feature("movie_id", "int", "item", "content", min_count=5, oov_buckets=16, width=16),
             text("genres", "item", max_length=6),
             Feature("release_year", "int", "item", "content", min_count=1, width=8),
-            count("movie_ratings", "item"),
-            rate("movie_like_rate", "item"),
+            computed("movie_ratings", "item", "count"),
+            computed("movie_like_rate", "item", "rate", of="like", strength=20),
             Feature("hour", "int", "context", "context", size=24, width=8),
             Feature("weekday", "int", "context", "context", size=7, width=8),
         ),
         tasks=(Task("like"), Task("favourite"), Task("dislike", negative=True)),
         targets=("rating",),
-        keys={"user": "user_id", "item": "movie_id", "time": "timestamp"},
+        keys={"user": "user_id", "item": "movie_id", "time": "time_ms"},
     )
 
 
@@ -144,7 +133,7 @@ def define_flags() -> None:
     flags.DEFINE_string("input", "", "Directory of MovieLens-1M, MovieLens-100K or RecBole's atomic files.")
     flags.DEFINE_string("tfds", "", f"Data set of TensorFlow Datasets, in place of --input: {', '.join(TFDS_NAMES)}.")
     flags.DEFINE_string("tfds_dir", "", "Data directory of TensorFlow Datasets. Default: its own.")
-    options.define_flags(point_in_time=False)
+    options.define_flags()
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from pipelines.writer.shards import Form
 from tests.support.builders import command
 from tests.support.movielens_files import DAY, MOVIES, START, USERS, random_ratings, read, write_1m
 
+HOUR = 3600
 REAL = os.environ.get("DLEN_CAM2_MOVIELENS", "")
 
 
@@ -56,15 +57,15 @@ def test_more_rows_than_a_shard_stand_in_time_order(tmp_path):
     movielens.convert(str(tmp_path / "out"), tmp_path / "in")
     paths = manifest.shards(tmp_path / "out", ["200005"]).paths
     records = tf.data.TFRecordDataset(paths).batch(len(times)).get_single_element()
-    found = tf.io.parse_example(records, {"timestamp": tf.io.FixedLenFeature([], tf.int64)})["timestamp"].numpy()
+    found = tf.io.parse_example(records, {"time_ms": tf.io.FixedLenFeature([], tf.int64)})["time_ms"].numpy() // 1000
     assert len(paths) == 3 and found.tolist() == sorted(times.tolist())
 
 
 def reference(ratings, user, movie, time):
     """The counters of a rating by their definition: a loop over those that are strictly earlier."""
     before = [r for r in ratings if r[3] < time]
-    days = [r[2] >= 4 for r in ratings if r[3] // DAY < time // DAY]
-    base = (sum(days) + 1) / (len(days) + 2)
+    hours = [r[2] >= 4 for r in ratings if r[3] // HOUR < time // HOUR]
+    base = (sum(hours) + 1) / (len(hours) + 2)
     users, movies = [r for r in before if r[0] == user], [r for r in before if r[1] == movie]
     return {
         "user_ratings": len(users),
@@ -97,7 +98,7 @@ def test_counters_by_hand(tmp_path):
     assert [r["user_ratings"] for r in rows] == [0, 0, 0, 2, 1]
     assert [r["movie_ratings"] for r in rows] == [0, 0, 1, 0, 0]
     assert [r["user_idle_s"] for r in rows] == [864_000, 864_000, 864_000, DAY, DAY - 1]
-    base = (1 + 1) / (3 + 2)  # the first day's, for the second; half before
+    base = (1 + 1) / (3 + 2)  # that of earlier hours; half before
     assert [r["user_like_rate"] for r in rows] == pytest.approx(
         [0.5, 0.5, 0.5, (1 + 10 * base) / 12, (0 + 10 * base) / 11])
     assert [r["movie_like_rate"] for r in rows] == pytest.approx([0.5, 0.5, (1 + 20 * 0.5) / 21, base, base])

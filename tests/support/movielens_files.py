@@ -76,6 +76,6 @@ def read(output):
     rows = {}
     for split in builder.info.splits:
         for row in builder.as_dataset(split=split).as_numpy_iterator():
-            key = tuple(int(row[c]) for c in ("user_id", "movie_id", "timestamp"))
+            key = (int(row["user_id"]), int(row["movie_id"]), int(row["time_ms"]) // 1000)
             rows[key] = row | {"split": split}
     return rows
