@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from dlen_cam2.schema import Feature, Schema, Task
+from dlen_cam2.schema import Feature, Known, Schema, Task
 from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, quoted
 from pipelines.logs.log_files import INTEGERS, OURS, Log
@@ -18,6 +18,7 @@ from pipelines.suggestion.column_names import (
     is_statistic,
     task_name,
 )
+from pipelines.suggestion.feedback_times import feedback_times
 from pipelines.suggestion.log_sample import Column, Sample, Sides
 from pipelines.suggestion.propose_computed import propose_computed
 
@@ -54,6 +55,7 @@ def suggest(
       of all rows, and in so few that chance explains it by less than 1e-6. Columns that are 1 in the same rows thus do
       not mask each other. Rows outside its mask do not count for a task; they may lack the label.
     - A task's name is `column_names.task_name`, or its column's name if two tasks would share one.
+    - A task is known at the time in a column that has one where the task is 1, see `feedback_times`.
 
     Numbers whose names stand for time spent are targets, unless the user or the item decides them.
 
@@ -127,12 +129,21 @@ def suggest(
                         f"Received columns: {sorted(log.types)}.{named} Otherwise write the schema by hand.")
     keys = {"user": user, "item": item} | ({"time": time} if time else {})
     computed: list[Feature] = []
+    known: dict[str, Known] = {}
     if time:
+        dated = [name for name in why if why[name].endswith(tuple(_ADVICE.values()))]
+        for label, name in feedback_times(sample, log, time, {t.label: columns[t.label] for t in tasks}, dated).items():
+            known[label] = Known(at=name)
+            why[label] += f"; it is known at {name}"
+            why[name] = f"the time at which {label} is known (known_at)"
+        for t in tasks:
+            why[t.label] += ("; taken to be known right after the exposure, else add known_at or known_after"
+                             * (t.label not in known))
         values = {name: column.distinct for name, column in columns.items()}
         shares = {t.label: columns[t.label].ones / sample.rows for t in tasks}
-        computed, reasons = propose_computed(features, tasks, shares, values, user, item, log.types)
+        computed, reasons = propose_computed(features, tasks, shares, values, user, item, log.types, known)
         why |= reasons
-    return Schema("log", (*features, *computed), tuple(tasks), tuple(targets), keys), why
+    return Schema("log", (*features, *computed), tuple(tasks), tuple(targets), keys, known=known), why
 
 
 def _unfit(log: Log, name: str) -> str:

@@ -184,7 +184,7 @@ def test_a_log_without_times_has_no_key_of_time_and_no_computed_features(tmp_pat
 def test_features_are_computed_for_text_ids_and_feedback_in_the_past(tmp_path):
     schema, _ = converted(tmp_path, uid=[f"u{k}" for k in u], vid=[f"v{k}" for k in v], isLiked=buy)
     assert {"uid_click_rate", "vid_like_rate", "uid_exposures"} <= computed(schema).keys()
-    assert computed(schema)["uid_like_age"].of == "like" and tasks(schema)["isLiked"] == ("click", False)
+    assert computed(schema)["uid_like_age"].of == "isLiked" and tasks(schema)["isLiked"] == ("click", False)
 
 
 # Names that once had a meaning of their own; whether the column is left out, and whether it becomes a key.
