@@ -1,4 +1,4 @@
--- KuaiRand's official files -> exposures, as point_in_time.sql describes them.
+-- KuaiRand's official files -> exposures, as kuairand.py describes them.
 -- DuckDB and Spark SQL both run this text; pipelines/engines/__init__.py says what it keeps to.
 --
 -- In:  log, users_file, videos_file: the CSV files as they are; prior: what users watched before the log, one row an

@@ -109,6 +109,9 @@ def loads(text: str) -> Schema:
                 raise UserError(f"column {column.name!r}: only a label, a mask, a target or an event may say when it "
                                 f"is known. Received tags: {list(column.annotation.tag)}.")
             known[column.name] = found
+        elif "event" in tags:
+            raise UserError(f"column {column.name!r}: an event must say when it is known, by known_at or known_after. "
+                            f"Received tags: {list(column.annotation.tag)}.")
         if not tags.keys() & {"side", "cause", "task", "target", "sample_space", "key", "event"}:
             raise UserError(
                 f"column {column.name!r} must be tagged as a feature (side:, cause:), a label (task:), a mask "

@@ -87,8 +87,8 @@ class Plan:
         """How the feature is computed, with columns in place of tasks."""
         assert feature.computed is not None
         found = feature.computed
-        of, among, value = (self._labels.get(c, c) for c in (found.of, found.among, found.value))
-        return dataclasses.replace(found, of=of, among=among, value=value)
+        of, among, value, *by = (self._labels.get(c, c) for c in (found.of, found.among, found.value, *found.by))
+        return dataclasses.replace(found, of=of, among=among, value=value, by=tuple(by))
 
     def list_of(self, computed: Computed) -> tuple[int, Listed]:
         """The place of the list that a feature over the last events looks at, and the list."""
@@ -154,15 +154,21 @@ class Plan:
         return Amount(self._name("new", c.value, event.name), "1e0", table=f"firsts_{place}")
 
     def rate(self, c: Computed) -> tuple[Amount, Amount]:
-        """What a rate adds up: above, when it is known, and below, when the exposure is."""
-        moment = self.log.moment(c.of, c.value)
+        """What a rate adds up: above, when it is known, and below, when the exposure is.
+
+        Of numbers, what is below is known with what is above, since whether there is a number may not be known before;
+        where it has a time of its own, whether it comes at all is not known, and every exposure counts below.
+        """
         if c.value:
             of, among = self.number(c.value), self.number(c.among)
             there = f"{quoted(c.value)} IS NOT NULL"
             event = self._event(c.of, c.value)
-            names = (self._name(kind, c.of, c.value, c.among) for kind in ("part", "whole"))
-            return (Amount(next(names), f"least({of}, {among})", event.holds or there, moment),
-                    Amount(next(names), among, there, self.log.moment(c.among)))
+            part = Amount(self._name("part", c.of, c.value, c.among), f"least({of}, {among})", event.holds or there,
+                          self.log.moment(c.of, c.value, c.among))
+            comes = bool(self.log.known.get(c.value, Known()).at)
+            moment = self.log.moment(c.among) if comes else part.moment
+            name = self._name("whole", c.value, c.among, moment=moment)
+            return part, Amount(name, among, "" if comes else there, moment)
         ones = self._event(c.of, "")
         if c.among:
             return ones, self._event(c.among, "")
@@ -224,10 +230,11 @@ class Plan:
             if types[c.value] != wanted and (wanted != "float" or types[c.value] == "string"):
                 raise UserError(f"{c.kind} must have the type of its value {c.value!r}, {types[c.value]!r}. "
                                 f"Received: {wanted!r}.")
-        reads_zeros = c.kind in ("last", "same", "sequence", "mean", "distinct") and c.of == EXPOSURES
-        if reads_zeros and self.log.known.get(c.value, Known()).at:
-            raise UserError(f"{c.kind} of {c.value!r} must be of events, since it is not known of an exposure without "
-                            f"such feedback, whose known_at is missing: add of:COLUMN. Received: of:{EXPOSURES}.")
+        at = self.log.known.get(c.value, Known()).at
+        same = c.of == c.value or self.log.known.get(c.of, Known()).at == at
+        if at and not same and c.kind in ("last", "same", "sequence", "mean", "distinct"):
+            raise UserError(f"{c.kind} of {c.value!r} must be of events that are known at {at!r}, too, since nothing "
+                            f"is known of one whose time is missing: of:{c.value} or the like. Received: of:{c.of}.")
 
 
 def _check_priors(features: Iterable[Feature]) -> None:

@@ -78,6 +78,11 @@ def convert(
         if computed and not roles.time:
             raise UserError("computed features need a log with times, since they are computed from earlier rows: "
                             f"remove them from the schema, or pass --time. Received: {computed}.")
+        labels = {t.label for t in schema.tasks if not t.is_number}
+        if windows := sorted(name for name, known in schema.known.items() if known.within and
+                             (name not in labels or not roles.time)):
+            raise UserError(f"only the label of a task of 0 and 1, in a log with times, may have an attribution window "
+                            f"(within:). Received: {windows}.")
         given = typed(log, schema, roles, _end_ms(engine, log, schema, roles))
         columns = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in given.items())
         rule = broken(log, schema, roles)

@@ -104,9 +104,9 @@ def reference(log, e, schema, plan=None):
     there = [o for o in log if day_of(o) <= day_of(e)]
     found = {}
 
-    def events(c, of, value, before, since=-math.inf):
+    def events(c, of, value, before, since=-math.inf, among=""):
         return [o for o in there if (of == "exposures" or o[of] == 1)
-                and since <= known_at(o, of, value) < before and all(o[k] == e[k] is not None for k in c.by)]
+                and since <= known_at(o, of, value, among) < before and all(o[k] == e[k] is not None for k in c.by)]
 
     def number(o, column):
         return math.floor(o[column] * 1000 + 0.5) if TYPES[column] == "float" else o[column]
@@ -123,7 +123,8 @@ def reference(log, e, schema, plan=None):
         else:
             above = below = len
         among = ("exposures", c.among) if c.value else (c.among or "exposures", "")
-        n, d = (above(events(c, c.of, c.value, e["ts"], since)), below(events(c, *among, e["ts"], since)))
+        needs = c.among if c.value else ""  # of a row no more than that counts
+        n, d = above(events(c, c.of, c.value, e["ts"], since, needs)), below(events(c, *among, e["ts"], since))
         if c.prior_number is not None:
             prior = c.prior_number
         elif c.prior:
@@ -134,7 +135,7 @@ def reference(log, e, schema, plan=None):
             e["nothing"] = 1
             for o in log:
                 o["nothing"] = 1
-            prior = (above(events(everyone, c.of, c.value, hour)) + 1) / (
+            prior = (above(events(everyone, c.of, c.value, hour, among=needs)) + 1) / (
                 below(events(everyone, *among, hour)) + 1 / c.start)
         return (n + c.strength * unit * prior) / (d + c.strength * unit)
 

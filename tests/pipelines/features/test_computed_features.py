@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dlen_cam2.schema import Computed
+from dlen_cam2.utils.errors import UserError
 from tests.support.computed import HOUR, KNOWN, START, compute, day_of, known_at, random_log, reference, schema_of
 
 WHO, BRAND, BOTH = ("who",), ("brand",), ("who", "brand")
@@ -67,6 +68,26 @@ def test_every_kind_is_what_it_says(name):
     if name == "plain":  # the log tells each feature from a constant
         for feature in EVERY:
             assert len({str(row[feature]) for row in found.values()}) > 1, feature
+
+
+@pytest.mark.parametrize("computed", [
+    Computed("mean", WHO, value="buy"), Computed("mean", WHO, of="click", value="buy"),
+    Computed("last", WHO, value="price"), Computed("distinct", WHO, of="click", value="price"),
+])
+def test_what_is_not_known_of_an_event_is_not_read_of_it(computed):
+    """Else a click that will never be paid for would count at once, and one that will be only later."""
+    with pytest.raises(UserError, match="must be of events that are known at 'bought_at', too.*Received: of:"):
+        compute(random_log(0, rows=5), schema_of({"own": computed}))
+
+
+def test_whether_there_is_a_number_may_not_be_known_yet():
+    """A share of an amount that is missing where nothing came: what is below must not tell that it will."""
+    log = [e | {"price": e["price"] or None, "split": e["split"] or "d0", "tab": 0} for e in random_log(5, older=0)]
+    schema = schema_of({"own": Computed("rate", WHO, value="price", among="dwell", prior="0.3", strength=100)})
+    before = compute(log, schema)
+    now = max(e["ts"] for e in log)
+    changed = [e | {"buy": 1, "price": 5.0, "bought_at": now + HOUR} if not e["buy"] else e for e in log]
+    assert compute(changed, schema) == before and len({str(row) for row in before.values()}) > 20
 
 
 COMPUTED = st.one_of(

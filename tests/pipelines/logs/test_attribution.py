@@ -84,6 +84,15 @@ def test_when_feedback_is_known_is_held_to_rules(tmp_path, known, change, messag
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("schema", [
+    dataclasses.replace(SCHEMA, targets=("paid",), known={"paid": Known(at="buy_time", within=60)}),
+    dataclasses.replace(SCHEMA, known={"seen": Known(at="buy_time", within=60)}),
+])
+def test_only_a_label_has_an_attribution_window(tmp_path, schema):
+    with pytest.raises(UserError, match=r"only the label of a task of 0 and 1.*Received: \['(paid|seen)'\]"):
+        converted(tmp_path, [row | {"paid": 1.0, "seen": 1} for row in log()], schema)
+
+
 def test_a_time_may_be_missing_where_nothing_came(tmp_path):
     rows = log()
     for row in rows[::2]:
