@@ -161,14 +161,15 @@ class Plan:
         """
         if c.value:
             of, among = self.number(c.value), self.number(c.among)
-            there = f"{quoted(c.value)} IS NOT NULL"
-            event = self._event(c.of, c.value)
-            part = Amount(self._name("part", c.of, c.value, c.among), f"least({of}, {among})", event.holds or there,
+            there = f"{quoted(c.among)} IS NOT NULL"
+            both = f"{quoted(c.value)} IS NOT NULL AND {there}"  # least() passes over nulls
+            holds = f"{quoted(c.of)} = 1 AND {both}" if c.of != EXPOSURES else both
+            part = Amount(self._name("part", c.of, c.value, c.among), f"least({of}, {among})", holds,
                           self.log.moment(c.of, c.value, c.among))
             comes = bool(self.log.known.get(c.value, Known()).at)
             moment = self.log.moment(c.among) if comes else part.moment
             name = self._name("whole", c.value, c.among, moment=moment)
-            return part, Amount(name, among, "" if comes else there, moment)
+            return part, Amount(name, among, there if comes else both, moment)
         ones = self._event(c.of, "")
         if c.among:
             return ones, self._event(c.among, "")

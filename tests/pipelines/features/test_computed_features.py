@@ -159,3 +159,26 @@ def test_no_feature_of_a_row_depends_on_an_outcome_that_is_not_known_before_it(s
                 assert after[row] == before[row], row
         later = [e["row"] for e in log if e["split"] is not None and e["ts"] > now]
         assert any(after[row] != before[row] for row in later)  # the comparison can fail
+
+
+def exposed(row, after, **changes):
+    """An exposure so many milliseconds after the start, without feedback."""
+    return {"row": row, "split": "d0", "ts": START + after, "who": "u", "what": 0, "brand": "a", "tab": 0, "click": 0,
+            "buy": 0, "price": 0.0, "dwell": 0.0, "bought_at": None} | changes
+
+
+@pytest.mark.parametrize("dwell", [5.0, 6.0])
+def test_what_a_rate_is_among_is_not_read_before_it_is_known(dwell):
+    """The dwell time is known only after 5 s, so the price, known after 1 ms, cannot be compared with it earlier."""
+    share = Computed("rate", WHO, value="price", among="dwell", prior="0.3", strength=100)
+    log = [exposed(0, 0, buy=1, price=8.0, dwell=dwell, bought_at=START + 1), exposed(1, 2000), exposed(2, 9000)]
+    found = compute(log, schema_of({"share": share}))
+    assert [found[row]["share"] for row in (0, 1, 2)] == [0.3, 0.3, (dwell + 30) / (dwell + 100)]
+
+
+def test_a_rate_of_numbers_passes_over_rows_without_one_of_them():
+    """Such a row has a rate of its own, and counts neither above nor below."""
+    share = Computed("rate", WHO, value="what", among="tab", prior="0.5", strength=2)
+    log = [exposed(0, 0, what=4, tab=None), exposed(1, 1000, what=3, tab=4), exposed(2, 2000, what=9, tab=None)]
+    found = compute(log, schema_of({"share": share}))
+    assert [found[row]["share"] for row in (0, 1, 2)] == [0.5, 0.5, (3 + 1) / (4 + 2)]
