@@ -16,7 +16,7 @@ from pipelines.features import statements
 from pipelines.features.amounts import HOUR_MS, ROW, TS, Log
 from pipelines.features.plan import Plan
 
-_BOUNDARY = "boundary.json"
+BOUNDARY = "boundary.json"
 
 
 def splits(
@@ -168,7 +168,9 @@ class _Days:
         directory.mkdir(parents=True)
         for table in statements.kept(self.plan):
             self.engine.save(table, directory / f"{table}.parquet")
-        write_json(directory / _BOUNDARY, {"boundary_ms": self.boundary, "declared": self._declared()})
+        write_json(directory / BOUNDARY, {
+            "boundary_ms": self.boundary, "declared": self._declared(), "tables": statements.kept(self.plan),
+            "unknown": sorted(self.plan.log.unknown)})
 
     def _declared(self) -> list[str]:
         """What the kept tables depend on, in words: they are of use to the same features only."""
@@ -191,7 +193,7 @@ class _Days:
         if between:
             raise UserError(f"--since must directly follow a day that has a snapshot, so that no day is left out. "
                             f"Received: --since={since}, with {between} after the snapshot of {saved[-1]}.")
-        content = json.loads(read_bytes(directory / saved[-1] / _BOUNDARY))
+        content = json.loads(read_bytes(directory / saved[-1] / BOUNDARY))
         if content["declared"] != self._declared():
             raise UserError(f"--since must have the features and columns of the run that wrote the snapshots: run "
                             f"without --since to write all days again. Received: others than those of "
