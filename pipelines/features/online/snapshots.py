@@ -1,0 +1,160 @@
+"""Reads the state from a snapshot: one of a data set, or one that the online features wrote, in the same tables.
+
+The second kind knows more of the exposures in `tail`: their numbers, and when each feedback column is known, if it has
+come at all.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dlen_cam2.schema import Schema
+from dlen_cam2.utils.errors import UserError
+from dlen_cam2.utils.files import read_json
+from pipelines.features.amounts import ALL, TS, Log, value_name
+from pipelines.features.online.counted import values_of
+from pipelines.features.online.readings import feedback_columns, known_of_columns
+from pipelines.features.online.state import Exposure, State
+from pipelines.features.plan import Plan
+from pipelines.features.point_in_time import BOUNDARY
+from pipelines.features.statements import kept
+
+SNAPSHOTS = "snapshots"
+NUMBER = "__number"
+_KNOWN = "__known_of_"
+_TYPES = {"BIGINT": "int", "DOUBLE": "float", "STRING": "string"}
+_ARROW = {"BIGINT": pa.int64(), "DOUBLE": pa.float64(), "STRING": pa.string()}
+
+
+def newest_day(data_dir: str | os.PathLike, day: str | None) -> str:
+    """The day of the snapshot to open: `day`, or that of the newest.
+
+    Raises:
+        UserError: the data set has no snapshot, or none of that day.
+    """
+    directory = pathlib.Path(data_dir) / SNAPSHOTS
+    days = sorted(p.name for p in directory.glob("*") if (p / BOUNDARY).is_file())
+    if not days or day is not None and day not in days:
+        raise UserError(f"{directory} must have a snapshot{f' of day {day!r}' if day else ''}: write the data set with "
+                        f"a pipeline that computes features. Received: snapshots of {days}.")
+    return day if day is not None else days[-1]
+
+
+def load(directory: pathlib.Path, schema: Schema) -> State:
+    """The state that a snapshot keeps.
+
+    Raises:
+        UserError: a file is missing or damaged, or the snapshot is of other features than the schema's.
+    """
+    content = read_json(directory / BOUNDARY)
+    try:
+        types = {name: _TYPES[sql] for name, sql in content["tables"]["tail"].items() if not name.startswith("__")}
+        log = Log({schema.keys["time"]: "int"} | types, schema.keys["time"], schema.keys["item"], schema.known,
+                  frozenset(content.get("unknown", ())))
+        plan = Plan(schema, log)
+        right = kept(plan) == content["tables"]
+    except (KeyError, TypeError, AttributeError, UserError) as error:
+        raise UserError(f"{directory} must be a snapshot of the schema's features. Received: {error}.") from error
+    if not right:
+        raise UserError(f"{directory} must be a snapshot of the features that the schema declares: write the data set "
+                        "again. Received: a snapshot of others.")
+    state = State(plan, feedback_columns(schema, plan), content["boundary_ms"])
+    for n, (by, counts) in enumerate(state.counts.items()):
+        if names := list(plan.amounts[by].get(ALL, {})):
+            table = _read(directory, f"kept_counts_{n}")
+            counts.load(list(_keys(table, by)), {
+                name: table[name].fill_null(-1 if counts.combines[counts.places[name]] == "max" else 0).to_numpy()
+                for name in names})
+    for n, lists in enumerate(state.lists):
+        table = _read(directory, f"kept_listed_{n}")
+        rows = zip(*(table[c].to_pylist() for c in (TS, *map(value_name, plan.listed[n].values))), strict=True)
+        for key, event in zip(_keys(table, lists.by), rows, strict=True):
+            lists.add(key, event[0], event[1:], 0)
+    for n, (by, value, _) in enumerate(plan.firsts):
+        table = _read(directory, f"kept_firsts_{n}")
+        state.firsts[n].load(zip(_keys(table, by), table[value_name(value)].to_pylist(), strict=True))
+    if plan.bases:
+        for row in _read(directory, "kept_hours").to_pylist():
+            state.hours.start = [row[name] or 0 for name in state.hours.places]
+    for exposure in _exposures(_read(directory, "tail"), state):
+        state.restore(exposure)
+    return state
+
+
+def _read(directory: pathlib.Path, table: str) -> pa.Table:
+    path = directory / f"{table}.parquet"
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} must be a Parquet file. Received: {error}.") from error
+
+
+def _keys(table: pa.Table, by: Sequence[str]) -> Iterator[Any]:
+    columns = [table[c].to_pylist() for c in by]
+    return iter(columns[0]) if len(by) == 1 else zip(*columns, strict=True)
+
+
+def _exposures(tail: pa.Table, state: State) -> Iterator[Exposure]:
+    """The exposures of the table, in order: those of one millisecond by their columns."""
+    plan = state.plan
+    for number, row in enumerate(tail.to_pylist()):
+        columns = {c: row[c] for c in plan.columns}
+        if NUMBER in row:
+            known = {c: ms for c in state.feedback if (ms := row[_KNOWN + c]) is not None}
+            for c in state.feedback:
+                if c not in known:
+                    del columns[c]
+            yield Exposure(row[NUMBER], row[TS], columns, known)
+        else:
+            moments = {moment: row[f"__known_{n}"] for n, moment in enumerate(plan.moments)}
+            yield Exposure(number, row[TS], columns, known_of_columns(row[TS], moments, plan.log.known, state.feedback))
+
+
+def save(state: State, directory: pathlib.Path, boundary: int, wait_ms: int, more: Mapping[str, Any]) -> None:
+    """Write the state at the boundary into an empty directory."""
+    plan, tables = state.plan, kept(state.plan)
+    for n, (by, counts) in enumerate(state.counts.items()):
+        if names := list(plan.amounts[by].get(ALL, {})):
+            keys, totals = counts.kept(boundary, names)
+            columns: dict[str, Any] = _of_keys(keys, by)
+            for name, values in totals.items():
+                columns[name] = pa.array(values, mask=values < 0) if name.startswith("last_") else values
+            _write(directory, f"kept_counts_{n}", columns, tables)
+    for n, lists in enumerate(state.lists):
+        events = list(lists.kept(boundary))
+        names = [TS, *map(value_name, plan.listed[n].values)]
+        columns = _of_keys([key for key, _ in events], lists.by)
+        columns |= {name: [event[place] for _, event in events] for place, name in enumerate(names)}
+        _write(directory, f"kept_listed_{n}", columns, tables)
+    for n, (by, value, _) in enumerate(plan.firsts):
+        pairs = list(state.firsts[n].kept(boundary))
+        columns = _of_keys([key for key, _ in pairs], by) | {value_name(value): [found for _, found in pairs]}
+        _write(directory, f"kept_firsts_{n}", columns, tables)
+    if plan.bases:
+        sums = state.hours.before(boundary)
+        _write(directory, "kept_hours", {name: [sums[p]] for name, p in state.hours.places.items()}, tables)
+    held = [e for e in state.exposures.values() if state.needed(e, boundary, wait_ms)]
+    columns = {TS: [e.time for e in held]} | {c: [e.columns.get(c) for e in held] for c in plan.columns}
+    columns |= {name: [None] * len(held) for name in tables["tail"] if name not in columns}
+    extra: dict[str, list[int | None]] = {NUMBER: [e.number for e in held]}
+    extra |= {_KNOWN + c: [e.known.get(c) for e in held] for c in state.feedback}
+    _write(directory, "tail", columns | extra, {"tail": tables["tail"] | dict.fromkeys(extra, "BIGINT")})
+    text = json.dumps({"boundary_ms": boundary, "tables": tables, "unknown": sorted(plan.log.unknown), **more})
+    (directory / BOUNDARY).write_text(text, encoding="utf-8")
+
+
+def _of_keys(keys: Sequence[Any], by: Sequence[str]) -> dict[str, Any]:
+    rows = [values_of(key, by) for key in keys]
+    return {column: [row[place] for row in rows] for place, column in enumerate(by)}
+
+
+def _write(directory: pathlib.Path, table: str, columns: Mapping[str, Any],
+           tables: Mapping[str, Mapping[str, str]]) -> None:
+    arrays = {name: columns[name] if isinstance(columns[name], pa.Array) else pa.array(columns[name], _ARROW[sql])
+              for name, sql in tables[table].items()}
+    pq.write_table(pa.table(arrays), directory / f"{table}.parquet", compression="zstd")

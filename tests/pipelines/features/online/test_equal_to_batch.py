@@ -1,0 +1,92 @@
+"""The online features are those of the pipeline, bit for bit."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.pipelines.features.test_computed_features import COMPUTED, EVERY, LOGS
+from tests.support import computed, exposures, online
+
+FEEDS = [name for name, log in exposures.LOGS.items() if len(online.days(log(), exposures.day_of)) > 1]
+
+
+def play_days(replay, directory, log, day_of, after=None):
+    """Each day from the snapshot of the day before."""
+    days, played = online.days(log, day_of), {}
+    for before, day in zip(days, days[1:], strict=False):
+        with online.opened(directory, before) as features:
+            played |= replay.play(features, [e for e in log if day_of(e) == day])
+    return played
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_a_day_that_is_played_gives_the_rows_of_the_pipeline(name, tmp_path):
+    """Served features are those that the model was trained on."""
+    log, schema = LOGS[name](), computed.schema_of(EVERY)
+    wanted = online.data_set(tmp_path, schema, lambda snapshots: computed.compute(log, schema, snapshots))
+    replay = online.shop(schema)
+    played = play_days(replay, tmp_path, log, computed.day_of)
+    assert online.differences(played, wanted) == []
+    assert len(played) > 40 and replay.early > 10
+
+
+@pytest.mark.parametrize(("name", "schema"), [
+    *((name, online.FEED) for name in FEEDS), ("days", exposures.SCHEMA), ("days with ties", exposures.SCHEMA)])
+def test_a_day_of_the_feed_gives_the_rows_of_the_pipeline(name, schema, tmp_path):
+    """The features of KuaiRand and of the simulator; days overlap by hours, and older feedback is partly unknown.
+
+    Feedback is known after the play or, with the second schema, at once.
+    """
+    log = exposures.LOGS[name]()
+    wanted = online.data_set(tmp_path, schema, lambda snapshots: online.compute_feed(log, snapshots, schema))
+    played = play_days(online.feed(schema), tmp_path, log, exposures.day_of)
+    assert online.differences(played, wanted) == []
+    assert played
+
+
+@pytest.mark.parametrize("compact", [False, True], ids=["never compacted", "compacted at every tenth moment"])
+@pytest.mark.parametrize("name", ["shop", "feed"])
+def test_days_that_follow_each_other_need_no_new_snapshot(name, compact, tmp_path):
+    """The state goes on for days, with feedback of a day before and exposures that come hours late."""
+    if name == "shop":
+        log, schema, day_of = LOGS["many days"](), computed.schema_of(EVERY), computed.day_of
+        wanted = online.data_set(tmp_path, schema, lambda snapshots: computed.compute(log, schema, snapshots))
+        replay = online.shop(schema)
+    else:
+        log, schema, day_of = exposures.LOGS["many days"](), online.FEED, exposures.day_of
+        wanted = online.data_set(tmp_path, schema, lambda snapshots: online.compute_feed(log, snapshots))
+        replay = online.feed()
+    days, played = online.days(log, day_of), {}
+    with online.opened(tmp_path, days[0]) as features:
+        for day in days[1:]:
+            played |= replay.play(features, [e for e in log if day_of(e) == day],
+                                  lambda n, features=features: compact and n % 10 == 9 and features.compact())
+    assert online.differences(played, wanted) == []
+    assert len(played) > 100
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None)
+@given(st.lists(COMPUTED, min_size=1, max_size=4), st.integers(0, 99))
+def test_any_features_of_any_log(tmp_path_factory, features, seed):
+    log = [e | {"tab": e["tab"] or 0} for e in computed.random_log(seed, rows=40, moments=12)]
+    schema = computed.schema_of({f"f{n}": c for n, c in enumerate(features)})
+    schema, directory = dataclasses.replace(schema, text_keys=("who",)), tmp_path_factory.mktemp("any")
+    wanted = online.data_set(directory, schema, lambda snapshots: computed.compute(log, schema, snapshots))
+    played = play_days(online.shop(schema, seed), directory, log, computed.day_of)
+    assert online.differences(played, wanted) == []
+
+
+def test_float32_is_what_the_data_set_holds(tmp_path):
+    """The default type is that of the shards and of the signature `rank`."""
+    log, schema = LOGS["plain"](), computed.schema_of(EVERY)
+    online.data_set(tmp_path, schema, lambda snapshots: computed.compute(log, schema, snapshots))
+    e = next(e for e in log if computed.day_of(e) == "d1")
+    wide, narrow = (online.shop(schema).ask(online.opened(tmp_path, "d0", dtype=dtype), e)
+                    for dtype in (np.float64, np.float32))
+    for f in schema.features:
+        if f.computed and f.is_numeric:
+            assert narrow[f.name].dtype == np.float32 and narrow[f.name] == np.float32(wide[f.name])
