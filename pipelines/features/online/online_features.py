@@ -1,7 +1,6 @@
 """`OnlineFeatures`: the computed features of a schema, for the candidates of a request."""
 
 import os
-import pathlib
 import threading
 import time
 from collections.abc import Mapping
@@ -56,7 +55,7 @@ class OnlineFeatures:
 
         Args:
             data_dir: the data set; its `schema.pbtxt` and `snapshots/` are read.
-            day: the day whose snapshot is the beginning. Default: the newest.
+            day: the day whose snapshot is the beginning. Default: that of the store, or else the newest.
             store: where updates are kept, see `pipelines.features.online.stores`; what it has is counted at once.
                 Default: in memory only.
             dtype: the type of numbers: float32, as in the data set, or float64, as the pipeline computes them.
@@ -67,12 +66,16 @@ class OnlineFeatures:
                 damaged, in use, or of another snapshot.
         """
         schema = pbtxt.load(data_dir)
-        day = snapshots.newest_day(data_dir, day)
         store = store or Memory()
-        directory = pathlib.Path(data_dir) / snapshots.SNAPSHOTS / day
-        state = snapshots.load(store.open(directory) or directory, schema)
-        found = cls(schema, day, state, store, dtype, feedback_days)
-        found._catch_up()
+        day = day or store.day() or snapshots.newest_day(data_dir)
+        own = store.open(day)
+        try:
+            state = snapshots.load(own or snapshots.of_day(data_dir, day), schema)
+            found = cls(schema, day, state, store, dtype, feedback_days)
+            found._catch_up()
+        except BaseException:
+            store.close()
+            raise
         return found
 
     def features(
@@ -176,7 +179,7 @@ class OnlineFeatures:
             boundary = self._state.next_boundary()
             self._state.advance(boundary)
             self._store.compact(lambda directory: snapshots.save(
-                self._state, directory, boundary, self._wait_ms, {"next_number": self._state.next_number}))
+                self._state, directory, boundary, self._wait_ms, self.schema))
             self._state.close(boundary, self._wait_ms)
             self._index_exposures()
 

@@ -22,27 +22,33 @@ from pipelines.features.online.readings import feedback_columns, known_of_column
 from pipelines.features.online.state import Exposure, State
 from pipelines.features.plan import Plan
 from pipelines.features.point_in_time import BOUNDARY
-from pipelines.features.statements import kept
+from pipelines.features.statements import kept, oldest_needed
 
 SNAPSHOTS = "snapshots"
 NUMBER = "__number"
-_KNOWN = "__known_of_"
+_KNOWN, _USER = "__known_of_", "__user"
 _TYPES = {"BIGINT": "int", "DOUBLE": "float", "STRING": "string"}
 _ARROW = {"BIGINT": pa.int64(), "DOUBLE": pa.float64(), "STRING": pa.string()}
 
 
-def newest_day(data_dir: str | os.PathLike, day: str | None) -> str:
-    """The day of the snapshot to open: `day`, or that of the newest.
+def newest_day(data_dir: str | os.PathLike) -> str:
+    """The day of the newest snapshot of a data set. Raises `UserError` if it has none."""
+    return _days(data_dir)[-1]
 
-    Raises:
-        UserError: the data set has no snapshot, or none of that day.
-    """
+
+def of_day(data_dir: str | os.PathLike, day: str) -> pathlib.Path:
+    """The snapshot of a day. Raises `UserError` if the data set has none of it."""
+    if day not in (days := _days(data_dir)):
+        raise UserError(f"{data_dir} must have a snapshot of the day. Received: day {day!r}. Known: {', '.join(days)}.")
+    return pathlib.Path(data_dir) / SNAPSHOTS / day
+
+
+def _days(data_dir: str | os.PathLike) -> list[str]:
     directory = pathlib.Path(data_dir) / SNAPSHOTS
-    days = sorted(p.name for p in directory.glob("*") if (p / BOUNDARY).is_file())
-    if not days or day is not None and day not in days:
-        raise UserError(f"{directory} must have a snapshot{f' of day {day!r}' if day else ''}: write the data set with "
-                        f"a pipeline that computes features. Received: snapshots of {days}.")
-    return day if day is not None else days[-1]
+    if not (days := sorted(p.name for p in directory.glob("*") if (p / BOUNDARY).is_file())):
+        raise UserError(f"{directory} must have a snapshot: write the data set with computed features, by a pipeline. "
+                        "Received: none.")
+    return days
 
 
 def load(directory: pathlib.Path, schema: Schema) -> State:
@@ -81,8 +87,9 @@ def load(directory: pathlib.Path, schema: Schema) -> State:
     if plan.bases:
         for row in _read(directory, "kept_hours").to_pylist():
             state.hours.start = [row[name] or 0 for name in state.hours.places]
-    for exposure in _exposures(_read(directory, "tail"), state):
+    for exposure in _exposures(_read(directory, "tail"), state, schema.keys["user"]):
         state.restore(exposure)
+    state.next_number = max(state.next_number, content.get("next_number", 0))
     return state
 
 
@@ -99,24 +106,26 @@ def _keys(table: pa.Table, by: Sequence[str]) -> Iterator[Any]:
     return iter(columns[0]) if len(by) == 1 else zip(*columns, strict=True)
 
 
-def _exposures(tail: pa.Table, state: State) -> Iterator[Exposure]:
+def _exposures(tail: pa.Table, state: State, user: str) -> Iterator[Exposure]:
     """The exposures of the table, in order: those of one millisecond by their columns."""
-    plan = state.plan
+    plan, held = state.plan, state.plan.columns
+    named = [(moment, f"__known_{n}") for n, moment in enumerate(plan.moments)]
     for number, row in enumerate(tail.to_pylist()):
-        columns = {c: row[c] for c in plan.columns}
+        columns = {c: row[c] for c in held}
         if NUMBER in row:
             known = {c: ms for c in state.feedback if (ms := row[_KNOWN + c]) is not None}
             for c in state.feedback:
                 if c not in known:
                     del columns[c]
+            columns[user] = row.get(_USER, columns.get(user))
             yield Exposure(row[NUMBER], row[TS], columns, known)
         else:
-            moments = {moment: row[f"__known_{n}"] for n, moment in enumerate(plan.moments)}
+            moments = {moment: row[name] for moment, name in named}
             yield Exposure(number, row[TS], columns, known_of_columns(row[TS], moments, plan.log.known, state.feedback))
 
 
-def save(state: State, directory: pathlib.Path, boundary: int, wait_ms: int, more: Mapping[str, Any]) -> None:
-    """Write the state at the boundary into an empty directory."""
+def save(state: State, directory: pathlib.Path, boundary: int, wait_ms: int, schema: Schema) -> None:
+    """Write the state at the boundary into an empty directory; see `State.close` for the exposures that it keeps."""
     plan, tables = state.plan, kept(state.plan)
     for n, (by, counts) in enumerate(state.counts.items()):
         if names := list(plan.amounts[by].get(ALL, {})):
@@ -138,13 +147,19 @@ def save(state: State, directory: pathlib.Path, boundary: int, wait_ms: int, mor
     if plan.bases:
         sums = state.hours.before(boundary)
         _write(directory, "kept_hours", {name: [sums[p]] for name, p in state.hours.places.items()}, tables)
-    held = [e for e in state.exposures.values() if state.needed(e, boundary, wait_ms)]
+    oldest = oldest_needed(plan, boundary)
+    held = [e for e in state.exposures.values() if state.needed(e, boundary, oldest, wait_ms)]
     columns = {TS: [e.time for e in held]} | {c: [e.columns.get(c) for e in held] for c in plan.columns}
     columns |= {name: [None] * len(held) for name in tables["tail"] if name not in columns}
-    extra: dict[str, list[int | None]] = {NUMBER: [e.number for e in held]}
+    extra: dict[str, list[Any]] = {NUMBER: [e.number for e in held]}
     extra |= {_KNOWN + c: [e.known.get(c) for e in held] for c in state.feedback}
-    _write(directory, "tail", columns | extra, {"tail": tables["tail"] | dict.fromkeys(extra, "BIGINT")})
-    text = json.dumps({"boundary_ms": boundary, "tables": tables, "unknown": sorted(plan.log.unknown), **more})
+    types = tables["tail"] | dict.fromkeys(extra, "BIGINT")
+    if (user := schema.keys["user"]) not in columns:  # no feature reads it, but feedback names it
+        extra[_USER] = [e.columns.get(user) for e in held]
+        types |= {_USER: "STRING" if schema.columns[user] == "string" else "BIGINT"}
+    _write(directory, "tail", columns | extra, {"tail": types})
+    text = json.dumps({"boundary_ms": boundary, "tables": tables, "unknown": sorted(plan.log.unknown),
+                       "next_number": state.next_number})
     (directory / BOUNDARY).write_text(text, encoding="utf-8")
 
 

@@ -43,6 +43,7 @@ class State:
     Attributes:
         plan: what is counted.
         boundary: events before this time are only in totals, and in windows.
+        oldest: events before this time are only in totals.
         clock: the events before this time have been counted.
         newest: the time of the newest exposure.
         exposures: the exposures that are still needed, by number.
@@ -50,6 +51,7 @@ class State:
 
     def __init__(self, plan: Plan, feedback: tuple[str, ...], boundary: int):
         self.plan, self.feedback, self.boundary = plan, feedback, boundary
+        self.oldest = oldest_needed(plan, boundary)
         self.clock = self.newest = boundary
         self.exposures: dict[int, Exposure] = {}
         self.next_number = 0
@@ -65,10 +67,6 @@ class State:
         self._by_waits = self._firings()
         self._waiting: list[tuple[int, int, list[Operation]]] = []
         self._order = 0
-
-    @property
-    def oldest(self) -> int:
-        return oldest_needed(self.plan, self.boundary)
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -152,9 +150,8 @@ class State:
         return events.items()
 
     def _apply(self, time: int, operations: Iterable[Operation]) -> None:
-        oldest = self.oldest
         for target, key, found in operations:
-            target.add(key, time, found, oldest)
+            target.add(key, time, found, self.oldest)
 
     def advance(self, now: int) -> None:
         """Count what is known before `now`."""
@@ -174,13 +171,14 @@ class State:
         Exposures are kept for windows, and for `wait_ms` after their time while feedback of them is missing.
         """
         self.advance(boundary)
-        self.boundary = boundary
+        self.boundary, self.oldest = boundary, oldest_needed(self.plan, boundary)
         for target in self.targets:
             target.trim(boundary if isinstance(target, Lists | Hours) else self.oldest)
-        self.exposures = {number: e for number, e in self.exposures.items() if self.needed(e, boundary, wait_ms)}
+        self.exposures = {number: e for number, e in self.exposures.items()
+                          if self.needed(e, boundary, self.oldest, wait_ms)}
 
-    def needed(self, exposure: Exposure, boundary: int, wait_ms: int) -> bool:
-        oldest = oldest_needed(self.plan, boundary)
+    def needed(self, exposure: Exposure, boundary: int, oldest: int, wait_ms: int) -> bool:
+        """Whether an exposure is needed after the boundary, see `close`."""
         if exposure.time >= oldest or max(exposure.known.values(), default=0) >= oldest:
             return True
         return len(exposure.known) < len(self.feedback) and exposure.time >= boundary - wait_ms
