@@ -57,7 +57,7 @@ def test_damage_in_the_middle_is_an_error_at_every_byte(tmp_path):
         damaged = bytearray(whole)
         damaged[place] ^= 1
         (tmp_path / "log").write_bytes(damaged)
-        with pytest.raises(UserError, match=rf"log: the record at byte {second} of {len(whole)} must have the checksum"):
+        with pytest.raises(UserError, match=rf"the record at byte {second} of {len(whole)} must have the checksum"):
             read(tmp_path / "log")
 
 
