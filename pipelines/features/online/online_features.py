@@ -210,7 +210,9 @@ class OnlineFeatures:
                 self._state.expose(made)
                 self._exposures.setdefault(self._identity(made), []).append(number)
             elif (held := self._state.exposures.get(record["feedback"])) is not None:
-                self._state.react(held, record["values"], record["known"])
+                # Two servers may have told the same feedback at once.
+                new = {c: v for c, v in record["values"].items() if c not in held.known}
+                self._state.react(held, new, {c: record["known"][c] for c in new})
         return numbers
 
     def _identity(self, exposure: Exposure) -> tuple[Any, Any, int]:
