@@ -43,8 +43,12 @@ class Reading:
 
     def of(self, columns: Mapping[str, Any]) -> Any:
         """What the exposure with these columns counts: a whole number, or a value; None for nothing."""
-        if any(columns.get(c) != 1 for c in self.ones) or any(columns.get(c, 1) is None for c in self.there):
-            return None
+        for c in self.ones:
+            if columns.get(c) != 1:
+                return None
+        for c in self.there:
+            if columns.get(c, 1) is None:
+                return None
         if self.value:
             return columns[self.value]
         if not self.numbers:

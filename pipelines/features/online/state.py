@@ -1,12 +1,13 @@
 """The state of the online features: what is counted, exposures whose feedback may come, and what is not known yet."""
 
+import collections
 import dataclasses
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dlen_cam2.schema.computed import DAY_MS
-from pipelines.features.amounts import ALL, HOUR_MS, Amount
+from pipelines.features.amounts import ALL, HOUR_MS, Amount, Key
 from pipelines.features.counting import totals_of
 from pipelines.features.online.counted import Counts, Firsts, Hours, Lists, Sessions, key_of
 from pipelines.features.online.readings import Reading, reading
@@ -72,35 +73,33 @@ class State:
     def targets(self) -> tuple[Target, ...]:
         return (*self.counts.values(), *self.firsts, *self.lists, *self.sessions.values(), self.hours)
 
-    def _firings(self) -> dict[frozenset[str], list[Callable[[Mapping[str, Any]], Operation | None]]]:
+    def _firings(self) -> dict[frozenset[str], "_Firing"]:
         """What an exposure makes count, by the feedback that this waits for."""
-        found: dict[frozenset[str], list[Any]] = {}
+        found: dict[frozenset[str], _Firing] = collections.defaultdict(_Firing)
 
-        def read(amounts: Mapping[str, Amount], places: Mapping[str, int]) -> dict[frozenset[str], list[Any]]:
+        def counting(target: Target, by: Key, amounts: Mapping[str, Amount], places: Mapping[str, int]) -> None:
             parts: dict[frozenset[str], list[tuple[int, Reading]]] = {}
             for name, amount in amounts.items():
                 if amount.table == "today":
                     made = reading(amount, self.plan, self.feedback)
                     parts.setdefault(made.waits, []).append((places[name], made))
-            return parts
+            for waits, readings in parts.items():
+                found[waits].counting(target, by, readings)
 
         for by, counts in self.counts.items():
             amounts = {name: a for windows in self.plan.amounts[by].values() for name, a in windows.items()}
-            for waits, parts in read(amounts, counts.places).items():
-                found.setdefault(waits, []).append(_counting(counts, by, parts))
-        for waits, parts in read(totals_of(self.plan), self.hours.places).items():
-            found.setdefault(waits, []).append(_counting(self.hours, (), parts))
+            counting(counts, by, amounts, counts.places)
+        counting(self.hours, (), totals_of(self.plan), self.hours.places)
         for lists, listed in zip(self.lists, self.plan.listed, strict=True):
             made = reading(listed.amount, self.plan, self.feedback)
             waits = made.waits.union(set(listed.values).intersection(self.feedback))
-            found.setdefault(waits, []).append(_listing(lists, made, listed.values))
+            found[waits].listing(lists, lists.by, made, listed.values)
         for firsts, (by, value, event) in zip(self.firsts, self.plan.firsts, strict=True):
             made = reading(event, self.plan, self.feedback)
-            waits = made.waits.union({value}.intersection(self.feedback))
-            found.setdefault(waits, []).append(_meeting(firsts, by, made, value))
+            found[made.waits.union({value}.intersection(self.feedback))].meeting(firsts, by, made, value)
         for (by, _), sessions in self.sessions.items():
-            found.setdefault(frozenset(), []).append(_counting(sessions, by, None))
-        return found
+            found[frozenset()].session(sessions, by)
+        return dict(found)
 
     def expose(self, exposure: Exposure) -> None:
         """Take in an exposure with the feedback that it has."""
@@ -145,8 +144,7 @@ class State:
         events: dict[int, list[Operation]] = {}
         for waits in found:
             time = max([exposure.known[column] for column in waits], default=exposure.time)
-            operations = [made(exposure.columns) for made in self._by_waits[waits]]
-            events.setdefault(time, []).extend([o for o in operations if o is not None])
+            events.setdefault(time, []).extend(self._by_waits[waits].operations(exposure.columns))
         return events.items()
 
     def _apply(self, time: int, operations: Iterable[Operation]) -> None:
@@ -184,35 +182,56 @@ class State:
         return len(exposure.known) < len(self.feedback) and exposure.time >= boundary - wait_ms
 
 
-def _counting(target: Any, by: tuple[str, ...], parts: list[tuple[int, Reading]] | None) -> Any:
-    def made(columns: Mapping[str, Any]) -> Operation | None:
-        key = key_of(by, columns)
-        if key is None:
-            return None
-        if parts is None:
-            return target, key, None
-        found = [(place, value) for place, read in parts
-                 if (value := read.of(columns)) is not None and (value != 0 or read.value)]  # 0 adds nothing
-        return (target, key, found) if found else None
+class _Firing:
+    """What counts once the same feedback has come; an amount that several keys count is read once."""
 
-    return made
+    def __init__(self) -> None:
+        self._readings: dict[Reading, int] = {}
+        self._makers: list[Callable[[Mapping[str, Any], Sequence[Any]], Operation | None]] = []
 
+    def operations(self, columns: Mapping[str, Any]) -> list[Operation]:
+        """What an exposure with these columns makes count."""
+        values = [read.of(columns) for read in self._readings]
+        return [operation for make in self._makers if (operation := make(columns, values)) is not None]
 
-def _listing(target: Lists, read: Reading, values: tuple[str, ...]) -> Any:
-    def made(columns: Mapping[str, Any]) -> Operation | None:
-        key = key_of(target.by, columns)
-        if key is None or read.of(columns) is None:
-            return None
-        return target, key, tuple([columns[c] for c in values])
+    def _place(self, read: Reading) -> int:
+        return self._readings.setdefault(read, len(self._readings))
 
-    return made
+    def counting(self, target: Target, by: Key, readings: Iterable[tuple[int, Reading]]) -> None:
+        """Amounts of a key, or of all exposures."""
+        places = [(place, self._place(read), bool(read.value)) for place, read in readings]
 
+        def make(columns: Mapping[str, Any], values: Sequence[Any]) -> Operation | None:
+            found = [(place, value) for place, n, told_apart in places
+                     if (value := values[n]) is not None and (value != 0 or told_apart)]  # 0 adds nothing
+            if not found or (key := key_of(by, columns)) is None:
+                return None
+            return target, key, found
 
-def _meeting(target: Firsts, by: tuple[str, ...], read: Reading, value: str) -> Any:
-    def made(columns: Mapping[str, Any]) -> Operation | None:
-        key = key_of(by, columns)
-        if key is None or columns[value] is None or read.of(columns) is None:
-            return None
-        return target, key, columns[value]
+        self._makers.append(make)
 
-    return made
+    def listing(self, target: Target, by: Key, read: Reading, listed: Sequence[str]) -> None:
+        """An event of a list."""
+        n = self._place(read)
+
+        def make(columns: Mapping[str, Any], values: Sequence[Any]) -> Operation | None:
+            if values[n] is None or (key := key_of(by, columns)) is None:
+                return None
+            return target, key, tuple([columns[c] for c in listed])
+
+        self._makers.append(make)
+
+    def meeting(self, target: Target, by: Key, read: Reading, met: str) -> None:
+        """A meeting of a key and a value, perhaps the first."""
+        n = self._place(read)
+
+        def make(columns: Mapping[str, Any], values: Sequence[Any]) -> Operation | None:
+            if values[n] is None or columns[met] is None or (key := key_of(by, columns)) is None:
+                return None
+            return target, key, columns[met]
+
+        self._makers.append(make)
+
+    def session(self, target: Target, by: Key) -> None:
+        """An exposure of a session."""
+        self._makers.append(lambda columns, _: None if (key := key_of(by, columns)) is None else (target, key, None))
