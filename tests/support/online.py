@@ -59,13 +59,16 @@ class Replay:
                 made[f.name] = value[0].tolist() if f.is_list else value[0]
         return made
 
-    def play(self, online, rows, after=None):
-        """{row: features} of the rows in the order of time; `after(n)` is called after each moment."""
+    def play(self, online, rows, after=None, hold=False):
+        """{row: features} of the rows in the order of time; `after(n)` is called after each moment.
+
+        With `hold`, no feedback is told before the end, and then in any order.
+        """
         found, later, order = {}, [], 0
         rows = sorted(rows, key=lambda e: e[self.time])
         moments = sorted({e[self.time] for e in rows})
         for n, now in enumerate(moments):
-            while later and later[0][0] < now:
+            while later and later[0][0] < now and not hold:
                 self._tell(online, heapq.heappop(later))
             here = [e for e in rows if e[self.time] == now]
             for e in here:
@@ -78,15 +81,17 @@ class Replay:
                     if columns:
                         order += 1
                         item = (self.known_at(e, *columns), order, number, {c: e[c] for c in (*columns, *more)})
-                        if self.rng.random() < 0.3:
+                        if self.rng.random() < 0.3 and not hold:
                             self.early += item[0] > now
                             self._tell(online, item)
                         else:
                             heapq.heappush(later, item)
             if after:
                 after(n)
-        for item in sorted(later):
-            self._tell(online, item)
+        if hold and after:
+            after(-1)
+        for n in self.rng.permutation(len(later)):
+            self._tell(online, later[n])
         return found
 
     def _tell(self, online, item):

@@ -68,6 +68,28 @@ def test_days_that_follow_each_other_need_no_new_snapshot(name, compact, tmp_pat
     assert len(played) > 100
 
 
+@pytest.mark.parametrize("name", ["shop", "feed"])
+def test_feedback_that_is_told_days_after_it_was_known_counts_from_when_it_was_known(name, tmp_path):
+    """Reports fail, and come when the counters have been compacted; the days after that are as if they had not."""
+    if name == "shop":
+        log, schema, day_of = LOGS["many days"](), computed.schema_of(EVERY), computed.day_of
+        wanted = online.data_set(tmp_path, schema, lambda snapshots: computed.compute(log, schema, snapshots))
+        replay = online.shop(schema)
+    else:
+        log, schema, day_of = exposures.LOGS["many days"](), online.FEED, exposures.day_of
+        wanted = online.data_set(tmp_path, schema, lambda snapshots: online.compute_feed(log, snapshots))
+        replay = online.feed()
+    first, *days = online.days(log, day_of)
+    played = {}
+    with online.opened(tmp_path, first) as features:
+        seen = replay.play(features, [e for e in log if day_of(e) in days[:4]],
+                           lambda n: n == -1 and features.compact(), hold=True)
+        for day in days[4:]:
+            played |= replay.play(features, [e for e in log if day_of(e) == day])
+    assert online.differences(seen, wanted)  # of course
+    assert online.differences(played, wanted) == [] and len(played) > 30
+
+
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(COMPUTED, min_size=1, max_size=4), st.integers(0, 99))
