@@ -74,10 +74,10 @@ class Replay:
             for e in here:
                 found[e["row"]] = self.ask(online, e, [o for o in rows[:7] if o is not e])
             for e in map(here.__getitem__, self.rng.permutation(len(here))):
-                number = online.update({c: e[c] for c in online._checks.types
-                                        if c in e and c not in online.feedback_columns})
+                number = online.update({c: e[c] for c in online._checks.types if c in e and (
+                    c not in online.feedback_columns or e[c] is None)})
                 for columns, more in self.together:
-                    columns = [c for c in columns if c in online.feedback_columns]
+                    columns = [c for c in columns if c in online.feedback_columns and e[c] is not None]
                     if columns:
                         order += 1
                         item = (self.known_at(e, *columns), order, number, {c: e[c] for c in (*columns, *more)})
@@ -100,7 +100,10 @@ class Replay:
 
 
 def shop(schema, seed=0):
-    return Replay(schema, computed.known_at, ((("click", "dwell"), ("dwell",)), (("buy", "price"), ("bought_at",))),
+    def known_at(e, *columns):
+        return computed.known_at(e | {"dwell": e["dwell"] or 0.0}, *columns)
+
+    return Replay(schema, known_at, ((("click", "dwell"), ("dwell",)), (("buy", "price"), ("bought_at",))),
                   np.random.default_rng(seed))
 
 
@@ -121,11 +124,22 @@ def compute_feed(log, snapshots, schema=FEED):
     return found
 
 
+def compute_shop(log, snapshots, schema, unknown):
+    """The same for the shop's log, of which some feedback is unknown."""
+    found = {}
+    with computed.connected(log) as engine:
+        for _, rows in splits(engine, schema, snapshots, unknown=unknown):
+            for row in rows.read_all().to_pylist():
+                found[row["row"]] = {f.name: ([] if row[f.name] is None and f.is_list else row[f.name])
+                                     for f in schema.features if f.computed}
+    return found
+
+
 def feed(schema=FEED, seed=0):
     """Each column of feedback comes in a call, which also says how long the video was played."""
     def known_at(e, *columns):
         late = any(c in schema.known for c in columns)
-        return e["time_ms"] + exposures.milliseconds(e["play_s"]) * late
+        return e["time_ms"] + exposures.milliseconds(e["play_s"] or 0.0) * late
 
     return Replay(schema, known_at, tuple(((c,), ("play_s",)) for c in (*exposures.FEEDBACK, "play_s")),
                   np.random.default_rng(seed))

@@ -68,6 +68,29 @@ def test_days_that_follow_each_other_need_no_new_snapshot(name, compact, tmp_pat
     assert len(played) > 100
 
 
+def test_feedback_that_will_never_be_known_is_given_as_none_with_the_exposure(tmp_path):
+    """A rate counts an exposure from its time on, unless nothing will be known of it."""
+    rng, log = np.random.default_rng(0), exposures.LOGS["days"]()
+    for e in log:
+        if rng.random() < 0.3:
+            e |= dict.fromkeys(online.UNKNOWN)
+    wanted = online.data_set(tmp_path, online.FEED, lambda snapshots: online.compute_feed(log, snapshots))
+    played = play_days(online.feed(), tmp_path, log, exposures.day_of)
+    assert online.differences(played, wanted) == [] and len(played) > 100
+
+
+def test_a_time_that_is_missing_in_some_rows_counts_where_it_is_there(tmp_path):
+    """The log lacks some prices and dwell times, as numbers that only features read may be lacking."""
+    rng, log = np.random.default_rng(0), LOGS["plain"]()
+    for e in log:
+        if rng.random() < 0.3:
+            e |= {"price": None} | ({"dwell": None} if rng.random() < 0.5 else {})
+    schema, unknown = computed.schema_of(EVERY), ("price", "dwell")
+    wanted = online.data_set(tmp_path, schema, lambda snapshots: online.compute_shop(log, snapshots, schema, unknown))
+    played = play_days(online.shop(schema), tmp_path, log, computed.day_of)
+    assert online.differences(played, wanted) == [] and len(played) > 40
+
+
 @pytest.mark.parametrize("name", ["shop", "feed"])
 def test_feedback_that_is_told_days_after_it_was_known_counts_from_when_it_was_known(name, tmp_path):
     """Reports fail, and come when the counters have been compacted; the days after that are as if they had not."""
