@@ -19,6 +19,7 @@ from pipelines.features.online.state import Exposure, State
 from pipelines.features.online.stores import Memory, Store
 
 DAY_S = 86_400.0
+_LATEST_MS = 4_102_444_800_000
 
 
 class OnlineFeatures:
@@ -169,7 +170,8 @@ class OnlineFeatures:
     def compact(self) -> None:
         """Forget what no later time needs, and begin the store anew with a snapshot.
 
-        The boundary moves to a day before the newest exposure. Call it from time to time, such as every hour.
+        The boundary moves to a day before the newest exposure. Call it from time to time, such as every hour; other
+        calls wait meanwhile.
 
         Raises:
             UserError: the store cannot be written.
@@ -226,8 +228,8 @@ class OnlineFeatures:
     def _find(self, given: Mapping[str, Any] | int, values: Mapping[str, Any]) -> Exposure:
         """The exposure that feedback is for."""
         held = self._state.exposures
-        if isinstance(given, int):
-            numbers = [given] if given in held else []
+        if isinstance(given, int | np.integer):
+            numbers = [int(given)] if given in held else []
         else:
             numbers = self._exposures.get(self._checks.identity(given), [])
             also = {c: v for c, v in given.items() if c in self._checks.held and c not in self.feedback_columns}
@@ -239,6 +241,8 @@ class OnlineFeatures:
         return held[next((n for n in numbers if not any(c in held[n].known for c in wanted)), numbers[-1])]
 
     def _check_time(self, what: str, at: int) -> None:
+        if at > _LATEST_MS:  # such as microseconds; it would close all counters
+            raise UserError(f"{what} must be milliseconds since 1970, before the year 2100. Received: {at}.")
         earliest = self._state.boundary + HOUR_MS
         if at < earliest:
             raise UserError(f"{what} must be at most 23 hours before the newest exposure of the snapshot, since "

@@ -65,6 +65,12 @@ def test_feedback_is_not_seen_before_it_is_known(features):
     assert of(features, "clicks_1h", 1999)[0] == before  # the clock may go back
 
 
+def test_there_may_be_no_candidates(features):
+    """A filter may have left none."""
+    found = features.features("u", {"what": [], "brand": np.array([], object)}, {"tab": 1}, NOW)
+    assert found["exposures"].shape == (1,) and found["buy_rate"].shape == found["last_bought"].shape == (0,)
+
+
 def test_an_exposure_is_not_seen_at_its_own_millisecond(features):
     before = of(features, "exposures", 0)
     features.update(SHOWN)
@@ -110,6 +116,7 @@ def test_feedback_that_comes_too_late_for_its_label_counts_as_none(features):
     (lambda f: f.update(SHOWN | {"ts": computed.START - 90 * computed.HOUR}),
      r"column 'ts' must be at most 23 hours before the newest exposure of the snapshot, since counters before "
      r"time_ms=\d+ are closed. Received: \d+"),
+    (lambda f: f.update(SHOWN | {"ts": NOW * 1000}), "'ts' must be milliseconds since 1970, before the year 2100. Rec"),
     (lambda f: f.update(SHOWN | {"exposures": 1.0}), r"Received: \['exposures'\]"),
     (lambda f: f.features("u", CANDIDATES, {"tab": 1}, 0), "now must be at most 23 hours before the newest"),
     (lambda f: f.features("u", CANDIDATES), "the candidates or the context must have the column 'tab'. Received"),
