@@ -16,7 +16,7 @@ from pipelines.features.amounts import ALL, Amount, Key
 from pipelines.features.expressions import NEVER_S
 from pipelines.features.online.readings import number
 from pipelines.features.online.state import State
-from pipelines.features.plan import Plan, base_name
+from pipelines.features.plan import Plan
 
 Made = Callable[["View"], np.ndarray]
 
@@ -97,7 +97,7 @@ class View:
 
     def base(self, plan: Plan, c: Computed) -> float:
         """The rate of all exposures of earlier hours."""
-        of, among, start = plan.bases[base_name(c)]
+        of, among, start = plan.bases[plan.base(c)]
         hours = self.state.hours
         sums = hours.before(self.now)
         return (sums[hours.places[of.name]] + 1) / (sums[hours.places[among.name]] + 1 / start)

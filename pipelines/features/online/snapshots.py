@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from dlen_cam2.schema import Schema
 from dlen_cam2.utils.errors import UserError
 from dlen_cam2.utils.files import read_json
-from pipelines.features.amounts import ALL, TS, Log, value_name
+from pipelines.features.amounts import ALL, TS, Key, Log, key_names, value_name
 from pipelines.features.online.counted import values_of
 from pipelines.features.online.readings import feedback_columns, known_of_columns
 from pipelines.features.online.state import Exposure, State
@@ -89,12 +89,13 @@ def _loaded(directory: pathlib.Path, schema: Schema) -> State:
                 for name in names})
     for n, lists in enumerate(state.lists):
         table = _read(directory, f"kept_listed_{n}")
-        rows = zip(*(table[c].to_pylist() for c in (TS, *map(value_name, plan.listed[n].values))), strict=True)
+        values = map(value_name, range(len(plan.listed[n].values)))
+        rows = zip(*(table[c].to_pylist() for c in (TS, *values)), strict=True)
         for key, event in zip(_keys(table, lists.by), rows, strict=True):
             lists.add(key, event[0], event[1:], 0)
-    for n, (by, value, _) in enumerate(plan.firsts):
+    for n, (by, _, _) in enumerate(plan.firsts):
         table = _read(directory, f"kept_firsts_{n}")
-        state.firsts[n].load(zip(_keys(table, by), table[value_name(value)].to_pylist(), strict=True))
+        state.firsts[n].load(zip(_keys(table, by), table[value_name(0)].to_pylist(), strict=True))
     if plan.bases:
         for row in _read(directory, "kept_hours").to_pylist():
             state.hours.start = [row[name] or 0 for name in state.hours.places]
@@ -112,8 +113,8 @@ def _read(directory: pathlib.Path, table: str) -> pa.Table:
         raise UserError(f"{path} must be a Parquet file. Received: {error}.") from error
 
 
-def _keys(table: pa.Table, by: Sequence[str]) -> Iterator[Any]:
-    columns = [table[c].to_pylist() for c in by]
+def _keys(table: pa.Table, by: Key) -> Iterator[Any]:
+    columns = [table[c].to_pylist() for c in key_names(by)]
     return iter(columns[0]) if len(by) == 1 else zip(*columns, strict=True)
 
 
@@ -143,17 +144,18 @@ def save(state: State, directory: pathlib.Path, boundary: int, wait_ms: int, sch
             keys, totals = counts.kept(boundary, names)
             columns: dict[str, Any] = _of_keys(keys, by)
             for name, values in totals.items():
-                columns[name] = pa.array(values, mask=values < 0) if name.startswith("last_") else values
+                newest = counts.combines[counts.places[name]] == "max"
+                columns[name] = pa.array(values, mask=values < 0) if newest else values
             _write(directory, f"kept_counts_{n}", columns, tables)
     for n, lists in enumerate(state.lists):
         events = list(lists.kept(boundary))
-        names = [TS, *map(value_name, plan.listed[n].values)]
+        names = [TS, *map(value_name, range(len(plan.listed[n].values)))]
         columns = _of_keys([key for key, _ in events], lists.by)
         columns |= {name: [event[place] for _, event in events] for place, name in enumerate(names)}
         _write(directory, f"kept_listed_{n}", columns, tables)
-    for n, (by, value, _) in enumerate(plan.firsts):
+    for n, (by, _, _) in enumerate(plan.firsts):
         pairs = list(state.firsts[n].kept(boundary))
-        columns = _of_keys([key for key, _ in pairs], by) | {value_name(value): [found for _, found in pairs]}
+        columns = _of_keys([key for key, _ in pairs], by) | {value_name(0): [found for _, found in pairs]}
         _write(directory, f"kept_firsts_{n}", columns, tables)
     if plan.bases:
         sums = state.hours.before(boundary)
@@ -174,9 +176,9 @@ def save(state: State, directory: pathlib.Path, boundary: int, wait_ms: int, sch
     (directory / BOUNDARY).write_text(text, encoding="utf-8")
 
 
-def _of_keys(keys: Sequence[Any], by: Sequence[str]) -> dict[str, Any]:
+def _of_keys(keys: Sequence[Any], by: Key) -> dict[str, Any]:
     rows = [values_of(key, by) for key in keys]
-    return {column: [row[place] for row in rows] for place, column in enumerate(by)}
+    return {column: [row[place] for row in rows] for place, column in enumerate(key_names(by))}
 
 
 def _write(directory: pathlib.Path, table: str, columns: Mapping[str, Any],
