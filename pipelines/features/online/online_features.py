@@ -69,8 +69,8 @@ class OnlineFeatures:
         schema = pbtxt.load(data_dir)
         store = store or Memory()
         day = day or store.day() or snapshots.newest_day(data_dir)
-        own = store.open(day)
         try:
+            own = store.open(day)
             state = snapshots.load(own or snapshots.of_day(data_dir, day), schema)
             found = cls(schema, day, state, store, dtype, feedback_days)
             found._catch_up()

@@ -51,8 +51,12 @@ class Client:
                 self._socket = socket.create_connection(self._address, self._timeout_s)
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._read = b""
-                for greeting in self._greeting:
-                    self._answer(greeting)
+                try:
+                    for greeting in self._greeting:
+                        self._answer(greeting)
+                except UserError:  # or the next command would come without it
+                    self.close()
+                    raise
             return self._answer(command)
         except OSError as error:
             self.close()

@@ -66,7 +66,8 @@ def test_a_stream_is_of_one_day(shop, port):
     store = Redis(f"redis://127.0.0.1:{port}", "shop")
     assert store.day() == ""
     online.opened(directory, "d1", store=store).close()
-    assert online.opened(directory, store=Redis(f"redis://127.0.0.1:{port}", "shop")).day == "d1"
+    with online.opened(directory, store=Redis(f"redis://127.0.0.1:{port}", "shop")) as again:
+        assert again.day == "d1"
     with pytest.raises(UserError, match=rf"redis://127.0.0.1:{port}/0: the stream 'shop' goes on from .* day 'd1'"):
         online.opened(directory, "d0", store=Redis(f"redis://127.0.0.1:{port}", "shop"))
 
@@ -90,6 +91,8 @@ def test_feedback_that_two_servers_tell_at_once_counts_once(shop, fake):
     fake.streams[b"shop"].append((4, (b"update", b"?")))
     with pytest.raises(UserError, match="the stream 'shop' must hold updates of online features only. Received: .*4-0"):
         clicks(first)
+    first.close()
+    second.close()
 
 
 def test_a_lost_answer_is_told_and_nothing_is_sent_twice(shop, fake):
@@ -103,6 +106,7 @@ def test_a_lost_answer_is_told_and_nothing_is_sent_twice(shop, fake):
     assert len(fake.streams[b"shop"]) == 1
     features.update(shown)  # on a new connection
     assert fake.commands.count("AUTH") == 2 and len(fake.streams[b"shop"]) == 2
+    features.close()
 
 
 @pytest.mark.parametrize("url", ["http://x", "redis://", "redis://h:no", "redis://h/x", "redis://h:99999"])
@@ -116,8 +120,9 @@ def test_a_server_that_is_not_there_or_refuses_is_named_without_the_password(fak
         free.bind(("127.0.0.1", 0))
         with pytest.raises(UserError, match="redis://127.0.0.1:.*/0 must answer PING.*Received: .*refused"):
             Client(f"redis://:secret@127.0.0.1:{free.getsockname()[1]}")("PING")
-    with pytest.raises(UserError, match="must accept AUTH. Received: WRONGPASS") as caught:
-        Client(f"redis://:secret@127.0.0.1:{fake.port}")("GET", "x")
+    with (pytest.raises(UserError, match="must accept AUTH. Received: WRONGPASS") as caught,
+          Client(f"redis://:secret@127.0.0.1:{fake.port}") as client):
+        client("GET", "x")
     assert "secret" not in str(caught.value)
     with Client(f"redis://:s%20e%2Fcret@127.0.0.1:{fake.port}") as client:
         with pytest.raises(UserError, match="must accept FLUSHALL. Received: ERR unknown command"):
