@@ -194,7 +194,7 @@ class _Days:
             raise UserError(f"--since must directly follow a day that has a snapshot, so that no day is left out. "
                             f"Received: --since={since}, with {between} after the snapshot of {saved[-1]}.")
         content = json.loads(read_bytes(directory / saved[-1] / BOUNDARY))
-        if content["declared"] != self._declared():
+        if (content["declared"], content["tables"]) != (self._declared(), statements.kept(self.plan)):
             raise UserError(f"--since must have the features and columns of the run that wrote the snapshots: run "
                             f"without --since to write all days again. Received: others than those of "
                             f"{directory / saved[-1]}.")

@@ -88,7 +88,7 @@ def test_days_that_are_added_have_the_bytes_of_a_full_run(tmp_path, ending):
     for file in tables:
         kept = [sorted(map(repr, pq.read_table(tmp_path / name / file).to_pylist())) for name in ("full", "out")]
         assert kept[0] == kept[1], file
-    users = pq.read_table(tmp_path / "out/snapshots/20220427/kept_counts_0.parquet").column("uid").to_pylist()
+    users = pq.read_table(tmp_path / "out/snapshots/20220427/kept_counts_0.parquet").column("__key_0").to_pylist()
     assert set(users) <= {row["uid"] for row in log} and len(users) == len(set(users)) > 1
 
 
