@@ -23,6 +23,8 @@ class Duckdb(Engine):
             # In Jupyter without ipywidgets it is off, and DuckDB refuses to change it.
             self.execute("SET enable_progress_bar = false")
         self.execute("SET TimeZone = 'UTC'")
+        # The features of a day join a dozen tables of the same rows. DuckDB would spend seconds on their best order.
+        self.execute("SET disabled_optimizers = 'join_order'")
         try:
             self._connection.execute(f"SET memory_limit = '{quantity(memory)}'")
         except duckdb.Error as error:
