@@ -80,9 +80,10 @@ class Computed:
         rule(not self.is_session or self.kind == "count" and self.of == EXPOSURES and self.milliseconds <= DAY_MS // 2,
              "only a count of exposures may be over a session, whose pause is at most 12h", self.over)
         if self.kind in _NUMBERED:
-            rule(self.over == "all" or self.last > 0, f"{self.kind} must have over:last N, not a time", self.over)
+            rule(self.kind != "same" or self.over == "all" or self.last > 0, "same must have over:last N, not a time",
+                 self.over)
             rule(self.kind == "same" or self.over == "all",
-                 f"{self.kind} must have no over: its length is the feature's own", self.over)
+                 f"{self.kind} must have no over: it is of the last events", self.over)
         else:
             rule(self.kind in ("mean", "sum", "distinct") or self.last < 0,
                  f"{self.kind} must not be over the last events; mean and sum of a column may", self.over)
@@ -179,4 +180,5 @@ class Known:
             raise UserError(f"feedback must be known either at a time, or after a column or number of seconds. "
                             f"Received: {self}.")
         if self.within and not self.at:
-            raise UserError(f"within must stand beside known_at, the time that it limits. Received: {self}.")
+            raise UserError(f"within must stand beside known_at, the time that it limits. Received: within:"
+                            f"{self.within:.0f}, and no known_at.")

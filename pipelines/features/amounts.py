@@ -24,6 +24,8 @@ class Log:
         time, item: the columns of these keys; times are milliseconds since 1970.
         known: when the feedback columns are known; the others are known with the exposure.
         unknown: columns that are null in some rows, such as feedback of exposures from before the log.
+        masks: the column in which each label lies: it is known no earlier than that, as a return is not before the
+            purchase.
     """
 
     types: Mapping[str, str]
@@ -31,11 +33,22 @@ class Log:
     item: str
     known: Mapping[str, Known] = dataclasses.field(default_factory=dict)
     unknown: frozenset[str] = frozenset()
+    masks: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def moment(self, *columns: str) -> Moment:
-        """When the last of these columns is known."""
-        found = {self.known[c] for c in columns if c in self.known} - {Known()}
-        return tuple(sorted(found, key=repr))
+        """When the last of these columns, and of those in which they lie, is known."""
+        found: dict[str, Known] = {}
+        waiting = list(columns)
+        while waiting:
+            column = waiting.pop()
+            if column and column not in found:
+                found[column] = self.known.get(column, Known())
+                waiting.append(self.masks.get(column, ""))
+        return tuple(sorted({*found.values()} - {Known()}, key=repr))
+
+    def times(self, *columns: str) -> set[str]:
+        """The columns of times at which these columns are known: nothing is known where one is missing."""
+        return {known.at for known in self.moment(*columns)} - {""}
 
 
 @dataclasses.dataclass(frozen=True)

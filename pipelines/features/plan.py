@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
-from dlen_cam2.schema import Feature, Known, Schema
+from dlen_cam2.schema import Feature, Schema
 from dlen_cam2.schema.computed import EXPOSURES, Computed
 from dlen_cam2.utils.errors import UserError
 from pipelines.engines import quoted
@@ -166,7 +166,7 @@ class Plan:
             holds = f"{quoted(c.of)} = 1 AND {both}" if c.of != EXPOSURES else both
             part = Amount(self._name("part", c.of, c.value, c.among), f"least({of}, {among})", holds,
                           self.log.moment(c.of, c.value, c.among))
-            comes = bool(self.log.known.get(c.value, Known()).at)
+            comes = bool(self.log.times(c.value))
             moment = self.log.moment(c.among) if comes else part.moment
             name = self._name("whole", c.value, c.among, moment=moment)
             return part, Amount(name, among, there if comes else both, moment)
@@ -231,11 +231,12 @@ class Plan:
             if types[c.value] != wanted and (wanted != "float" or types[c.value] == "string"):
                 raise UserError(f"{c.kind} must have the type of its value {c.value!r}, {types[c.value]!r}. "
                                 f"Received: {wanted!r}.")
-        at = self.log.known.get(c.value, Known()).at
-        same = c.of == c.value or self.log.known.get(c.of, Known()).at == at
-        if at and not same and c.kind in ("last", "same", "sequence", "mean", "distinct"):
-            raise UserError(f"{c.kind} of {c.value!r} must be of events that are known at {at!r}, too, since nothing "
-                            f"is known of one whose time is missing: of:{c.value} or the like. Received: of:{c.of}.")
+        at = self.log.times(c.value)
+        zeros = c.kind in ("last", "same", "sequence", "mean", "distinct") and c.of != c.value
+        if zeros and not at <= self.log.times(c.of):
+            raise UserError(f"{c.kind} of {c.value!r} must be of events that are known at {min(at)!r}, too, since "
+                            f"nothing is known of one whose time is missing: of:{c.value} or the like. "
+                            f"Received: of:{c.of}.")
 
 
 def _check_priors(features: Iterable[Feature]) -> None:

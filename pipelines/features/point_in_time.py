@@ -68,7 +68,13 @@ def splits(
 
 def _log(engine: Engine, schema: Schema, unknown: Iterable[str]) -> Log:
     types = {name: dtype for name, dtype in engine.types("exposures").items() if name != "split"}
-    return Log(types, schema.keys["time"], schema.keys["item"], schema.known, frozenset(unknown))
+    return Log(types, schema.keys["time"], schema.keys["item"], schema.known, frozenset(unknown),
+               masks_of(schema))
+
+
+def masks_of(schema: Schema) -> dict[str, str]:
+    """The column in which each label lies."""
+    return {task.label: task.mask for task in schema.tasks if task.mask}
 
 
 def described(engine: Engine, schema: Schema, unknown: Iterable[str] = ()) -> str:

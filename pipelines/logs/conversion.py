@@ -190,6 +190,8 @@ def _young(engine: Engine, schema: Schema, young_rows: str) -> dict[str, Any]:
     rows, first = engine.query(f"SELECT count(*), min(split) FROM exposures WHERE {where}")[0]
     became = "are left out" if young_rows == "drop" else f"are in splits DAY{YOUNG}"
     console.say(f"{rows:,} rows are younger at the end of the log than the attribution window: they {became}")
+    if rows:
+        console.say(f"the next --since must be {first.partition('_')[0]}, so that they are written with their labels")
     return {"rows_young": rows, "young_rows": young_rows, "young_from": first.partition("_")[0] if rows else ""}
 
 

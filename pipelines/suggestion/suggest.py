@@ -6,6 +6,8 @@ import math
 from dlen_cam2.schema import Feature, Known, Schema, Task
 from dlen_cam2.utils.errors import UserError
 from pipelines.engines import Engine, quoted
+from pipelines.features.amounts import Log as LogOfFeatures
+from pipelines.features.point_in_time import masks_of
 from pipelines.logs.log_files import INTEGERS, OURS, Log
 from pipelines.suggestion.column_names import (
     feedback,
@@ -136,12 +138,16 @@ def suggest(
             known[label] = Known(at=name)
             why[label] += f"; it is known at {name}"
             why[name] = f"the time at which {label} is known (known_at)"
-        for t in tasks:
-            why[t.label] += ("; taken to be known right after the exposure, else add known_at or known_after"
-                             * (t.label not in known))
+        found = LogOfFeatures({}, time, item, known, masks=masks_of(Schema("log", (), tuple(tasks))))
+        for name in (*(t.label for t in tasks if t.label not in known), *targets):
+            inside = min(found.times(name), default="")
+            why[name] += f"; taken to be known at {inside}, or at" if inside else "; taken to be known right after"
+            why[name] += " a later time that known_at or known_after says" if inside else \
+                " the exposure, else add known_at or known_after"
         values = {name: column.distinct for name, column in columns.items()}
         shares = {t.label: columns[t.label].ones / sample.rows for t in tasks}
-        computed, reasons = propose_computed(features, tasks, shares, values, user, item, log.types, known)
+        computed, reasons = propose_computed(features, tasks, shares, values, user, item, log.types,
+            {t.label for t in tasks if found.times(t.label)})
         why |= reasons
     return Schema("log", (*features, *computed), tuple(tasks), tuple(targets), keys, known=known), why
 

@@ -138,7 +138,7 @@ def test_what_has_its_default_has_no_tag():
     ({"kind": "age", "over": "session 30m"}, "only a count of exposures may be over a session.*'session 30m'"),
     ({"over": "session 13h"}, "only a count of .*whose pause is at most 12h. Received: 'session 13h'"),
     ({"kind": "same", "value": "brand", "over": "1h"}, "same must have over:last N, not a time. Received: '1h'"),
-    ({"kind": "last", "value": "brand", "over": "1h"}, "last must have over:last N, not a time. Received: '1h'"),
+    ({"kind": "last", "value": "brand", "over": "1h"}, "last must have no over: it is of the last events. Received: '1h'"),
     ({"kind": "last", "value": "brand", "over": "last 2"}, "last must have no over.*Received: 'last 2'"),
     ({"kind": "sequence", "value": "what", "over": "last 2"}, "sequence must have no over.*Received: 'last 2'"),
     ({"over": "last 3"}, "count must not be over the last events.*Received: 'last 3'"),
@@ -226,8 +226,8 @@ def test_a_feature_has_the_type_of_what_is_computed(c, how, message):
     ({"at": "t", "after": "s"}, "either at a time, or after a column or number of seconds. Received: .*at='t'"),
     ({"at": "t", "seconds": 5}, "either at a time, or after a column or number of seconds. Received: .*seconds=5.0"),
     ({"after": "s", "seconds": 5}, "either at a time, or after .*Received: .*after='s'"),
-    ({"within": 5}, "within must stand beside known_at, the time that it limits. Received: .*within=5.0"),
-    ({"after": "s", "within": 5}, "within must stand beside known_at.*Received: .*after='s'"),
+    ({"within": 5}, "within must stand beside known_at, the time that it limits. Received: within:5"),
+    ({"after": "s", "within": 5}, "within must stand beside known_at.*Received: within:5, and no known_at"),
 ])
 def test_when_feedback_is_known_has_rules(how, message):
     with pytest.raises(UserError, match=message):

@@ -138,6 +138,10 @@ class Checks:
                 times[column] = max(exposure.time, int(known or 0))
             else:
                 times[column] = known_ms(rule, exposure.time, there)
+            at = there.get(rule.at) if rule.at and values[column] else None
+            if at is not None and at < exposure.time:
+                raise UserError(f"column {rule.at!r} must be milliseconds since 1970 that are not before the exposure, "
+                                f"where {column!r} is not 0. Received: {at}, and an exposure at {exposure.time}.")
             late = rule.within and times[column] - exposure.time > round(rule.within * 1000)
             found[column] = 0 if late else values[column]
         return found, times

@@ -22,7 +22,7 @@ from pipelines.features.online.counted import values_of
 from pipelines.features.online.readings import feedback_columns, known_of_columns
 from pipelines.features.online.state import Exposure, State
 from pipelines.features.plan import Plan
-from pipelines.features.point_in_time import BOUNDARY
+from pipelines.features.point_in_time import BOUNDARY, masks_of
 from pipelines.features.statements import kept, oldest_needed
 
 SNAPSHOTS = "snapshots"
@@ -72,7 +72,7 @@ def _loaded(directory: pathlib.Path, schema: Schema) -> State:
     try:
         types = {name: _TYPES[sql] for name, sql in content["tables"]["tail"].items() if not name.startswith("__")}
         log = Log({schema.keys["time"]: "int"} | types, schema.keys["time"], schema.keys["item"], schema.known,
-                  frozenset(content.get("unknown", ())))
+                  frozenset(content.get("unknown", ())), masks_of(schema))
         plan = Plan(schema, log)
         right = kept(plan) == content["tables"]
     except (KeyError, TypeError, AttributeError, UserError) as error:

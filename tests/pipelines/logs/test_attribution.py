@@ -93,6 +93,22 @@ def test_only_a_label_has_an_attribution_window(tmp_path, schema):
         converted(tmp_path, [row | {"paid": 1.0, "seen": 1} for row in log()], schema)
 
 
+def test_a_label_is_known_no_earlier_than_the_one_in_which_it_lies(tmp_path):
+    """A return tells of the purchase; counted at its exposure it would tell of one that is still to come."""
+    sent = Feature("sent", "float", "user", "statistical", computed=Computed("count", ("uid",), of="back"))
+    schema = dataclasses.replace(SCHEMA, features=(*SCHEMA.features, sent), known={"buy": Known(at="buy_time")},
+                                 tasks=(Task("buy"), Task("back", mask="buy")))
+    rows = [row | {"back": 1} for row in log()]
+    converted(tmp_path, rows, schema)
+    found = read_all(tmp_path / "out")
+    assert [row["sent"] for row in found] == [row["bought"] for row in found]
+    assert [row["sent"] for row in found] == [sum(o["buy_time"] < row["ts"] for o in rows) for row in found]
+    late = Computed("mean", ("uid",), value="back")
+    with pytest.raises(UserError, match="mean of 'back' must be of events that are known at 'buy_time', too"):
+        converted(tmp_path, rows, dataclasses.replace(
+            schema, features=(*SCHEMA.features, dataclasses.replace(sent, computed=late))))
+
+
 def test_a_time_may_be_missing_where_nothing_came(tmp_path):
     rows = log()
     for row in rows[::2]:

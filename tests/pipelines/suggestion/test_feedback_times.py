@@ -32,6 +32,13 @@ def test_the_time_of_a_purchase_is_known_at_and_its_last_outcome_is_not_proposed
     assert "uid_last_buy" not in {f.name for f in schema.features} and "uid_last_click" in why
 
 
+def test_what_follows_a_purchase_is_known_no_earlier(tmp_path):
+    back = buy & (np.arange(len(ts)) % 3 == 0)
+    schema, why = converted(tmp_path, buy=buy, returned=back, paid=where(buy, later))
+    assert schema.known == {"buy": Known(at="paid")} and "uid_last_return" not in {f.name for f in schema.features}
+    assert "taken to be known at paid, or at a later time" in why["returned"]
+
+
 def test_of_several_labels_it_is_the_one_that_agrees(tmp_path):
     schema, _ = found(tmp_path, buy=buy, at=where(click, ts + 1))
     assert schema.known == {"click": Known(at="at")}
