@@ -95,7 +95,8 @@ COMPUTED = st.one_of(
               st.sampled_from(["exposures", "click", "buy"]),
               over=st.sampled_from(["all", "1s", "1h", "3h", "2d"])),
     st.builds(Computed, st.just("mean"), st.sampled_from([WHO, BRAND, BOTH]), st.sampled_from(["click", "buy"]),
-              value=st.sampled_from(["dwell", "price", "what"]), over=st.sampled_from(["all", "2h", "last 2"])),
+              value=st.sampled_from(["dwell", "price", "what"]), over=st.sampled_from(["all", "2h", "last 2"]),
+              ).filter(lambda c: c.value != "price" or c.of == "buy"),  # a price is known of purchases only
     st.builds(Computed, st.just("distinct"), st.sampled_from([WHO, BRAND]),
               st.sampled_from(["exposures", "click", "buy"]),
               value=st.sampled_from(["what", "brand", "tab"]), over=st.sampled_from(["all", "5h", "last 4"])),
