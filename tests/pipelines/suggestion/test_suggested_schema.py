@@ -59,7 +59,8 @@ def test_time_that_was_spent_is_proposed_as_a_target(tmp_path, name):
     rows = [{n: row[n] for n in ("ts", "uid", "vid", "is_click")} | {name: row["watch_time"]} for row in varied(50)]
     schema, why = proposed(write(tmp_path / "log.csv", rows))
     assert schema.targets == (name,)
-    assert why[name] == "a target: the time spent; the tags task:NAME and kind:regression make it a task"
+    assert why[name] == ("a target: the time spent; the tags task:NAME and kind:regression make it a task; taken to be "
+                         "known right after the exposure, else add known_at or known_after")
 
 
 @pytest.mark.parametrize(("names", "message"), [
