@@ -9,7 +9,7 @@ from dlen_cam2.utils.errors import UserError
 
 EXPOSURES = "exposures"
 KINDS = ("count", "sum", "rate", "mean", "last", "age", "distinct", "same", "sequence")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _WINDOW = re.compile(r"(?P<all>all)|last (?P<last>\d{1,4})|(?P<session>session )?(?P<number>\d{1,6})(?P<unit>[smhd])")
 LONGEST_DAYS = 400
 DAY_MS = 86_400_000
@@ -125,7 +125,7 @@ class Computed:
     def milliseconds(self) -> int:
         """The length of the window, or of a session's pause; -1 without one."""
         found = _WINDOW.fullmatch(self.over)
-        return int(found["number"]) * _SECONDS[found["unit"]] * 1000 if found and found["number"] else -1
+        return int(found["number"]) * SECONDS[found["unit"]] * 1000 if found and found["number"] else -1
 
     @property
     def is_session(self) -> bool:

@@ -5,14 +5,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dlen_cam2.schema.computed import Computed, Known
+from dlen_cam2.schema.computed import SECONDS, Computed, Known
 from dlen_cam2.utils.errors import UserError
 
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(Computed) if f.name not in ("kind", "by")}
 _NUMBERS = ("strength", "start", "missing")
 COMPUTED = ("computed", "by", *_DEFAULTS)
 KNOWN = ("known_after", "known_at", "within")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def to_tags(computed: Computed) -> list[str]:
@@ -88,7 +87,7 @@ def _plain(seconds: float) -> str:
 def _seconds(text: str) -> float | None:
     """The seconds of "90", "90s", "1.5h" or "7d"; None for any other text, such as the name of a column."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
-    return float(found[1]) * _UNITS[found[2] or "s"] if found else None
+    return float(found[1]) * SECONDS[found[2] or "s"] if found else None
 
 
 def _number(what: str, text: str) -> float:

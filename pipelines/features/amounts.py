@@ -92,6 +92,17 @@ class Listed:
     totals: tuple[tuple[str, int], ...] = ()
     arrays: tuple[tuple[str, int], ...] = ()
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the time and the values in the tables of the list."""
+        return [TS, *(value_name(place) for place, _ in enumerate(self.values))]
+
+    @property
+    def newest(self) -> str:
+        """SQL of a window over a key's events, newest first."""
+        order = ", ".join(f"{name} DESC" for name in self.names)
+        return f"PARTITION BY {', '.join(key_names(self.by))} ORDER BY {order}"
+
 
 def key_names(by: Key) -> tuple[str, ...]:
     """The names of a key's columns in the tables of what was counted: no column of the log can be called so."""

@@ -146,9 +146,8 @@ def numbered(plan: Plan, n: int, boundary: int | None) -> str:
     An exposure before which m of them were known has what is at number m.
     """
     listed = plan.listed[n]
-    names = [TS, *(value_name(n) for n, _ in enumerate(listed.values))]
+    names, newest = listed.names, listed.newest
     key = ", ".join(key_names(listed.by))
-    newest = f"PARTITION BY {key} ORDER BY {', '.join(f'{name} DESC' for name in names)}"
 
     def last(function: str, length: int, name: str, place: int) -> str:
         frame = f"ROWS BETWEEN CURRENT ROW AND {length - 1} FOLLOWING"

@@ -4,7 +4,7 @@ from dlen_cam2.schema import Feature
 from dlen_cam2.schema.computed import Computed
 from pipelines.engines import quoted
 from pipelines.features.amounts import ALL, HOUR_MS, TS, Amount, Key, value_name
-from pipelines.features.plan import Plan
+from pipelines.features.plan import Plan, last_events
 
 NEVER_S = 864_000.0  # an age without an event: ten days
 _ABSENT = {"int": "-1", "string": "''"}
@@ -72,7 +72,7 @@ def _of_sums(plan: Plan, c: Computed) -> str:
 def _of_list(plan: Plan, c: Computed, feature: Feature) -> str:
     place, listed = plan.list_of(c)
     value = listed.values.index(c.value)
-    length = feature.max_length if c.kind == "sequence" else max(c.last, 1)
+    length = last_events(feature, c)
 
     def of(what: str) -> str:
         return f"l{place}.{what}_{length}_{value}"

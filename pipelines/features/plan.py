@@ -124,7 +124,7 @@ class Plan:
         self._use(c.by, ALL, event)
         there = self._lists.get((c.by, event.name), Listed(c.by, event, (self.log.item,), 0))
         values = sorted({*there.values, c.value} - {self.log.item})
-        length = feature.max_length if c.kind == "sequence" else max(c.last, 1)
+        length = last_events(feature, c)
         totals, arrays = set(there.totals), set(there.arrays)
         if c.kind in ("sum", "mean"):
             totals.add((c.value, length))
@@ -237,6 +237,11 @@ class Plan:
             raise UserError(f"{c.kind} of {c.value!r} must be of events that are known at {min(at)!r}, too, since "
                             f"nothing is known of one whose time is missing: of:{c.value} or the like. "
                             f"Received: of:{c.of}.")
+
+
+def last_events(feature: Feature, c: Computed) -> int:
+    """How many of the last events a feature looks at."""
+    return feature.max_length if c.kind == "sequence" else max(c.last, 1)
 
 
 def _check_priors(features: Iterable[Feature]) -> None:

@@ -1,6 +1,5 @@
 """Point-in-time features: computes what a schema declares, day by day."""
 
-import json
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,7 +9,7 @@ from dlen_cam2.schema import Schema
 from dlen_cam2.schema.computed import DAY_MS
 from dlen_cam2.schema.computed_tags import known_to_tags, to_tags
 from dlen_cam2.utils.errors import UserError
-from dlen_cam2.utils.files import read_bytes, write_json
+from dlen_cam2.utils.files import read_json, write_json
 from pipelines.engines import Engine, literal, quoted
 from pipelines.features import statements
 from pipelines.features.amounts import HOUR_MS, ROW, TS, Log
@@ -199,7 +198,7 @@ class _Days:
         if between:
             raise UserError(f"--since must directly follow a day that has a snapshot, so that no day is left out. "
                             f"Received: --since={since}, with {between} after the snapshot of {saved[-1]}.")
-        content = json.loads(read_bytes(directory / saved[-1] / BOUNDARY))
+        content = read_json(directory / saved[-1] / BOUNDARY)
         if (content["declared"], content["tables"]) != (self._declared(), statements.kept(self.plan)):
             raise UserError(f"--since must have the features and columns of the run that wrote the snapshots: run "
                             f"without --since to write all days again. Received: others than those of "

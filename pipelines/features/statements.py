@@ -159,11 +159,9 @@ def temporary(plan: Plan) -> list[str]:
 def _keep_list(plan: Plan, n: int, passed: str) -> str:
     """The last events of each key; those of keys without new ones stay as they are."""
     listed = plan.listed[n]
-    names = [TS, *(value_name(place) for place, _ in enumerate(listed.values))]
     key = ", ".join(key_names(listed.by))
-    row = ", ".join((*key_names(listed.by), *names))
-    old = ", ".join(f"k.{name}" for name in (*key_names(listed.by), *names))
-    newest = f"PARTITION BY {key} ORDER BY {', '.join(f'{name} DESC' for name in names)}"
+    row = ", ".join((*key_names(listed.by), *listed.names))
+    old = ", ".join(f"k.{name}" for name in (*key_names(listed.by), *listed.names))
     found = f"SELECT {row} FROM ({listed_events(plan, n)}) AS events WHERE {passed}"
     met = f"(SELECT DISTINCT {key} FROM ({found}) AS met)"
     return create(f"new_kept_listed_{n}", f"""
@@ -171,7 +169,7 @@ def _keep_list(plan: Plan, n: int, passed: str) -> str:
         WHERE m.{key_names(listed.by)[0]} IS NULL
         UNION ALL
         SELECT {row}
-        FROM (SELECT {row}, row_number() OVER ({newest}) AS place
+        FROM (SELECT {row}, row_number() OVER ({listed.newest}) AS place
               FROM (SELECT {old} FROM kept_listed_{n} AS k JOIN {met} AS m ON {same('k', 'm', listed.by)}
                     UNION ALL {found}) AS parts) AS placed
         WHERE place <= {listed.length}""")

@@ -103,8 +103,7 @@ def convert(
         without = YOUNG if young_rows == "drop" and attribution_ms(schema) else ""
         _tell_long_lists(engine, schema)
         if computed:
-            unknown = [name for name, read in read_columns(schema, log).items() if read == "float"]
-            return publish(engine, output, schema, report, how, unknown=unknown, without=without)
+            return publish(engine, output, schema, report, how, unknown=_unknown(schema, log), without=without)
         splits = _splits(engine, schema, how, without)
         total = options.exposures(engine, how.since, without)
         if how.since:
@@ -124,8 +123,12 @@ def sql(schema: Schema, roles: Roles, logs: str, how: Options = Options()) -> st
         schema = with_keys(schema, roles)
         columns = ", ".join(f"{value} AS {quoted(name)}" for name, value in typed(log, schema, roles).items())
         engine.execute(f"CREATE TABLE exposures AS SELECT {columns} FROM log LIMIT 0")
-        unknown = [name for name, read in read_columns(schema, log).items() if read == "float"]
-        return point_in_time.described(engine, schema, unknown)
+        return point_in_time.described(engine, schema, _unknown(schema, log))
+
+
+def _unknown(schema: Schema, log: Log) -> list[str]:
+    """The columns that only features read and that rows may lack."""
+    return [name for name, read in read_columns(schema, log).items() if read == "float"]
 
 
 def files(pattern: str) -> list[pathlib.Path]:
@@ -165,6 +168,7 @@ def _check_as_before(
     if different := sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)):
         raise UserError(f"days must be added with the schema that {directory} was written with: run without --since to "
                         f"write all days again. Received: different {different}.")
+
 
 def _parts(schema: Schema) -> dict[str, Any]:
     """The parts that two schemas must share, by name; learned vocabularies do not count."""

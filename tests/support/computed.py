@@ -74,11 +74,12 @@ def connected(log, engine="duckdb"):
         yield found
 
 
-def compute(log, schema, snapshots=None, saved=None, since="", engine="duckdb"):
+def compute(log, schema, snapshots=None, saved=None, since="", engine="duckdb", unknown=()):
     """{row: {feature: value}} as the product computes it."""
     rows = {}
     with connected(log, engine) as found:
-        for _, batch in splits(found, schema, snapshots or found.directory / "snapshots", saved, since):
+        snapshots = snapshots or found.directory / "snapshots"
+        for _, batch in splits(found, schema, snapshots, saved, since, unknown=unknown):
             for row in batch.read_all().to_pylist():
                 rows[row["row"]] = {f.name: ([] if row[f.name] is None and f.is_list else row[f.name])
                                     for f in schema.features if f.computed}

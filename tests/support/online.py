@@ -124,17 +124,6 @@ def compute_feed(log, snapshots, schema=FEED):
     return found
 
 
-def compute_shop(log, snapshots, schema, unknown):
-    """The same for the shop's log, of which some feedback is unknown."""
-    found = {}
-    with computed.connected(log) as engine:
-        for _, rows in splits(engine, schema, snapshots, unknown=unknown):
-            for row in rows.read_all().to_pylist():
-                found[row["row"]] = {f.name: ([] if row[f.name] is None and f.is_list else row[f.name])
-                                     for f in schema.features if f.computed}
-    return found
-
-
 def feed(schema=FEED, seed=0):
     """Each column of feedback comes in a call, which also says how long the video was played."""
     def known_at(e, *columns):

@@ -16,7 +16,7 @@ from pipelines.features.amounts import ALL, Amount, Key
 from pipelines.features.expressions import NEVER_S
 from pipelines.features.online.readings import number
 from pipelines.features.online.state import State
-from pipelines.features.plan import Plan
+from pipelines.features.plan import Plan, last_events
 
 Made = Callable[["View"], np.ndarray]
 
@@ -185,7 +185,7 @@ def _of_sums(plan: Plan, c: Computed) -> Made:
 def _of_list(plan: Plan, c: Computed, feature: Feature) -> Made:
     place, listed = plan.list_of(c)
     column = 1 + listed.values.index(c.value)
-    length = feature.max_length if c.kind == "sequence" else max(c.last, 1)
+    length = last_events(feature, c)
     missing = c.missing or 0.0
     absent: Any = -1 if feature.dtype == "int" else ""
     kind: Any = {"int": np.int64, "string": object, "float": np.float64}[feature.dtype]

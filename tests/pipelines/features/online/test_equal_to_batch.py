@@ -23,6 +23,17 @@ def play_days(replay, directory, log, day_of, after=None):
     return played
 
 
+def many_days(name, directory):
+    """A log of many days, how to find an exposure's day, the pipeline's features, and who replays it."""
+    if name == "shop":
+        log, schema = LOGS["many days"](), computed.schema_of(EVERY)
+        wanted = online.data_set(directory, schema, lambda snapshots: computed.compute(log, schema, snapshots))
+        return log, computed.day_of, wanted, online.shop(schema)
+    log = exposures.LOGS["many days"]()
+    wanted = online.data_set(directory, online.FEED, lambda snapshots: online.compute_feed(log, snapshots))
+    return log, exposures.day_of, wanted, online.feed()
+
+
 @pytest.mark.parametrize("name", LOGS)
 def test_a_day_that_is_played_gives_the_rows_of_the_pipeline(name, tmp_path):
     """Served features are those that the model was trained on."""
@@ -52,14 +63,7 @@ def test_a_day_of_the_feed_gives_the_rows_of_the_pipeline(name, schema, tmp_path
 @pytest.mark.parametrize("name", ["shop", "feed"])
 def test_days_that_follow_each_other_need_no_new_snapshot(name, compact, tmp_path):
     """The state goes on for days, with feedback of a day before and exposures that come hours late."""
-    if name == "shop":
-        log, schema, day_of = LOGS["many days"](), computed.schema_of(EVERY), computed.day_of
-        wanted = online.data_set(tmp_path, schema, lambda snapshots: computed.compute(log, schema, snapshots))
-        replay = online.shop(schema)
-    else:
-        log, schema, day_of = exposures.LOGS["many days"](), online.FEED, exposures.day_of
-        wanted = online.data_set(tmp_path, schema, lambda snapshots: online.compute_feed(log, snapshots))
-        replay = online.feed()
+    log, day_of, wanted, replay = many_days(name, tmp_path)
     days, played = online.days(log, day_of), {}
     with online.opened(tmp_path, days[0]) as features:
         for day in days[1:]:
@@ -87,7 +91,8 @@ def test_a_time_that_is_missing_in_some_rows_counts_where_it_is_there(tmp_path):
         if rng.random() < 0.3:
             e |= {"price": None} | ({"dwell": None} if rng.random() < 0.5 else {})
     schema, unknown = computed.schema_of(EVERY), ("price", "dwell")
-    wanted = online.data_set(tmp_path, schema, lambda snapshots: online.compute_shop(log, snapshots, schema, unknown))
+    wanted = online.data_set(
+        tmp_path, schema, lambda snapshots: computed.compute(log, schema, snapshots, unknown=unknown))
     played = play_days(online.shop(schema), tmp_path, log, computed.day_of)
     assert online.differences(played, wanted) == [] and len(played) > 40
 
@@ -95,14 +100,7 @@ def test_a_time_that_is_missing_in_some_rows_counts_where_it_is_there(tmp_path):
 @pytest.mark.parametrize("name", ["shop", "feed"])
 def test_feedback_that_is_told_days_after_it_was_known_counts_from_when_it_was_known(name, tmp_path):
     """Reports fail, and come when the counters have been compacted; the days after that are as if they had not."""
-    if name == "shop":
-        log, schema, day_of = LOGS["many days"](), computed.schema_of(EVERY), computed.day_of
-        wanted = online.data_set(tmp_path, schema, lambda snapshots: computed.compute(log, schema, snapshots))
-        replay = online.shop(schema)
-    else:
-        log, schema, day_of = exposures.LOGS["many days"](), online.FEED, exposures.day_of
-        wanted = online.data_set(tmp_path, schema, lambda snapshots: online.compute_feed(log, snapshots))
-        replay = online.feed()
+    log, day_of, wanted, replay = many_days(name, tmp_path)
     first, *days = online.days(log, day_of)
     played = {}
     with online.opened(tmp_path, first) as features:
